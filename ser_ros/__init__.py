@@ -1,0 +1,7 @@
+"""Speech emotion recognition for companion robots: a ROS 2 graph, and plain Python without it."""
+
+__version__ = '0.1.0'
+
+
+class SerError(Exception):
+    """A fault the user can act on; its message is one line saying what, where and what to do."""

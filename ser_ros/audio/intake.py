@@ -1,0 +1,190 @@
+"""Between a subscription and the recogniser: a bounded backlog, and blocks of any known format."""
+
+import dataclasses
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import Optional
+
+import numpy as np
+
+from ser_ros.audio import SECOND
+from ser_ros.audio.formats import AudioFormatError, PcmFormat
+from ser_ros.audio.stream import PcmStream
+
+Part = tuple[np.ndarray, int]
+"""Samples and the stamp of the first."""
+
+UNKNOWN_BYTES_PER_SECOND = 48_000 * 2 * 4
+"""Assumed for the backlog's bound before the format is known."""
+
+
+@dataclass
+class IntakeCounters:
+    """What happened to the blocks so far."""
+
+    blocks: int = 0
+    empty_blocks: int = 0
+    cut_blocks: int = 0
+    """Ended in the middle of a frame; their whole frames were used."""
+    refused_blocks: int = 0
+    """Came in a format that cannot be decoded."""
+    refused_formats: int = 0
+    dropped_blocks: int = 0
+    """Oldest blocks given up because more than `max_backlog` waited."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One block, decoded: float32 (n,) parts at 16 kHz with their stamps."""
+
+    parts: list[Part]
+    frame_id: str
+    is_broken: bool
+    """Blocks before this one were dropped: forget what was heard before."""
+
+
+@dataclass(frozen=True)
+class _Item:
+    data: bytes
+    stamp_ns: Optional[int]
+    arrival_ns: int
+    frame_id: str
+    format: Optional[PcmFormat]
+    """In force when the block came; None when none was known yet."""
+    is_broken: bool
+
+
+class Intake:
+    """Takes formats and blocks from callbacks, gives samples in order to one worker thread.
+
+    While no format is known, blocks wait; while the announced one cannot be decoded, they are
+    refused. When more than `max_backlog` seconds of sound wait, the oldest are dropped.
+    """
+
+    def __init__(
+        self,
+        max_backlog: float = 5.0,
+        gap_tolerance: float = 0.1,
+        pcm_format: Optional[PcmFormat] = None,
+    ):
+        """`pcm_format`: taken until another is announced."""
+        self.counters = IntakeCounters()
+        self._max_backlog = max_backlog
+        self._gap_tolerance = gap_tolerance
+        self._format = pcm_format
+        self._is_refused = False
+        self._is_broken = False
+        self._items: deque[_Item] = deque()
+        self._n_bytes = 0
+        self._stream: Optional[PcmStream] = None
+        self._next_ns: Optional[int] = None
+        self._is_closed = False
+        self._ready = threading.Condition()
+
+    @property
+    def format(self) -> Optional[PcmFormat]:
+        """The format in force; None while it is unknown or refused."""
+        return self._format
+
+    @property
+    def is_waiting_for_format(self) -> bool:
+        """Whether blocks wait because nobody has said what they hold."""
+        return self._format is None and not self._is_refused
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes that wait."""
+        return self._n_bytes
+
+    def announce(
+        self, sample_format: str, channels: int, sample_rate: int, coding_format: str
+    ) -> None:
+        """Take what AudioInfo says for the blocks that follow; AudioFormatError refuses it."""
+        with self._ready:
+            try:
+                self._format = PcmFormat(sample_format, channels, sample_rate, coding_format)
+                self._is_refused = False
+            except AudioFormatError:
+                self._format = None
+                self._is_refused = True
+                self.counters.refused_formats += 1
+                raise
+            finally:
+                self._ready.notify()
+
+    def put(self, data: bytes, stamp_ns: Optional[int], arrival_ns: int, frame_id: str) -> None:
+        """Take a block; without a stamp it gets one by arrival, and then by counting samples."""
+        with self._ready:
+            self.counters.blocks += 1
+            if self._is_refused:
+                self.counters.refused_blocks += 1
+                return
+            self._items.append(
+                _Item(data, stamp_ns, arrival_ns, frame_id, self._format, self._is_broken)
+            )
+            self._is_broken = False
+            self._n_bytes += len(data)
+            while self._n_bytes > self._limit():
+                self._n_bytes -= len(self._items.popleft().data)
+                self.counters.dropped_blocks += 1
+                self._mark_broken()
+            self._ready.notify()
+
+    def get(self) -> Optional[Heard]:
+        """Wait for the next block and decode it; None once closed."""
+        with self._ready:
+            self._ready.wait_for(
+                lambda: self._is_closed or (self._items and (self._format or self._is_refused))
+            )
+            if self._is_closed:
+                return None
+            item = self._items.popleft()
+            self._n_bytes -= len(item.data)
+            pcm_format = item.format or self._format
+            if pcm_format is None:
+                self.counters.refused_blocks += 1
+        return Heard(self._decode(item, pcm_format), item.frame_id, item.is_broken)
+
+    def close(self) -> None:
+        """Wake the worker for good."""
+        with self._ready:
+            self._is_closed = True
+            self._ready.notify()
+
+    def _limit(self) -> float:
+        """Bytes that may wait."""
+        if self._format is None:
+            return self._max_backlog * UNKNOWN_BYTES_PER_SECOND
+        return self._max_backlog * self._format.sample_rate * self._format.frame_bytes
+
+    def _mark_broken(self) -> None:
+        if self._items:
+            self._items[0] = dataclasses.replace(self._items[0], is_broken=True)
+        else:
+            self._is_broken = True
+
+    def _decode(self, item: _Item, pcm_format: Optional[PcmFormat]) -> list[Part]:
+        """The worker's half; what it touches, no callback does."""
+        if pcm_format is None:
+            return []
+        if not item.data:
+            self.counters.empty_blocks += 1
+            return []
+        if len(item.data) % pcm_format.frame_bytes:
+            self.counters.cut_blocks += 1
+        parts = []
+        if self._stream is None or self._stream.format != pcm_format:
+            if self._stream is not None:
+                parts = self._stream.flush()
+            self._stream = PcmStream(pcm_format, self._gap_tolerance)
+            self._next_ns = None
+        elif item.is_broken:
+            self._stream.flush()
+            self._next_ns = None
+        duration_ns = len(item.data) // pcm_format.frame_bytes * SECOND // pcm_format.sample_rate
+        stamp_ns = item.stamp_ns
+        if stamp_ns is None:
+            stamp_ns = item.arrival_ns - duration_ns if self._next_ns is None else self._next_ns
+        self._next_ns = stamp_ns + duration_ns
+        return parts + self._stream.push(item.data, stamp_ns)

@@ -1,0 +1,83 @@
+"""A stream of PCM blocks turned into mono samples at 16 kHz, with the stamps carried along."""
+
+from typing import Optional
+
+import numpy as np
+import soxr
+
+from ser_ros.audio import SAMPLE_RATE, SECOND
+from ser_ros.audio.formats import PcmFormat
+
+
+class StampTracker:
+    """Expects each block to begin where the last one ended."""
+
+    def __init__(self, sample_rate: int, tolerance: float):
+        """`tolerance`: seconds by which a stamp may deviate before the stream is broken."""
+        self._sample_rate = sample_rate
+        self._tolerance_ns = round(tolerance * SECOND)
+        self._expected_ns: Optional[int] = None
+
+    def advance(self, stamp_ns: int, n_samples: int) -> int:
+        """Take a block; return the nanoseconds missing before it, 0 where the stream goes on.
+
+        Negative when the stamps jumped back.
+        """
+        expected = stamp_ns if self._expected_ns is None else self._expected_ns
+        self._expected_ns = stamp_ns + n_samples * SECOND // self._sample_rate
+        deviation = stamp_ns - expected
+        return deviation if abs(deviation) > self._tolerance_ns else 0
+
+    def reset(self) -> None:
+        """Take any stamp next."""
+        self._expected_ns = None
+
+
+class PcmStream:
+    """Decode, average the channels, resample; one object a stream of one format."""
+
+    def __init__(self, pcm_format: PcmFormat, gap_tolerance: float = 0.1):
+        self.format = pcm_format
+        self._tracker = StampTracker(pcm_format.sample_rate, gap_tolerance)
+        self._resampler = (
+            None
+            if pcm_format.sample_rate == SAMPLE_RATE
+            else soxr.ResampleStream(pcm_format.sample_rate, SAMPLE_RATE, 1)
+        )
+        self._n_in = 0
+        self._n_out = 0
+        self._anchor_ns = 0
+        """Where the stamps put sample 0, by the newest block."""
+
+    def push(self, data: bytes, stamp_ns: int) -> list[tuple[np.ndarray, int]]:
+        """Take a block and the stamp of its first sample.
+
+        Returns float32 (n,) blocks at 16 kHz with the stamp of their own first sample: a resampler
+        holds samples back, so that it may lie in an earlier block. Where the stamps break, what was
+        held back comes first as a block of its own.
+        """
+        mono = self.format.decode(data).mean(axis=1, dtype=np.float32)
+        if not len(mono):
+            return []
+        blocks = []
+        if self._tracker.advance(stamp_ns, len(mono)):
+            blocks = self.flush()
+            self._tracker.advance(stamp_ns, len(mono))
+        self._anchor_ns = stamp_ns - self._n_in * SECOND // self.format.sample_rate
+        self._n_in += len(mono)
+        return blocks + self._convert(mono, last=False)
+
+    def flush(self) -> list[tuple[np.ndarray, int]]:
+        """End the stream: return what was held back; the next block begins a new one."""
+        blocks = self._convert(np.zeros(0, np.float32), last=True) if self._n_in else []
+        if self._resampler is not None:
+            self._resampler.clear()
+        self._tracker.reset()
+        self._n_in = self._n_out = 0
+        return blocks
+
+    def _convert(self, mono: np.ndarray, last: bool) -> list[tuple[np.ndarray, int]]:
+        samples = mono if self._resampler is None else self._resampler.resample_chunk(mono, last)
+        stamp_ns = self._anchor_ns + self._n_out * SECOND // SAMPLE_RATE
+        self._n_out += len(samples)
+        return [(samples, stamp_ns)] if len(samples) else []

@@ -1,0 +1,170 @@
+"""A trained model on disk: one safetensors file with the weights and all that their use needs."""
+
+import dataclasses
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Union
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from ser_ros import SerError
+from ser_ros.emotions import EMOTIONS
+from ser_ros.features import LogMel, LogMelConfig
+from ser_ros.models import build_model
+from ser_ros.paths import share_path
+
+FORMAT_VERSION = 1
+DEFAULT_BUNDLE = 'ravdess_parallel_cnn_transformer'
+
+
+class BundleError(SerError):
+    """A bundle that cannot be used; the message names the file and says why."""
+
+
+@dataclass(frozen=True)
+class BundleInfo:
+    """What a bundle says of its model; stored as the file's metadata."""
+
+    architecture: str
+    hyperparameters: dict[str, Any]
+    frontend: LogMelConfig
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    """(n_mels,) decibel statistics by which the front-end standardises."""
+    class_names: tuple[str, ...]
+    """In the order of the logits; names of `emotions.EMOTIONS`."""
+    window: float
+    """Longest window the model was trained on, in seconds."""
+    temperature: float
+    """Divides the logits, so that probabilities are calibrated (Guo et al., 2017)."""
+    threshold: float
+    """Confidence below which an expression is withheld."""
+    corpora: dict[str, dict[str, list[str]]]
+    """Corpus → part (train, validation, test) → speakers."""
+    recipe: dict[str, Any]
+    seed: int
+    metrics: dict[str, Any]
+    """Figures with the protocol they were measured by."""
+    license: str
+    """SPDX identifier that the training data asks for."""
+
+
+@dataclass
+class Bundle:
+    """A model ready to use, on the CPU until it is moved."""
+
+    info: BundleInfo
+    frontend: LogMel
+    model: nn.Module
+    path: Path
+
+    @torch.inference_mode()
+    def log_probabilities(self, features: Tensor) -> Tensor:
+        """(batch, n_mels, frames) on the model's device → calibrated (batch, n_classes), on CPU."""
+        return (self.model(features) / self.info.temperature).log_softmax(dim=-1).cpu()
+
+
+def save_bundle(path: Path, info: BundleInfo, model: nn.Module) -> None:
+    """Write `model` and `info` to `path`, whole or not at all."""
+    metadata = {
+        'format': 'ser_ros bundle',
+        'format_version': str(FORMAT_VERSION),
+        **{key: json.dumps(value) for key, value in dataclasses.asdict(info).items()},
+    }
+    weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    part = path.with_name(path.name + '.part')
+    part.write_bytes(save(weights, metadata))
+    os.replace(part, path)
+
+
+def find_bundle(name: Union[str, Path]) -> Path:
+    """The file that `name` means: a path, the name of a shipped bundle, or '' for the default."""
+    path = Path(name or DEFAULT_BUNDLE)
+    shipped = share_path(f'bundles/{path.name}.safetensors')
+    return shipped if path.parent == Path() and not path.is_file() and shipped.is_file() else path
+
+
+def load_bundle(name: Union[str, Path] = '') -> Bundle:
+    """Load and check a bundle (see `find_bundle`); BundleError says what is wrong with it."""
+    path = find_bundle(name)
+    if not path.is_file():
+        raise BundleError(f'bundle {path}: no such file')
+    try:
+        with safe_open(path, framework='pt') as file:
+            metadata = file.metadata() or {}
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise BundleError(f'bundle {path}: {_describe_foreign(path)} ({error})') from error
+    try:
+        info = _read_info(metadata)
+        frontend = LogMel(info.frontend, info.mean, info.std)
+        model = build_model(
+            info.architecture, info.frontend.n_mels, len(info.class_names), **info.hyperparameters
+        )
+        _load_weights(model, weights)
+    except (SerError, ValueError, RuntimeError) as error:
+        raise BundleError(f'bundle {path}: {" ".join(str(error).split())}') from error
+    return Bundle(info, frontend.eval(), model.eval().requires_grad_(False), path)
+
+
+def _describe_foreign(path: Path) -> str:
+    with path.open('rb') as file:
+        magic = file.read(2)
+    if magic in (b'PK', b'\x80\x02', b'\x80\x03', b'\x80\x04', b'\x80\x05'):
+        return 'a pickle or PyTorch checkpoint, which is never unpickled; ship a bundle instead'
+    return 'broken, or no safetensors file'
+
+
+def _read_info(metadata: dict[str, str]) -> BundleInfo:
+    if metadata.get('format') != 'ser_ros bundle':
+        raise BundleError('a safetensors file, but no ser_ros bundle')
+    version = metadata.get('format_version')
+    if version != str(FORMAT_VERSION):
+        raise BundleError(f'format version {version}, this release reads {FORMAT_VERSION}')
+    names = [field.name for field in dataclasses.fields(BundleInfo)]
+    if missing := [name for name in names if name not in metadata]:
+        raise BundleError(f'metadata lacks {", ".join(missing)}')
+    values = {name: json.loads(metadata[name]) for name in names}
+    try:
+        values['frontend'] = LogMelConfig(**values['frontend'])
+        for name in ('mean', 'std', 'class_names'):
+            values[name] = tuple(values[name])
+        info = BundleInfo(**values)
+        _check_info(info)
+    except TypeError as error:
+        raise BundleError(f'metadata of the wrong shape: {error}') from error
+    return info
+
+
+def _check_info(info: BundleInfo) -> None:
+    unknown = [name for name in info.class_names if name not in EMOTIONS]
+    n_mels = info.frontend.n_mels
+    checks = {
+        f'unknown classes {unknown}': not unknown,
+        'fewer than two classes, or one twice': len(set(info.class_names))
+        == len(info.class_names)
+        >= 2,
+        f'mean and std are not {n_mels} finite numbers, std positive': len(info.mean)
+        == len(info.std)
+        == n_mels
+        and all(map(math.isfinite, info.mean + info.std))
+        and min(info.std) > 0,
+        f'temperature {info.temperature} is not positive': 0 < info.temperature < math.inf,
+        f'threshold {info.threshold} is not between 0 and 1': 0 <= info.threshold <= 1,
+        f'window of {info.window} s is not between 0.5 and 60': 0.5 <= info.window <= 60,
+    }
+    for problem, is_right in checks.items():
+        if not is_right:
+            raise BundleError(problem)
+
+
+def _load_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    model.load_state_dict(weights)
+    if bad := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
+        raise BundleError(f'weights that are not finite: {", ".join(bad)}')

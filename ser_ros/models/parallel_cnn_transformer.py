@@ -1,0 +1,64 @@
+"""A CNN for texture beside a transformer for time (the research's `parallel_cnn_transformer`)."""
+
+from typing import Optional
+
+import torch
+from torch import Tensor, nn
+
+from ser_ros.models.blocks import ConvStack, clipped_max_pool, frame_mask, pooled, remove_level
+
+MIN_FRAMES = 16
+
+
+class ParallelCnnTransformer(nn.Module):
+    """Two branches over one spectrogram, concatenated into a linear classifier.
+
+    CNN: four conv blocks 1→16→32→64→64, pooled by 2, 4, 4, 4 → 256. Transformer: max-pool 2×4,
+    four post-norm encoder layers of width 64 without positional encoding, mean over time → 64.
+    With 128 mels it has the research's 395,176 parameters for eight classes; with another number
+    a linear layer brings the pooled mels to the encoder's width.
+    """
+
+    WIDTH = 64
+    POOL = (2, 4)
+
+    def __init__(
+        self,
+        n_mels: int,
+        n_classes: int,
+        conv_dropout: float = 0.3,
+        encoder_dropout: float = 0.4,
+        level_invariant: bool = True,
+    ):
+        """`level_invariant`: take the mean level out of each window first."""
+        super().__init__()
+        self.level_invariant = level_invariant
+        self.cnn = ConvStack((16, 32, 64, 64), (2, 4, 4, 4), conv_dropout)
+        pooled_mels = n_mels // self.POOL[0]
+        self.project = (
+            nn.Identity() if pooled_mels == self.WIDTH else nn.Linear(pooled_mels, self.WIDTH)
+        )
+        layer = nn.TransformerEncoderLayer(
+            self.WIDTH, nhead=4, dim_feedforward=512, dropout=encoder_dropout, batch_first=True
+        )
+        self.encoder = nn.TransformerEncoder(layer, num_layers=4, enable_nested_tensor=False)
+        self.classifier = nn.Linear(self.cnn.out_features + self.WIDTH, n_classes)
+
+    def forward(self, x: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
+        """(batch, n_mels, frames ≥ 16), true lengths (batch,) → logits (batch, n_classes)."""
+        if x.shape[-1] < MIN_FRAMES:
+            raise ValueError(f'{x.shape[-1]} frames are too few, at least {MIN_FRAMES} are needed')
+        if lengths is None:
+            lengths = torch.full(x.shape[:1], x.shape[-1], device=x.device)
+        x = x * frame_mask(lengths, x.shape[-1])[:, None]
+        if self.level_invariant:
+            x = remove_level(x, lengths)
+        return self.classifier(torch.cat((self.cnn(x, lengths), self._encode(x, lengths)), dim=1))
+
+    def _encode(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """(batch, n_mels, frames) → (batch, WIDTH), the mean over each clip's true time steps."""
+        # Padding is dropped whole: a pooled step counts only when all of its frames are real.
+        steps = clipped_max_pool(x, self.POOL)
+        real = frame_mask(pooled(lengths, self.POOL[1]), steps.shape[-1])
+        steps = self.encoder(self.project(steps.transpose(1, 2)), src_key_padding_mask=~real)
+        return (steps * real[..., None]).sum(dim=1) / real.sum(dim=1, keepdim=True)

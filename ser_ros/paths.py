@@ -1,0 +1,20 @@
+"""Where the installed bundles, recipes and configuration are."""
+
+import sys
+from pathlib import Path
+
+
+def share_path(relative: str) -> Path:
+    """A shipped file: in the ament share folder, else `sys.prefix/share/ser_ros`, else the checkout.
+
+    Returns the checkout's path when none of them has it, for the caller's error to name.
+    """
+    candidates = [Path(sys.prefix, 'share', 'ser_ros'), Path(__file__).resolve().parents[1]]
+    try:
+        from ament_index_python.packages import get_package_share_directory
+
+        candidates.insert(0, Path(get_package_share_directory('ser_ros')))
+    except (ImportError, LookupError):  # no ROS here, or one that does not hold this package
+        pass
+    paths = [candidate / relative for candidate in candidates]
+    return next((path for path in paths if path.exists()), paths[-1])

@@ -1,0 +1,376 @@
+"""The stream: samples in, emotion estimates out. No ROS here."""
+
+import logging
+import math
+from dataclasses import dataclass
+from typing import Optional
+
+import numpy as np
+import torch
+
+from ser_ros import SerError
+from ser_ros.audio import SAMPLE_RATE, SECOND
+from ser_ros.audio.stream import StampTracker
+from ser_ros.audio.vad import CHUNK, Segment, Segmenter, SileroVad
+from ser_ros.bundle import Bundle, BundleError
+from ser_ros.emotions import ExpressionMap
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RecognizerConfig:
+    """How the stream is cut and decided; times in seconds."""
+
+    hop: float = 0.25
+    """Between two windows."""
+    first_estimate: float = 1.0
+    """Speech before the first window."""
+    min_utterance: float = 0.5
+    """Shorter speech is counted and dropped."""
+    max_utterance: float = 10.0
+    """Longer speech is cut into utterances of this length."""
+    end_silence: float = 0.5
+    """Without voice, after which an utterance ends."""
+    preroll: float = 0.1
+    """Heard before voice activity opens, which is late on soft onsets."""
+    vad_threshold: float = 0.5
+    smoothing: float = 1.0
+    """Time constant of the running log-probabilities."""
+    lead: float = 0.1
+    """Probability by which another expression must lead to replace the running decision."""
+    threshold: Optional[float] = None
+    """Confidence below which no expression is given; None for the bundle's."""
+    gap_tolerance: float = 0.1
+    """Deviation of a stamp that breaks the stream."""
+
+    def __post_init__(self):
+        for name in ('hop', 'first_estimate', 'min_utterance', 'end_silence', 'smoothing'):
+            if not getattr(self, name) > 0:
+                raise SerError(f'{name} is {getattr(self, name)}, it must be more than 0 s')
+        if not self.min_utterance <= self.first_estimate <= self.max_utterance:
+            raise SerError(
+                'min_utterance, first_estimate and max_utterance must rise in this order'
+            )
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What was heard up to `stamp_ns`."""
+
+    stamp_ns: int
+    """End of the window heard, in the time of the stamps pushed."""
+    probabilities: np.ndarray
+    """(n_classes,), calibrated: of the window alone; in a final estimate, of the utterance."""
+    expression: Optional[str]
+    """The decided ROS4HRI expression; None where it is too uncertain."""
+    confidence: float
+    """Probability of the decided expression, smoothed over the utterance, given or withheld."""
+    valence: float
+    arousal: float
+    """Expectations in [-1, 1] under the smoothed probabilities."""
+    is_final: bool
+    """Whether this is the one decision for a finished utterance."""
+    is_window: bool
+    """Whether `probabilities` are one window's; of final estimates only a short utterance's."""
+
+
+@dataclass
+class Counters:
+    """What happened to the samples so far."""
+
+    samples: int = 0
+    windows: int = 0
+    utterances: int = 0
+    short_utterances: int = 0
+    """Too short to be judged."""
+    broken_utterances: int = 0
+    """Closed without a decision by a gap or a reset."""
+    gaps: int = 0
+    lost_samples: int = 0
+    """At 16 kHz, by the stamps."""
+    skipped_windows: int = 0
+    """For which the GPU had no memory."""
+
+
+def select_device(name: str) -> torch.device:
+    """`auto`, `cpu`, `cuda` or `cuda:N` → a device that is there; SerError if it is not.
+
+    `auto` takes the first GPU, else the CPU with one warning.
+    """
+    if name == 'auto':
+        if torch.cuda.is_available():
+            return torch.device('cuda', 0)
+        logger.warning('no CUDA device: running on the CPU')
+        return torch.device('cpu')
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ('cpu', 'cuda'):
+        raise SerError(f'device {name!r} is not one of auto, cpu, cuda, cuda:N')
+    if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
+        raise SerError(
+            f'device {name!r} is not there: {torch.cuda.device_count()} CUDA devices are visible; '
+            'use auto or cpu'
+        )
+    return device
+
+
+class Recognizer:
+    """Hears one voice: voice activity, windows, model, smoothing, decisions.
+
+    Results depend on the samples and stamps alone, not on how they are cut into pushes. Not safe
+    to share between threads. Raises BundleError for a bundle that does not run on 16 kHz.
+    """
+
+    def __init__(
+        self, bundle: Bundle, device: str = 'auto', config: Optional[RecognizerConfig] = None
+    ):
+        frontend = bundle.info.frontend
+        if frontend.sample_rate != SAMPLE_RATE:
+            raise BundleError(
+                f'bundle {bundle.path}: made for {frontend.sample_rate} Hz, '
+                f'a stream needs one for {SAMPLE_RATE} Hz'
+            )
+        self.bundle = bundle
+        self.config = config or RecognizerConfig()
+        self.counters = Counters()
+        self.expressions = ExpressionMap(bundle.info.class_names)
+        self._threshold = (
+            bundle.info.threshold if self.config.threshold is None else self.config.threshold
+        )
+        self._vad = SileroVad()
+        self._segmenter = Segmenter(self.config.vad_threshold, _samples(self.config.end_silence))
+        self._tracker = StampTracker(SAMPLE_RATE, self.config.gap_tolerance)
+        self._window = _samples(bundle.info.window)
+        self._frames = _FrameBuffer(
+            bundle, _samples(self.config.end_silence + self.config.hop) + self._window
+        )
+        self._chunk = np.zeros(CHUNK, np.float32)
+        self.to(device)
+        self.reset()
+        self.counters = Counters()
+
+    def to(self, device: str) -> None:
+        """Move the model to a device (see `select_device`)."""
+        self.device = select_device(device)
+        self.bundle.model.to(self.device)
+
+    def warm_up(self) -> None:
+        """Run the longest window once: a GPU's first call takes seconds."""
+        n_frames = self.bundle.frontend.n_frames(self._window)
+        features = torch.zeros(1, self.bundle.info.frontend.n_mels, n_frames, device=self.device)
+        self.bundle.log_probabilities(features)
+
+    @property
+    def is_speaking(self) -> bool:
+        """Whether an utterance is open."""
+        return self._segmenter.segment is not None
+
+    def push(self, samples: np.ndarray, stamp_ns: int) -> list[Estimate]:
+        """Take float32 (n,) samples at 16 kHz and the stamp of the first, in nanoseconds.
+
+        Where the stamp deviates from the last block's end by more than `gap_tolerance`, the stream
+        starts anew: an open utterance closes without a decision. Raises ValueError for another
+        shape or type, or samples that are not finite.
+        """
+        samples = np.asarray(samples)
+        if samples.ndim != 1 or samples.dtype != np.float32 or not np.isfinite(samples).all():
+            raise ValueError('samples must be a float32 (n,) array of finite numbers')
+        if gap_ns := self._tracker.advance(stamp_ns, len(samples)):
+            self._restart()
+            self.counters.gaps += 1
+            self.counters.lost_samples += max(0, gap_ns) * SAMPLE_RATE // SECOND
+        self._anchor_ns = stamp_ns - (self._position + self._n_pending) * SECOND // SAMPLE_RATE
+        self.counters.samples += len(samples)
+        estimates = []
+        while len(samples):
+            n = min(CHUNK - self._n_pending, len(samples))
+            self._chunk[self._n_pending : self._n_pending + n] = samples[:n]
+            self._n_pending += n
+            samples = samples[n:]
+            if self._n_pending == CHUNK:
+                estimates += self._hear(self._chunk)
+                self._n_pending = 0
+        return estimates
+
+    def flush(self) -> list[Estimate]:
+        """End the stream: decide an open utterance, and take any stamp next."""
+        segment = self._segmenter.cut()
+        estimates = self._close(segment) if segment else []
+        self.reset()
+        return estimates
+
+    def reset(self) -> None:
+        """Forget the stream without a decision, and take any stamp next."""
+        self._tracker.reset()
+        self._restart()
+
+    def _restart(self) -> None:
+        if self._segmenter.segment is not None:
+            self.counters.broken_utterances += 1
+        self._segmenter.reset()
+        self._vad.reset()
+        self._frames.reset()
+        self._position = 0  # samples heard in whole chunks
+        self._n_pending = 0  # samples in the chunk being filled
+        self._scores: list[np.ndarray] = []
+
+    def _hear(self, chunk: np.ndarray) -> list[Estimate]:
+        was_speaking = self.is_speaking
+        self._position += CHUNK
+        self._frames.push(chunk)
+        closed = self._segmenter.push(self._vad(chunk))
+        if closed:
+            return self._close(closed)
+        segment = self._segmenter.segment
+        if segment is None:
+            return []
+        if not was_speaking:
+            self._next_end = segment.start + _samples(self.config.first_estimate)
+        estimates = []
+        while self._next_end <= self._position:
+            if self._segmenter.voiced:
+                estimates += self._running(segment, self._next_end)
+            self._next_end += _samples(self.config.hop)
+        if segment.end - segment.start >= _samples(self.config.max_utterance):
+            estimates += self._close(self._segmenter.cut())
+        return estimates
+
+    def _close(self, segment: Segment) -> list[Estimate]:
+        """The last window of an utterance, and its decision."""
+        length = segment.end - segment.start
+        estimates = []
+        if length < _samples(self.config.min_utterance):
+            self.counters.short_utterances += 1
+        elif length < _samples(self.config.first_estimate):
+            self._score(segment, segment.end)
+            estimates = self._final(segment, is_window=True)
+        else:
+            if not self._scores or self._last_end < segment.end:
+                estimates = self._running(segment, segment.end)
+            estimates = estimates + self._final(segment, is_window=False)
+        self._scores.clear()
+        return estimates
+
+    def _running(self, segment: Segment, end: int) -> list[Estimate]:
+        """The estimate of the window up to `end`; none where it had to be skipped."""
+        elapsed = end - self._last_end if self._scores else math.inf
+        if not self._score(segment, end):
+            return []
+        score = self._scores[-1]
+        if len(self._scores) == 1:
+            self._smoothed, self._decided = score, None
+        else:
+            keep = math.exp(-elapsed / _samples(self.config.smoothing))
+            self._smoothed = keep * self._smoothed + (1 - keep) * score
+        probabilities = _softmax(self._smoothed)
+        expressions = self.expressions.sum_classes(probabilities)
+        leader = int(expressions.argmax())
+        if (
+            self._decided is None
+            or expressions[leader] > expressions[self._decided] + self.config.lead
+        ):
+            self._decided = leader
+        return [self._estimate(end, np.exp(score), probabilities, self._decided, False, True)]
+
+    def _final(self, segment: Segment, is_window: bool) -> list[Estimate]:
+        """The utterance's decision: the mean log-probability of its windows."""
+        if not self._scores:
+            return []
+        self.counters.utterances += 1
+        probabilities = _softmax(np.mean(self._scores, axis=0))
+        leader = int(self.expressions.sum_classes(probabilities).argmax())
+        return [self._estimate(segment.end, probabilities, probabilities, leader, True, is_window)]
+
+    def _estimate(
+        self,
+        end: int,
+        probabilities: np.ndarray,
+        smoothed: np.ndarray,
+        decided: int,
+        is_final: bool,
+        is_window: bool,
+    ) -> Estimate:
+        confidence = float(self.expressions.sum_classes(smoothed)[decided])
+        is_certain = confidence >= self._threshold
+        return Estimate(
+            self._anchor_ns + end * SECOND // SAMPLE_RATE,
+            probabilities,
+            self.expressions.expressions[decided] if is_certain else None,
+            confidence,
+            *self.expressions.valence_arousal(smoothed),
+            is_final,
+            is_window,
+        )
+
+    def _score(self, segment: Segment, end: int) -> bool:
+        """Append the window's calibrated log-probabilities; False where the GPU has no memory."""
+        start = max(0, segment.start - _samples(self.config.preroll), end - self._window)
+        features = self._frames.window(start, end)
+        try:
+            scores = self.bundle.log_probabilities(features[None].to(self.device))
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            self.counters.skipped_windows += 1
+            return False
+        self.counters.windows += 1
+        self._last_end = end
+        self._scores.append(scores[0].double().numpy())
+        return True
+
+
+class _FrameBuffer:
+    """The newest log-mel frames; each is computed once, the memory is allocated once."""
+
+    def __init__(self, bundle: Bundle, n_samples: int):
+        """`n_samples`: how far back a window may begin."""
+        self._frontend = bundle.frontend
+        self._n_fft = bundle.info.frontend.n_fft
+        self._hop = bundle.info.frontend.hop_length
+        self._keep = n_samples // self._hop + 2
+        # Twice the frames kept, so that moving them to the front is rare and windows are slices.
+        self._frames = torch.zeros(bundle.info.frontend.n_mels, 2 * self._keep)
+        self._samples = torch.zeros(self._n_fft + CHUNK)
+
+    def reset(self) -> None:
+        """Begin a stream."""
+        self._n_samples = 0  # held in _samples
+        self._n_frames = 0  # held in _frames
+        self._first = 0  # stream index of the first frame held
+
+    @torch.inference_mode()
+    def push(self, chunk: np.ndarray) -> None:
+        """Compute the frames that (CHUNK,) samples complete."""
+        self._samples[self._n_samples : self._n_samples + CHUNK] = torch.from_numpy(chunk)
+        self._n_samples += CHUNK
+        n_new = self._frontend.n_frames(self._n_samples)
+        if not n_new:
+            return
+        if self._n_frames + n_new > self._frames.shape[1]:
+            drop = self._n_frames - self._keep
+            self._frames[:, : self._keep] = self._frames[:, drop : self._n_frames].clone()
+            self._first += drop
+            self._n_frames = self._keep
+        frames = self._frontend(self._samples[: self._n_samples])
+        self._frames[:, self._n_frames : self._n_frames + n_new] = frames
+        self._n_frames += n_new
+        rest = self._samples[n_new * self._hop : self._n_samples].clone()
+        self._samples[: len(rest)] = rest
+        self._n_samples = len(rest)
+
+    def window(self, start: int, end: int) -> torch.Tensor:
+        """(n_mels, frames) that lie whole between two sample indices of the stream."""
+        first = -(-start // self._hop) - self._first
+        last = (end - self._n_fft) // self._hop + 1 - self._first
+        return self._frames[:, max(0, first) : last]
+
+
+def _samples(seconds: float) -> int:
+    return round(seconds * SAMPLE_RATE)
+
+
+def _softmax(scores: np.ndarray) -> np.ndarray:
+    exponentials = np.exp(scores - scores.max())
+    return exponentials / exponentials.sum()
