@@ -1,0 +1,208 @@
+"""Audio messages in, emotion messages out."""
+
+import dataclasses
+from typing import Any, Optional
+
+import torch
+from audio_common_msgs.msg import AudioData, AudioDataStamped, AudioInfo
+from hri_msgs.msg import Expression
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from std_msgs.msg import Bool
+from vision_msgs.msg import Classification
+
+from ser_ros.audio import SAMPLE_RATE, SECOND
+from ser_ros.audio.formats import AudioFormatError, PcmFormat
+from ser_ros.audio.intake import Intake
+from ser_ros.bundle import Bundle, load_bundle
+from ser_ros.nodes import messages
+from ser_ros.nodes.managed_node import ManagedNode, figures
+from ser_ros.recognizer import Estimate, Recognizer, RecognizerConfig, select_device
+
+STEP = SAMPLE_RATE // 10
+"""Samples recognised at a time, so that `is_speaking` is seen to change within a long block."""
+
+
+class EmotionNode(ManagedNode):
+    """Subscribes to sound, publishes what a `Recognizer` makes of it."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__('emotion_node', **kwargs)
+        self.declare('bundle', '', 'Model: a path, a shipped name, or empty for the default.')
+        self.declare('device', 'auto', 'auto, cpu, cuda or cuda:N; auto takes a GPU if there is.')
+        self.declare('num_threads', 1, 'CPU threads of one inference.', 1, 256)
+        self.declare('audio_topic', 'audio_stamped', 'Topic of the sound.')
+        self.declare('stamped', True, 'AudioDataStamped (true) or AudioData without stamps.')
+        self.declare('info_topic', 'audio_info', 'Topic of the AudioInfo that goes with it.')
+        self.declare(
+            'reliability', 'best_effort', 'best_effort (hears every publisher), reliable.'
+        )
+        self.declare('queue_depth', 500, 'Blocks the middleware keeps for this node.', 1, 100_000)
+        self.declare('sample_format', '', 'Format where no AudioInfo comes: S16LE, F32LE, ...')
+        self.declare('channels', 1, 'Channels where no AudioInfo comes.', 1, 64)
+        self.declare('sample_rate', 16_000, 'Hz where no AudioInfo comes.', 1_000, 768_000)
+        self.declare('max_backlog', 5.0, 'Seconds of sound that may wait.', 0.1, 3600.0)
+        self.declare('hop', 0.25, 'Seconds between two windows.', 0.01, 10.0)
+        self.declare('first_estimate', 1.0, 'Seconds of speech before the first.', 0.1, 60.0)
+        self.declare('min_utterance', 0.5, 'Seconds below which speech is dropped.', 0.1, 60.0)
+        self.declare('max_utterance', 10.0, 'Seconds at which speech is cut.', 1.0, 3600.0)
+        self.declare('end_silence', 0.5, 'Seconds without voice that end it.', 0.1, 10.0)
+        self.declare('preroll', 0.1, 'Seconds heard before voice is noticed.', 0.0, 0.5)
+        self.declare('vad_threshold', 0.5, 'Probability at which it is voice.', 0.15, 1.0)
+        self.declare('smoothing', 1.0, 'Time constant of the running decision, s.', 0.01, 60.0)
+        self.declare('lead', 0.1, 'Probability by which a new decision must lead.', 0.0, 1.0)
+        self.declare('threshold', -1.0, "Least confidence; -1 for the bundle's.", -1.0, 1.0)
+        self.declare('gap_tolerance', 0.1, 'Seconds by which stamps may deviate.', 0.001, 10.0)
+        self._recognizer: Optional[Recognizer] = None
+        self._intake: Optional[Intake] = None
+        self._subscriptions: list = []
+        self._latency_ns = 0
+
+    def setup(self) -> None:
+        """See `ManagedNode`."""
+        messages.check_audio_messages()
+        torch.set_num_threads(self.value('num_threads'))
+        self._pcm_format = None
+        if self.value('sample_format'):
+            self._pcm_format = PcmFormat(
+                self.value('sample_format'), self.value('channels'), self.value('sample_rate')
+            )
+        self._device = select_device(self.value('device'))
+        bundle: Bundle = load_bundle(self.value('bundle'))
+        self._recognizer = Recognizer(bundle, 'cpu', self._recognizer_config())
+        self._recognizer.warm_up()
+        create = self.create_lifecycle_publisher
+        self._emotion = create(Expression, 'emotion', 10)
+        self._utterance = create(Expression, 'emotion/utterance', 10)
+        self._probabilities = create(Classification, 'emotion/probabilities', 10)
+        self._is_speaking = create(Bool, 'is_speaking', messages.LATCHED)
+        self.get_logger().info(
+            f'bundle {bundle.path.name}: {bundle.info.architecture}, '
+            f'{len(bundle.info.class_names)} classes, licence {bundle.info.license}'
+        )
+
+    def _recognizer_config(self) -> RecognizerConfig:
+        names = [field.name for field in dataclasses.fields(RecognizerConfig)]
+        values = {name: self.value(name) for name in names}
+        if values['threshold'] < 0:
+            values['threshold'] = None
+        return RecognizerConfig(**values)
+
+    def start(self) -> None:
+        """See `ManagedNode`."""
+        self._recognizer.to(self._device)
+        self._recognizer.warm_up()
+        self._recognizer.reset()
+        self._intake = Intake(
+            self.value('max_backlog'), self.value('gap_tolerance'), self._pcm_format
+        )
+        qos = QoSProfile(
+            depth=self.value('queue_depth'),
+            reliability=ReliabilityPolicy[self.value('reliability').upper()],
+        )
+        info_topic = self.value('info_topic')
+        # A transient-local subscriber hears no volatile publisher; a volatile one misses what is
+        # latched. The same news twice changes nothing.
+        self._subscriptions = [
+            self.create_subscription(AudioInfo, info_topic, self._hear_info, messages.LATCHED),
+            self.create_subscription(AudioInfo, info_topic, self._hear_info, 10),
+            self.create_subscription(
+                AudioDataStamped if self.value('stamped') else AudioData,
+                self.value('audio_topic'),
+                self._hear_stamped if self.value('stamped') else self._hear_unstamped,
+                qos,
+            ),
+        ]
+        self.get_logger().info(
+            f'listening to {self._subscriptions[-1].topic_name} on {self._recognizer.device}'
+        )
+
+    def stop(self) -> None:
+        """See `ManagedNode`."""
+        self._intake.close()
+
+    def stopped(self) -> None:
+        """See `ManagedNode`."""
+        for subscription in self._subscriptions:
+            self.destroy_subscription(subscription)
+        self._subscriptions = []
+        if self._recognizer is not None:
+            self._recognizer.to('cpu')
+
+    def teardown(self) -> None:
+        """See `ManagedNode`."""
+        self._recognizer = None
+
+    def _hear_info(self, info: AudioInfo) -> None:
+        try:
+            self._intake.announce(
+                info.sample_format, info.channels, info.sample_rate, info.coding_format
+            )
+        except AudioFormatError as error:
+            self.get_logger().warning(f'sound refused: {error}', throttle_duration_sec=10.0)
+
+    def _hear_stamped(self, message: AudioDataStamped) -> None:
+        header = message.header
+        self._put(message.audio, messages.to_nanoseconds(header.stamp), header.frame_id)
+
+    def _hear_unstamped(self, message: AudioData) -> None:
+        self._put(message, None, '')
+
+    def _put(self, audio: AudioData, stamp_ns: Optional[int], frame_id: str) -> None:
+        self._intake.put(audio.data.tobytes(), stamp_ns, self._now_ns(), frame_id)
+        if self._intake.is_waiting_for_format:
+            self.get_logger().warning(
+                'sound waits for its format: no AudioInfo came on '
+                f'{self.resolve_topic_name(self.value("info_topic"))}; '
+                'have it published or set the parameters sample_format, channels and sample_rate',
+                throttle_duration_sec=10.0,
+            )
+
+    def _now_ns(self) -> int:
+        return self.get_clock().now().nanoseconds
+
+    def work(self) -> None:
+        """See `ManagedNode`."""
+        recognizer = self._recognizer
+        was_speaking = False
+        self._is_speaking.publish(Bool(data=False))
+        while (heard := self._intake.get()) is not None:
+            if heard.is_broken:
+                recognizer.reset()
+            for samples, stamp_ns in heard.parts:
+                for first in range(0, len(samples), STEP):
+                    piece_ns = stamp_ns + first * SECOND // SAMPLE_RATE
+                    for estimate in recognizer.push(samples[first : first + STEP], piece_ns):
+                        self._publish(estimate, heard.frame_id)
+                    if recognizer.is_speaking != was_speaking:
+                        was_speaking = recognizer.is_speaking
+                        self._is_speaking.publish(Bool(data=was_speaking))
+        if was_speaking:
+            self._is_speaking.publish(Bool(data=False))
+
+    def _publish(self, estimate: Estimate, frame_id: str) -> None:
+        header = messages.to_header(estimate.stamp_ns, frame_id)
+        self._latency_ns = self._now_ns() - estimate.stamp_ns
+        if estimate.expression is not None:
+            publisher = self._utterance if estimate.is_final else self._emotion
+            publisher.publish(messages.to_expression(estimate, header))
+        if estimate.is_window:
+            self._probabilities.publish(
+                messages.to_classification(
+                    self._recognizer.bundle.info.class_names, estimate, header
+                )
+            )
+
+    def diagnose(self) -> tuple[str, dict[str, Any]]:
+        """See `ManagedNode`."""
+        if self._recognizer is None or self._intake is None:
+            return 'not active', {}
+        values = {
+            'device': self._recognizer.device,
+            'bundle': self._recognizer.bundle.path.name,
+            'format': self._intake.format,
+            'backlog bytes': self._intake.backlog_bytes,
+            'last latency ms': round(self._latency_ns / 1e6, 1),
+            **figures(self._intake.counters),
+            **figures(self._recognizer.counters),
+        }
+        return 'listening' if self._subscriptions else 'not active', values

@@ -1,0 +1,37 @@
+"""The executables. A missing package is one line that names the cure, not a traceback."""
+
+import importlib
+import sys
+
+_CURE = (
+    'install it for {python}: on a robot, `pip install -r requirements.txt` in a virtual '
+    'environment made with --system-site-packages (see the README, "On the robot")'
+)
+
+
+def _run(*names: str) -> None:
+    try:
+        from ser_ros.nodes.managed_node import run
+
+        classes = []
+        for name in names:
+            module, cls = name.split(':')
+            classes.append(getattr(importlib.import_module(f'ser_ros.nodes.{module}'), cls))
+    except ModuleNotFoundError as error:
+        sys.exit(f'{error}; {_CURE.format(python=sys.executable)}')
+    sys.exit(run(*classes))
+
+
+def audio_capture_node() -> None:
+    """Capture sound."""
+    _run('audio_capture_node:AudioCaptureNode')
+
+
+def emotion_node() -> None:
+    """Recognise emotions."""
+    _run('emotion_node:EmotionNode')
+
+
+def ser() -> None:
+    """Do both in one process; the emotion node first, so that it hears the first block."""
+    _run('emotion_node:EmotionNode', 'audio_capture_node:AudioCaptureNode')

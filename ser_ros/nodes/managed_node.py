@@ -1,0 +1,214 @@
+"""What both nodes share: parameters, a life cycle that starts by itself, counters, a worker."""
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, Optional
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+
+from ser_ros import SerError
+
+
+class ManagedNode(LifecycleNode):
+    """A lifecycle node whose work is done by one thread while it is active.
+
+    Subclasses give `setup`, `start`, `work`, `stop`, `teardown` and `diagnose`; a SerError from
+    `setup` or `start` fails the transition with its message as the one line in the log.
+    """
+
+    def __init__(self, name: str, **kwargs: Any):
+        super().__init__(name, **kwargs)
+        self.declare('autostart', True, 'Configure and activate without being asked to.')
+        self.failed = False
+        """Whether the node gave up; its process then exits with status 1, for a respawn."""
+        self._worker: Optional[threading.Thread] = None
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._diagnostics_timer = self.create_timer(1.0, self._publish_diagnostics)
+
+    def declare(
+        self,
+        name: str,
+        default: Any,
+        description: str,
+        at_least: Optional[float] = None,
+        at_most: Optional[float] = None,
+    ) -> None:
+        """Declare a parameter; a number may have a closed range."""
+        descriptor = ParameterDescriptor(description=description)
+        if at_least is not None:
+            kind, field = (
+                (FloatingPointRange, 'floating_point_range')
+                if isinstance(default, float)
+                else (IntegerRange, 'integer_range')
+            )
+            top = at_most if at_most is not None else type(default)(1_000_000)
+            setattr(descriptor, field, [kind(from_value=at_least, to_value=top)])
+        self.declare_parameter(name, default, descriptor)
+
+    def value(self, name: str) -> Any:
+        """A parameter's value."""
+        return self.get_parameter(name).value
+
+    def autostart(self) -> None:
+        """Go to active if the parameter says so; give up if that fails."""
+        if self.value('autostart'):
+            for trigger in (self.trigger_configure, self.trigger_activate):
+                if trigger() != TransitionCallbackReturn.SUCCESS:
+                    self.give_up()
+                    return
+
+    def give_up(self) -> None:
+        """End the process with a status that says so."""
+        self.failed = True
+        self.executor_wakeup()
+
+    def executor_wakeup(self) -> None:
+        """Make the executor look at `failed`."""
+        if self.executor is not None:
+            self.executor.wake()
+
+    # What a subclass does in each transition.
+
+    def setup(self) -> None:
+        """Check parameters, load, create publishers."""
+
+    def start(self) -> None:
+        """Begin to take input."""
+
+    def work(self) -> None:
+        """Run in the worker until `stop`."""
+
+    def stop(self) -> None:
+        """Make `work` return soon."""
+
+    def stopped(self) -> None:
+        """Put away what `start` made, after the worker has ended."""
+
+    def teardown(self) -> None:
+        """Undo `setup`."""
+
+    def diagnose(self) -> tuple[str, dict[str, Any]]:
+        """A sentence on how it goes, and figures."""
+        raise NotImplementedError
+
+    # The life cycle.
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """See rclpy."""
+        return self._attempt(self.setup, self.teardown)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """See rclpy."""
+        if self._attempt(self.start, self.stopped) != TransitionCallbackReturn.SUCCESS:
+            return TransitionCallbackReturn.FAILURE
+        super().on_activate(state)
+        self._worker = threading.Thread(target=self._run, name=f'{self.get_name()}_worker')
+        self._worker.start()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """See rclpy."""
+        self._halt()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """See rclpy."""
+        self.teardown()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """See rclpy."""
+        self._halt()
+        self.teardown()
+        return TransitionCallbackReturn.SUCCESS
+
+    def destroy_node(self) -> None:
+        """See rclpy; ends the worker first."""
+        self._halt()
+        super().destroy_node()
+
+    def _attempt(
+        self, action: Callable[[], None], undo: Callable[[], None]
+    ) -> TransitionCallbackReturn:
+        try:
+            action()
+        except SerError as error:
+            self.get_logger().error(str(error))
+            undo()
+            return TransitionCallbackReturn.FAILURE
+        return TransitionCallbackReturn.SUCCESS
+
+    def _run(self) -> None:
+        try:
+            self.work()
+        except SerError as error:
+            self.get_logger().fatal(str(error))
+            self.give_up()
+        except Exception as error:  # a sticky CUDA error among others: only a new process helps
+            self.get_logger().fatal(f'{type(error).__name__}: {error}')
+            self.give_up()
+
+    def _halt(self) -> None:
+        if self._worker is not None:
+            self.stop()
+            self._worker.join()
+            self._worker = None
+            self.stopped()
+
+    def _publish_diagnostics(self) -> None:
+        message, values = self.diagnose()
+        status = DiagnosticStatus(
+            level=DiagnosticStatus.OK,
+            name=f'{self.get_fully_qualified_name().lstrip("/")}',
+            message=message,
+            values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
+        )
+        array = DiagnosticArray(status=[status])
+        array.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(array)
+
+
+def figures(counters: Any) -> dict[str, Any]:
+    """A dataclass of counters for `diagnose`."""
+    return {name.replace('_', ' '): n for name, n in dataclasses.asdict(counters).items()}
+
+
+class _RosLogHandler(logging.Handler):
+    """Hands what the library logs to a node's logger."""
+
+    def __init__(self, node: ManagedNode):
+        super().__init__(logging.WARNING)
+        self._node = node
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._node.get_logger().warning(record.getMessage())
+
+
+def run(*make_nodes: Callable[[], ManagedNode]) -> int:
+    """Spin nodes in one thread until the process is asked to end; return its exit status."""
+    rclpy.init()
+    nodes: list[ManagedNode] = []
+    executor = SingleThreadedExecutor()
+    try:
+        for make_node in make_nodes:
+            node = make_node()
+            nodes.append(node)
+            executor.add_node(node)
+        logging.getLogger('ser_ros').addHandler(_RosLogHandler(nodes[0]))
+        for node in nodes:
+            node.autostart()
+        while rclpy.ok() and not any(node.failed for node in nodes):
+            executor.spin_once()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        for node in nodes:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return int(any(node.failed for node in nodes))

@@ -1,0 +1,81 @@
+"""Messages ↔ plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from audio_common_msgs.msg import AudioData, AudioInfo
+from builtin_interfaces.msg import Time
+from hri_msgs.msg import Expression
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from std_msgs.msg import Header
+from vision_msgs.msg import Classification, ObjectHypothesis
+
+from ser_ros import SerError
+from ser_ros.audio import SECOND
+from ser_ros.audio.formats import PcmFormat
+
+if TYPE_CHECKING:  # sound is captured without torch
+    from ser_ros.recognizer import Estimate
+
+LATCHED = QoSProfile(
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+
+
+def check_audio_messages() -> None:
+    """SerError where another package of the name audio_common_msgs is in the way."""
+    if AudioData.get_fields_and_field_types() != {'data': 'sequence<uint8>'}:
+        raise SerError(
+            "the audio_common_msgs in this workspace is not ros-drivers' (AudioData has no "
+            '"uint8[] data"); remove it and install ros-$ROS_DISTRO-audio-common-msgs'
+        )
+
+
+def to_nanoseconds(stamp: Time) -> int:
+    """A message's stamp as nanoseconds."""
+    return stamp.sec * SECOND + stamp.nanosec
+
+
+def to_header(stamp_ns: int, frame_id: str) -> Header:
+    """A header; a stamp before 1970 or after 2038 is the nearest that the message can carry."""
+    sec, nanosec = divmod(min(max(stamp_ns, 0), 2**31 * SECOND - 1), SECOND)
+    return Header(stamp=Time(sec=sec, nanosec=nanosec), frame_id=frame_id)
+
+
+def to_audio_info(pcm_format: PcmFormat) -> AudioInfo:
+    """AudioInfo of a PCM stream."""
+    return AudioInfo(
+        channels=pcm_format.channels,
+        sample_rate=pcm_format.sample_rate,
+        sample_format=pcm_format.sample_format,
+        bitrate=pcm_format.sample_rate * pcm_format.frame_bytes * 8,
+        coding_format='wave',
+    )
+
+
+def to_expression(estimate: Estimate, header: Header) -> Expression:
+    """An estimate that has an expression."""
+    return Expression(
+        header=header,
+        expression=estimate.expression,
+        valence=estimate.valence,
+        arousal=estimate.arousal,
+        confidence=estimate.confidence,
+    )
+
+
+def to_classification(
+    class_names: Sequence[str], estimate: Estimate, header: Header
+) -> Classification:
+    """Every class with its probability, in the model's order."""
+    return Classification(
+        header=header,
+        results=[
+            ObjectHypothesis(class_id=name, score=float(probability))
+            for name, probability in zip(class_names, estimate.probabilities)
+        ],
+    )

@@ -1,0 +1,97 @@
+"""The main job from a sound file: capture, recognition and a behaviour node, three processes.
+
+    python tools/demo.py [WAV]
+
+Runs the launch file where `ros2 launch` exists, else the same executables by hand. The exit status
+is 0 when an utterance was recognised.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from ser_ros import SerError
+from ser_ros.audio.sources import FileSource
+from ser_ros.paths import share_path
+
+ROOT = Path(__file__).resolve().parents[1]
+START_UP = 60.0
+"""Seconds that the nodes may take beside the sound itself."""
+
+
+def main() -> int:
+    """Run it; return the exit status."""
+    parser = argparse.ArgumentParser(prog='make demo')
+    parser.add_argument('wav', nargs='?', type=Path, default=ROOT / 'examples' / 'speech.flac')
+    wav = parser.parse_args().wav.resolve()
+    try:
+        source = FileSource(wav)
+    except SerError as error:
+        print(f'demo: {error}', file=sys.stderr)
+        return 1
+    # A domain of its own, on this machine only, so that no other robot is heard.
+    os.environ.setdefault('ROS_DOMAIN_ID', str(random.randrange(1, 100)))
+    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    print(f'playing {wav} ({source.duration:.1f} s)', flush=True)
+    listener = subprocess.Popen(
+        [sys.executable, ROOT / 'examples' / 'print_emotions.py', '--until-end-of-file']
+    )
+    nodes = [subprocess.Popen(command) for command in _commands(wav)]
+    try:
+        status = _wait(listener, nodes, source.duration + START_UP)
+    except KeyboardInterrupt:
+        status = 130
+    finally:
+        for process in (*nodes, listener):
+            process.send_signal(signal.SIGINT)
+        for process in (*nodes, listener):
+            process.wait()
+    if status == 1:
+        print('demo: no utterance was recognised in this sound', file=sys.stderr)
+    return status
+
+
+def _commands(wav: Path) -> list[list[str]]:
+    parameters = share_path('config/ser.yaml')
+    if shutil.which('ros2') and _has_launch():
+        return [['ros2', 'launch', 'ser_ros', 'ser.launch.py', 'source:=file', f'file:={wav}']]
+    from ament_index_python.packages import get_package_prefix
+
+    executables = Path(get_package_prefix('ser_ros'), 'lib', 'ser_ros')
+    ros_args = ['--ros-args', '--params-file', str(parameters)]
+    return [
+        [str(executables / 'emotion_node'), *ros_args],
+        [
+            str(executables / 'audio_capture_node'),
+            *ros_args,
+            *('-p', 'source:=file', '-p', f'file:={wav}'),
+        ],
+    ]
+
+
+def _has_launch() -> bool:
+    return subprocess.run(['ros2', 'launch', '--help'], capture_output=True).returncode == 0
+
+
+def _wait(listener: subprocess.Popen, nodes: list[subprocess.Popen], limit: float) -> int:
+    """The listener's exit status; 2 when a node ended or nothing came in time."""
+    deadline = time.monotonic() + limit
+    while time.monotonic() < deadline:
+        if listener.poll() is not None:
+            return listener.returncode
+        if any(node.poll() is not None for node in nodes):
+            print('demo: a node ended; its last line says why', file=sys.stderr)
+            return 2
+        time.sleep(0.1)
+    print(f'demo: not finished after {limit:.0f} s', file=sys.stderr)
+    return 2
+
+
+if __name__ == '__main__':
+    sys.exit(main())
