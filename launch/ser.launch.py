@@ -71,7 +71,10 @@ def generate_launch_description():
                 description=f'Take the time from /clock. {kept}',
             ),
             DeclareLaunchArgument(
-                'log_level', default_value='info', description='debug, info, warn, error or fatal.'
+                'log_level',
+                default_value='info',
+                choices=['debug', 'info', 'warn', 'error', 'fatal'],
+                description='What both nodes log.',
             ),
             OpaqueFunction(function=_nodes),
         ]
@@ -79,7 +82,8 @@ def generate_launch_description():
 
 
 def _nodes(context):
-    given = {name: value for name, value in context.launch_configurations.items() if value}
+    arguments = context.launch_configurations
+    given = {name: value for name, value in arguments.items() if value}
 
     def node(executable, parameters):
         overrides = {
@@ -94,9 +98,9 @@ def _nodes(context):
             package='ser_ros',
             executable=executable,
             name=executable,
-            namespace=given.get('namespace', ''),
-            parameters=[given['params_file'], overrides],
-            arguments=['--ros-args', '--log-level', given['log_level']],
+            namespace=arguments['namespace'],
+            parameters=[arguments['params_file'], overrides],
+            ros_arguments=['--log-level', f'{executable}:={arguments["log_level"]}'],
             output='screen',
             # A sticky CUDA error or a microphone that is gone: only a new process helps.
             respawn=True,
@@ -104,6 +108,6 @@ def _nodes(context):
         )
 
     nodes = [node('emotion_node', EMOTION_PARAMETERS)]
-    if given['use_capture'] == 'true':
+    if arguments['use_capture'] == 'true':
         nodes.append(node('audio_capture_node', CAPTURE_PARAMETERS))
     return nodes

@@ -87,10 +87,13 @@ class Intake:
         """The format in force; None while it is unknown or refused."""
         return self._format
 
-    @property
-    def is_waiting_for_format(self) -> bool:
-        """Whether blocks wait because nobody has said what they hold."""
-        return self._format is None and not self._is_refused
+    def waits_for_format(self, now_ns: int) -> bool:
+        """Whether blocks have waited for a second because nobody said what they hold."""
+        with self._ready:
+            is_unknown = self._format is None and not self._is_refused
+            return (
+                is_unknown and bool(self._items) and now_ns - self._items[0].arrival_ns >= SECOND
+            )
 
     @property
     def backlog_bytes(self) -> int:

@@ -148,8 +148,9 @@ class EmotionNode(ManagedNode):
         self._put(message, None, '')
 
     def _put(self, audio: AudioData, stamp_ns: Optional[int], frame_id: str) -> None:
-        self._intake.put(audio.data.tobytes(), stamp_ns, self._now_ns(), frame_id)
-        if self._intake.is_waiting_for_format:
+        now_ns = self._now_ns()
+        self._intake.put(audio.data.tobytes(), stamp_ns, now_ns, frame_id)
+        if self._intake.waits_for_format(now_ns):
             self.get_logger().warning(
                 'sound waits for its format: no AudioInfo came on '
                 f'{self.resolve_topic_name(self.value("info_topic"))}; '

@@ -1,0 +1,66 @@
+"""The launch file under the real launch_ros."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
+pytest.importorskip('launch_ros', reason='needs launch_ros, which PyPI does not have')
+
+ROOT = Path(__file__).parents[2]
+ARGUMENTS = (
+    'namespace params_file bundle device source file microphone use_capture audio_topic autostart '
+    'log_level use_sim_time'
+).split()
+
+
+def launch(*arguments, domain_id):
+    return subprocess.Popen(
+        ['ros2', 'launch', str(ROOT / 'launch' / 'ser.launch.py'), *arguments],
+        env={**os.environ, 'ROS_DOMAIN_ID': str(domain_id), 'PYTHONUNBUFFERED': '1'},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_every_argument_is_described():
+    shown = subprocess.run(
+        ['ros2', 'launch', str(ROOT / 'launch' / 'ser.launch.py'), '--show-args'],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for argument in ARGUMENTS:
+        assert f"'{argument}':\n        " in shown
+
+
+@pytest.mark.parametrize('namespace', ['', 'robot'])
+def test_both_nodes_come_up_and_go(domain_id, namespace):
+    speech = ROOT / 'examples' / 'speech.flac'
+    process = launch(
+        f'namespace:={namespace}',
+        'source:=file',
+        f'file:={speech}',
+        'device:=cpu',
+        domain_id=domain_id,
+    )
+    said = []
+    try:
+        for line in process.stdout:
+            said.append(line)
+            if 'listening to' in line:
+                break
+    finally:
+        process.send_signal(signal.SIGINT)
+        rest = process.communicate(timeout=30)[0]
+    output = ''.join(said) + rest
+    prefix = f'/{namespace}/' if namespace else '/'
+    assert f'listening to {prefix}audio_stamped on cpu' in output
+    assert str(speech) in output
+    assert 'process has died' not in output
+    assert process.returncode == 0

@@ -1,0 +1,102 @@
+"""The capture node playing files; microphones are in test_virtual_microphone.py."""
+
+import numpy as np
+import pytest
+import soundfile
+
+rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
+
+from audio_common_msgs.msg import AudioData, AudioDataStamped, AudioInfo  # noqa: E402
+
+from ser_ros.audio import SECOND  # noqa: E402
+from ser_ros.audio.formats import PcmFormat  # noqa: E402
+from ser_ros.nodes.audio_capture_node import AudioCaptureNode  # noqa: E402
+from ser_ros.nodes.messages import LATCHED, to_nanoseconds  # noqa: E402
+
+
+def write(path, rate=22_050, channels=2, seconds=0.5, subtype='PCM_16'):
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (round(rate * seconds), channels))
+    soundfile.write(path, samples, rate, subtype=subtype)
+    return samples
+
+
+def has_ended(node):
+    return node.diagnose()[0] == 'end of file'
+
+
+@pytest.mark.parametrize(
+    ('rate', 'channels', 'subtype'),
+    [(22_050, 2, 'PCM_16'), (48_000, 6, 'PCM_24'), (8_000, 1, 'PCM_U8'), (16_000, 1, 'FLOAT')],
+)
+def test_a_file_is_published_whole(graph, tmp_path, rate, channels, subtype):
+    samples = write(tmp_path / 'a.wav', rate, channels, subtype=subtype)
+    node = graph.make(AudioCaptureNode, source='file', file=str(tmp_path / 'a.wav'), speed=10.0)
+    infos = graph.listen(AudioInfo, 'audio_info', LATCHED)
+    blocks = graph.listen(AudioDataStamped, 'audio_stamped', 1000)
+    graph.wait(lambda: has_ended(node), 'the end of the file')
+    graph.wait(lambda: len(blocks) == node.diagnose()[1]['blocks'], 'every block')
+
+    info = infos[0]
+    pcm = PcmFormat(info.sample_format, info.channels, info.sample_rate, info.coding_format)
+    assert (pcm.sample_format, pcm.channels, pcm.sample_rate) == ('S16LE', channels, rate)
+    assert info.bitrate == rate * channels * 16
+    heard = pcm.decode(b''.join(block.audio.data.tobytes() for block in blocks))
+    # At least a second of silence closes the last utterance.
+    assert len(heard) == len(samples) + rate
+    step = 2.0**-6 if subtype == 'PCM_U8' else 2.0**-14
+    np.testing.assert_allclose(heard[: len(samples)], samples, atol=step)
+    assert not heard[len(samples) :].any()
+    # Stamps advance by the sample clock, whatever the speed.
+    stamps = np.array([to_nanoseconds(block.header.stamp) for block in blocks])
+    frames = np.cumsum([0] + [len(block.audio.data) // pcm.frame_bytes for block in blocks[:-1]])
+    np.testing.assert_allclose(stamps - stamps[0], frames * SECOND / rate, atol=1.0)
+    assert {block.header.frame_id for block in blocks} == {'microphone'}
+
+
+def test_a_looped_file_goes_on_until_deactivated(graph, tmp_path):
+    write(tmp_path / 'a.wav', seconds=0.1)
+    node = graph.make(
+        AudioCaptureNode, source='file', file=str(tmp_path / 'a.wav'), speed=100.0, loop=True
+    )
+    blocks = graph.listen(AudioDataStamped, 'audio_stamped', 1000)
+    # 0.1 s and a second of silence, three times.
+    graph.wait(lambda: len(blocks) > 3 * 55, 'three rounds')
+    node.trigger_deactivate()
+    n_blocks = node.diagnose()[1]['blocks']
+    node.trigger_activate()
+    graph.wait(lambda: node.diagnose()[1]['blocks'] > n_blocks, 'going on')
+
+
+def test_unstamped_copies_are_optional(graph, tmp_path):
+    write(tmp_path / 'a.wav')
+    stamped = graph.listen(AudioDataStamped, 'audio_stamped', 1000)
+    unstamped = graph.listen(AudioData, 'audio', 1000)
+    node = graph.make(
+        AudioCaptureNode,
+        source='file',
+        file=str(tmp_path / 'a.wav'),
+        speed=10.0,
+        publish_unstamped=True,
+    )
+    graph.wait(lambda: has_ended(node), 'the end of the file')
+    graph.wait(
+        lambda: len(stamped) == len(unstamped) == node.diagnose()[1]['blocks'], 'every block'
+    )
+    assert [m.audio.data for m in stamped] == [m.data for m in unstamped]
+
+
+@pytest.mark.parametrize(
+    ('parameters', 'said'),
+    [
+        ({'source': 'file', 'file': '/nowhere.wav'}, '/nowhere.wav'),
+        ({'source': 'file', 'file': ''}, 'no such file'),
+        ({'source': 'radio'}, "'radio'"),
+        ({'source': 'microphone', 'microphone': 'no such thing'}, "'no such thing'"),
+    ],
+)
+def test_what_cannot_be_captured_is_said_in_one_line(graph, capfd, parameters, said):
+    node = graph.make(AudioCaptureNode, **parameters)
+    assert node.failed
+    errors = [line for line in capfd.readouterr().err.splitlines() if '[ERROR]' in line]
+    assert len(errors) == 1
+    assert said in errors[0]

@@ -1,0 +1,362 @@
+"""The emotion node, fed over the middleware."""
+
+import array
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soxr
+import torch
+
+rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
+
+from audio_common_msgs.msg import AudioData, AudioDataStamped, AudioInfo  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from hri_msgs.msg import Expression  # noqa: E402
+from lifecycle_msgs.msg import State  # noqa: E402
+from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
+from rclpy.serialization import serialize_message  # noqa: E402
+from std_msgs.msg import Bool  # noqa: E402
+from vision_msgs.msg import Classification  # noqa: E402
+
+from ser_ros.audio import SAMPLE_RATE, SECOND  # noqa: E402
+from ser_ros.audio.formats import encode_s16le  # noqa: E402
+from ser_ros.audio.sources import read_audio  # noqa: E402
+from ser_ros.bundle import load_bundle  # noqa: E402
+from ser_ros.nodes.emotion_node import EmotionNode  # noqa: E402
+from ser_ros.nodes.messages import LATCHED, to_header, to_nanoseconds  # noqa: E402
+from ser_ros.recognizer import Recognizer  # noqa: E402
+
+SPEECH = Path(__file__).parents[2] / 'examples' / 'speech.flac'
+START = 1_700_000_000 * SECOND
+
+
+class Publisher:
+    """Plays samples to the node as a capture node of any make would."""
+
+    def __init__(self, graph, message_type=AudioDataStamped):
+        self.graph = graph
+        self.type = message_type
+        topic = 'audio_stamped' if message_type is AudioDataStamped else 'audio'
+        self.audio = graph.node.create_publisher(message_type, topic, 1000)
+        self.info = graph.node.create_publisher(AudioInfo, 'audio_info', LATCHED)
+
+    def announce(self, sample_format='S16LE', channels=1, rate=SAMPLE_RATE, coding='wave'):
+        self.info.publish(
+            AudioInfo(
+                channels=channels,
+                sample_rate=rate,
+                sample_format=sample_format,
+                coding_format=coding,
+            )
+        )
+
+    def block(self, data, stamp_ns=START, frame_id='mic'):
+        audio = AudioData(data=array.array('B', data))
+        header = to_header(stamp_ns, frame_id)
+        stamped = self.type is AudioDataStamped
+        self.audio.publish(AudioDataStamped(header=header, audio=audio) if stamped else audio)
+
+    def play(self, data, frame_bytes=2, rate=SAMPLE_RATE, block_frames=320, period=0.0):
+        """Send blocks of `block_frames` (cycled through if several), `period` seconds apart."""
+        sizes = [block_frames] if isinstance(block_frames, int) else block_frames
+        first, n = 0, 0
+        while first * frame_bytes < len(data):
+            frames = sizes[n % len(sizes)]
+            self.block(
+                data[first * frame_bytes : (first + frames) * frame_bytes],
+                START + first * SECOND // rate,
+            )
+            first, n = first + frames, n + 1
+            time.sleep(period)
+
+    def wait_for_listener(self, node):
+        self.graph.wait(
+            lambda: self.audio.get_subscription_count() and node.count_publishers('audio_info'),
+            'discovery',
+        )
+
+
+@pytest.fixture
+def outputs(graph):
+    return {
+        'emotion': graph.listen(Expression, 'emotion'),
+        'utterance': graph.listen(Expression, 'emotion/utterance'),
+        'probabilities': graph.listen(Classification, 'emotion/probabilities'),
+        'is_speaking': graph.listen(Bool, 'is_speaking', LATCHED),
+    }
+
+
+@pytest.fixture
+def publisher(graph):
+    return Publisher(graph)
+
+
+def counters(node):
+    return node.diagnose()[1]
+
+
+def speech_then_silence(path=SPEECH, silence=1.0):
+    return np.concatenate((read_audio(path), np.zeros(round(silence * SAMPLE_RATE), np.float32)))
+
+
+def wait_until_heard(graph, node, outputs, n_samples):
+    """Until the node has heard so much and all that it published has arrived."""
+    graph.wait(
+        lambda: counters(node)['samples'] >= n_samples
+        and counters(node)['windows'] == len(outputs['probabilities']),
+        f'{n_samples} samples heard, of which {counters(node)}',
+        60,
+    )
+
+
+def direct(samples):
+    """What the recogniser itself says of 16 kHz samples."""
+    recognizer = Recognizer(load_bundle(), 'cpu')
+    return recognizer.push(samples, START)
+
+
+def probabilities_by_stamp(messages):
+    return {
+        to_nanoseconds(message.header.stamp): np.array([r.score for r in message.results])
+        for message in messages
+    }
+
+
+ENCODERS = {
+    'S16LE': encode_s16le,
+    'S32LE': lambda x: (x * (2.0**31 - 256)).astype('<i4').tobytes(),
+    'F32LE': lambda x: x.astype('<f4').tobytes(),
+}
+
+
+@pytest.mark.parametrize(
+    ('sample_format', 'rate', 'channels', 'block_frames'),
+    [
+        ('S16LE', 44_100, 2, 441),
+        ('S16LE', 16_000, 1, 320),
+        ('S32LE', 16_000, 1, 320),
+        ('F32LE', 16_000, 1, 320),
+        ('s16le', 16_000, 1, [1, 999, 7, 4096, 313]),
+    ],
+)
+def test_every_format_gives_the_same_probabilities(
+    graph, outputs, publisher, held_out_clip, sample_format, rate, channels, block_frames
+):
+    samples = speech_then_silence(held_out_clip)
+    node = graph.make(EmotionNode, device='cpu')
+    publisher.wait_for_listener(node)
+    publisher.announce(sample_format, channels, rate)
+    sent = samples if rate == SAMPLE_RATE else soxr.resample(samples, SAMPLE_RATE, rate)
+    data = ENCODERS[sample_format.upper()](np.repeat(sent[:, None], channels, axis=1))
+    frame_bytes = len(data) // len(sent)
+    publisher.play(data, frame_bytes, rate, block_frames, period=0.001)
+    wait_until_heard(graph, node, outputs, len(samples) - SAMPLE_RATE // 10)
+
+    expected = {e.stamp_ns: e.probabilities for e in direct(samples) if e.is_window}
+    got = probabilities_by_stamp(outputs['probabilities'])
+    assert got.keys() == expected.keys()
+    for stamp, probabilities in expected.items():
+        np.testing.assert_allclose(got[stamp], probabilities, atol=0.02)
+
+
+def test_replay_speed_changes_nothing(graph, outputs, publisher):
+    node = graph.make(EmotionNode, device='cpu')
+    publisher.wait_for_listener(node)
+    publisher.announce()
+    samples = speech_then_silence()[: 6 * SAMPLE_RATE]
+    heard = []
+    for n, period in enumerate((0.02, 0.002), start=1):
+        for messages in outputs.values():
+            messages.clear()
+        # A second run of the same stamps is a jump back in time: the stream starts anew.
+        publisher.play(encode_s16le(samples), period=period)
+        graph.wait(
+            lambda n=n: counters(node)['samples'] >= n * len(samples)
+            and len(outputs['utterance']) == 1,
+            'the same utterance again',
+            60,
+        )
+        graph.wait(lambda: not outputs['is_speaking'][-1].data, 'the end of the utterance')
+        heard.append(
+            {name: [serialize_message(m) for m in messages] for name, messages in outputs.items()}
+        )
+    assert heard[0]['probabilities']
+    # Before the first run `is_speaking` was latched as false.
+    heard[0]['is_speaking'] = heard[0]['is_speaking'][-2:]
+    assert heard[0] == heard[1]
+    assert counters(node)['dropped blocks'] == 0
+
+
+def test_what_is_published_of_an_utterance(graph, outputs, publisher):
+    node = graph.make(EmotionNode, device='cpu', threshold=0.0)
+    publisher.wait_for_listener(node)
+    publisher.announce()
+    samples = speech_then_silence()
+    publisher.play(encode_s16le(samples), period=0.001)
+    wait_until_heard(graph, node, outputs, len(samples) - 512)
+
+    estimates = direct(samples)
+    finals = [e for e in estimates if e.is_final]
+    assert len(outputs['utterance']) == len(finals) == counters(node)['utterances']
+    running = [e for e in estimates if not e.is_final]
+    assert len(outputs['emotion']) == len(running) > len(finals)
+    for message, estimate in zip(outputs['emotion'], running, strict=True):
+        assert to_nanoseconds(message.header.stamp) == estimate.stamp_ns
+        assert message.header.frame_id == 'mic'
+        assert message.confidence == pytest.approx(estimate.confidence, abs=1e-6)
+        assert message.valence == pytest.approx(estimate.valence, abs=1e-6)
+        assert message.arousal == pytest.approx(estimate.arousal, abs=1e-6)
+    names = [r.class_id for r in outputs['probabilities'][0].results]
+    assert names == list(load_bundle().info.class_names)
+    assert sum(r.score for r in outputs['probabilities'][0].results) == pytest.approx(1.0)
+    spoken = [message.data for message in outputs['is_speaking']]
+    assert spoken == [False] + [True, False] * len(finals)
+
+
+def test_uncertain_windows_keep_their_probabilities(graph, outputs, publisher):
+    node = graph.make(EmotionNode, device='cpu', threshold=1.0)
+    publisher.wait_for_listener(node)
+    publisher.announce()
+    samples = speech_then_silence()[: 6 * SAMPLE_RATE]
+    publisher.play(encode_s16le(samples), period=0.001)
+    wait_until_heard(graph, node, outputs, len(samples) - 512)
+    assert outputs['probabilities']
+    assert not outputs['emotion']
+    assert not outputs['utterance']
+
+
+@pytest.mark.parametrize(
+    'info',
+    [
+        {'coding': 'mp3'},
+        {'sample_format': 'S20LE'},
+        {'channels': 0},
+        {'rate': 0},
+    ],
+)
+def test_a_format_that_cannot_be_decoded_is_refused(graph, outputs, publisher, info):
+    node = graph.make(EmotionNode, device='cpu')
+    publisher.wait_for_listener(node)
+    publisher.announce(**info)
+    graph.wait(lambda: counters(node)['refused formats'], 'refusal')
+    for n in range(100):
+        publisher.block(b'\x01\x02' * 320, START + n * SECOND // 50)
+    graph.wait(lambda: counters(node)['refused blocks'] == 100, '100 refused blocks')
+    assert counters(node)['samples'] == 0
+    publisher.announce()
+    publisher.block(bytes(640))
+    graph.wait(lambda: counters(node)['samples'] == 320, 'a good format after it')
+    assert not outputs['probabilities']
+
+
+def test_sound_waits_for_its_format(graph, publisher):
+    node = graph.make(EmotionNode, device='cpu')
+    publisher.wait_for_listener(node)
+    for n in range(50):
+        publisher.block(bytes(640), START + n * SECOND // 50)
+    graph.wait(lambda: counters(node)['blocks'] == 50, 'blocks held back')
+    assert counters(node)['samples'] == 0
+    publisher.announce()
+    graph.wait(lambda: counters(node)['samples'] == 50 * 320, 'all of them heard')
+
+
+def test_format_by_parameter(graph, outputs):
+    publisher = Publisher(graph, AudioData)
+    node = graph.make(
+        EmotionNode, device='cpu', stamped=False, audio_topic='audio', sample_format='S16LE'
+    )
+    publisher.wait_for_listener(node)
+    before = time.time_ns()
+    samples = speech_then_silence()[: 6 * SAMPLE_RATE]
+    publisher.play(encode_s16le(samples), period=0.001)
+    wait_until_heard(graph, node, outputs, len(samples) - 512)
+    stamps = list(probabilities_by_stamp(outputs['probabilities']))
+    # Unstamped: the first block's arrival, then counted samples, however fast they came.
+    expected = [e.stamp_ns - START for e in direct(samples) if e.is_window]
+    assert np.diff(stamps).tolist() == np.diff(expected).tolist()
+    assert before - SECOND < stamps[0] - expected[0] < time.time_ns()
+
+
+def test_garbage_blocks_are_counted_and_harmless(graph, publisher):
+    node = graph.make(EmotionNode, device='cpu')
+    publisher.wait_for_listener(node)
+    publisher.announce()
+    publisher.block(b'')
+    publisher.block(b'\x01')
+    publisher.block(b'\x01\x02\x03')
+    publisher.block(bytes(10_000_000))
+    graph.wait(lambda: counters(node)['dropped blocks'] == 1, '10 MB dropped')
+    publisher.block(bytes(640), START + 60 * SECOND)
+    graph.wait(lambda: counters(node)['samples'] == 321, 'a good block after them')
+    assert counters(node)['empty blocks'] == 1
+    assert counters(node)['cut blocks'] == 2
+
+
+def test_silence_and_noise_publish_no_emotion(graph, outputs, publisher):
+    node = graph.make(EmotionNode, device='cpu')
+    publisher.wait_for_listener(node)
+    publisher.announce()
+    noise = np.random.default_rng(0).normal(0.0, 0.1, 5 * SAMPLE_RATE)
+    sound = np.concatenate((np.zeros(5 * SAMPLE_RATE), noise))
+    publisher.play(encode_s16le(sound), period=0.001)
+    wait_until_heard(graph, node, outputs, len(sound) - 512)
+    assert not outputs['emotion']
+    assert not outputs['utterance']
+
+
+def test_life_cycle(graph, outputs, publisher):
+    node = graph.make(EmotionNode, device='cpu', autostart=False)
+    success = TransitionCallbackReturn.SUCCESS
+    for _ in range(2):
+        assert node.trigger_configure() == success
+        assert node.trigger_activate() == success
+        publisher.wait_for_listener(node)
+        publisher.announce()
+        voiced = speech_then_silence()[: 2 * SAMPLE_RATE]
+        publisher.play(encode_s16le(voiced), period=0.001)
+        graph.wait(lambda: outputs['is_speaking'] and outputs['is_speaking'][-1].data, 'speech')
+        assert node.trigger_deactivate() == success
+        graph.wait(lambda: not outputs['is_speaking'][-1].data, 'false on deactivate')
+        graph.wait(lambda: not publisher.audio.get_subscription_count(), 'no subscription')
+        assert node.trigger_cleanup() == success
+    assert node.trigger_shutdown() == success
+    assert not [t for t in threading.enumerate() if t.name == 'emotion_node_worker']
+
+
+def test_autostart_reaches_active(graph):
+    graph.make(EmotionNode, device='cpu', namespace='robot')
+    assert graph.state_of('/robot/emotion_node') == State.PRIMARY_STATE_ACTIVE
+
+
+@pytest.mark.parametrize(
+    ('parameters', 'said'),
+    [
+        ({'bundle': '/nowhere/model.safetensors'}, '/nowhere/model.safetensors'),
+        ({'device': 'gpu'}, "'gpu'"),
+        ({'sample_format': 'S20LE'}, 'S20LE'),
+        ({'min_utterance': 2.0}, 'min_utterance'),
+        pytest.param(
+            {'device': 'cuda'},
+            'CUDA',
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU'),
+        ),
+    ],
+)
+def test_what_cannot_be_configured_is_said_in_one_line(graph, capfd, parameters, said):
+    node = graph.make(EmotionNode, **parameters)
+    assert node.failed
+    errors = [line for line in capfd.readouterr().err.splitlines() if '[ERROR]' in line]
+    assert len(errors) == 1
+    assert said in errors[0]
+
+
+def test_diagnostics_are_published(graph):
+    heard = graph.listen(DiagnosticArray, '/diagnostics')
+    graph.make(EmotionNode, device='cpu', namespace='robot')
+    graph.wait(lambda: heard and heard[-1].status[0].message == 'listening', 'diagnostics')
+    status = heard[-1].status[0]
+    assert status.name == 'robot/emotion_node'
+    assert {'lost samples', 'gaps', 'dropped blocks'} <= {value.key for value in status.values}
