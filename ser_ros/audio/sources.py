@@ -135,7 +135,8 @@ class FileSource:
         n_played = 0
         with self._file:
             for frames in self._frames():
-                due = start + n_played / rate / self._speed
+                # A microphone has a block when its last sample is in.
+                due = start + (n_played + len(frames)) / rate / self._speed
                 if self._closed.wait(max(0.0, due - time.monotonic())):
                     return
                 self.counters.blocks += 1

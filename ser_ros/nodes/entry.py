@@ -4,8 +4,8 @@ import importlib
 import sys
 
 _CURE = (
-    'install it for {python}: on a robot, `pip install -r requirements.txt` in a virtual '
-    'environment made with --system-site-packages (see the README, "On the robot")'
+    'install it where {python} finds it and build again there: '
+    'see "On the robot" in the README of ser_ros'
 )
 
 

@@ -29,11 +29,33 @@ HASHES = [
 ]
 
 # Type hashes do not cover constants.
-EXPRESSIONS = """
-    NEUTRAL ANGRY SAD HAPPY SURPRISED DISGUSTED SCARED PLEADING VULNERABLE DESPAIRED GUILTY
-    DISAPPOINTED EMBARRASSED HORRIFIED SKEPTICAL ANNOYED FURIOUS SUSPICIOUS REJECTED BORED TIRED
-    ASLEEP CONFUSED AMAZED EXCITED
-""".split()
+EXPRESSIONS = (
+    'NEUTRAL',
+    'ANGRY',
+    'SAD',
+    'HAPPY',
+    'SURPRISED',
+    'DISGUSTED',
+    'SCARED',
+    'PLEADING',
+    'VULNERABLE',
+    'DESPAIRED',
+    'GUILTY',
+    'DISAPPOINTED',
+    'EMBARRASSED',
+    'HORRIFIED',
+    'SKEPTICAL',
+    'ANNOYED',
+    'FURIOUS',
+    'SUSPICIOUS',
+    'REJECTED',
+    'BORED',
+    'TIRED',
+    'ASLEEP',
+    'CONFUSED',
+    'AMAZED',
+    'EXCITED',
+)
 
 
 def test_every_definition_has_a_known_hash():
@@ -95,7 +117,6 @@ def test_built_hash(announced_hash, package, message, expected):
 
 
 def test_built_constants():
-    Expression = pytest.importorskip('hri_msgs.msg').Expression
-    assert [getattr(Expression, name) for name in EXPRESSIONS] == [
-        name.lower() for name in EXPRESSIONS
-    ]
+    messages = pytest.importorskip('hri_msgs.msg')
+    built = [getattr(messages.Expression, name) for name in EXPRESSIONS]
+    assert built == [name.lower() for name in EXPRESSIONS]
