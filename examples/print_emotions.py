@@ -108,6 +108,7 @@ def _seconds(message):
 
 
 def main():
+    """Print until interrupted or, if asked to, until the file has been heard."""
     rclpy.init(args=sys.argv)
     until_end = '--until-end-of-file' in sys.argv
     node = PrintEmotions()

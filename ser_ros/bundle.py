@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Union
@@ -80,7 +79,7 @@ def save_bundle(path: Path, info: BundleInfo, model: nn.Module) -> None:
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     part = path.with_name(path.name + '.part')
     part.write_bytes(save(weights, metadata))
-    os.replace(part, path)
+    part.replace(path)
 
 
 def find_bundle(name: Union[str, Path]) -> Path:

@@ -14,7 +14,8 @@ def share_path(relative: str) -> Path:
         from ament_index_python.packages import get_package_share_directory
 
         candidates.insert(0, Path(get_package_share_directory('ser_ros')))
-    except (ImportError, LookupError):  # no ROS here, or one that does not hold this package
+    # No ROS here, or one that is not sourced or does not hold this package.
+    except (ImportError, LookupError, OSError):
         pass
     paths = [candidate / relative for candidate in candidates]
     return next((path for path in paths if path.exists()), paths[-1])

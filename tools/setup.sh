@@ -139,8 +139,11 @@ if ! is_done environment "$environment_key" || [[ ! -x $venv/bin/python ]]; then
     "$python" -m venv ${ros:+--system-site-packages} "$venv"
     touch "$venv/COLCON_IGNORE"
     logged uv "$venv/bin/python" -m pip install --requirement tools/requirements/uv.txt
+    # A distribution's ROS is built on its NumPy; the next major version breaks it.
+    "$venv/bin/python" -c 'import numpy; print("numpy==" + numpy.__version__)' \
+        > "$venv/overrides.txt" 2> /dev/null || true
     logged packages "$venv/bin/python" -m uv pip install --python "$venv/bin/python" \
-        "${files[@]/#/--requirement=}"
+        --override="$venv/overrides.txt" "${files[@]/#/--requirement=}"
     [[ -n $ros ]] || logged cmake-exports repair_cmake_exports
     done_with environment "$environment_key"
 fi
@@ -171,7 +174,8 @@ fi
 
 # The sources are linked, not copied: only what setup.py installs elsewhere needs a new build.
 package_key="$messages_key $(hash_of package.xml setup.py setup.cfg) $(
-    find launch config bundles resource -type f 2> /dev/null | LC_ALL=C sort | sha256sum)"
+    find launch config bundles resource -type f ! -name '*.pyc' 2> /dev/null \
+        | LC_ALL=C sort | sha256sum)"
 if ! is_done package "$package_key"; then
     say 'building ser_ros'
     rm -rf "$venv"/ros/{build,install/lib,install/share}/ser_ros

@@ -41,7 +41,7 @@ def _open_file(path: Union[str, Path]) -> soundfile.SoundFile:
         raise SourceError(f'sound file {str(path)!r}: no such file')
     try:
         file = soundfile.SoundFile(path)
-    except soundfile.SoundFileError as error:
+    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: a headerless .raw
         raise SourceError(f'sound file {path}: {error}') from error
     if not file.frames:
         file.close()
@@ -53,7 +53,8 @@ def _read(file: soundfile.SoundFile, n_frames: int) -> np.ndarray:
     """Up to `n_frames` float32 (frames, channels)."""
     try:
         return file.read(n_frames, dtype='float32', always_2d=True)
-    except soundfile.SoundFileError as error:
+    # The last two: a header that does not know the length, or promises more than memory holds.
+    except (soundfile.SoundFileError, ValueError, MemoryError) as error:
         raise SourceError(f'sound file {file.name}: {error}') from error
 
 

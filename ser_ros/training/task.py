@@ -85,6 +85,7 @@ class EmotionTask(lightning.LightningModule):
         return (lengths - config.n_fft) // config.hop_length + 1
 
     def training_step(self, batch: Batch) -> Tensor:
+        """Return the loss of an augmented, mixed-up batch."""
         samples, lengths, labels = batch
         frames = self._frames(lengths)
         x = self.augment.spectrogram(self.frontend(self.augment.waveform(samples)))
@@ -113,6 +114,7 @@ class EmotionTask(lightning.LightningModule):
         self.log('val_accuracy', self.accuracy, prog_bar=True, batch_size=1)
 
     def configure_optimizers(self) -> dict:
+        """Return AdamW and its one-cycle schedule, stepped each batch."""
         config = self.recipe.optimization
         optimizer = torch.optim.AdamW(
             self.model.parameters(), config.learning_rate, weight_decay=config.weight_decay

@@ -128,6 +128,7 @@ def _fit(
     trainer = lightning.Trainer(
         accelerator={'auto': 'auto', 'cpu': 'cpu'}.get(device, 'gpu'),
         devices=1,
+        precision=config.precision,
         max_epochs=config.epochs,
         callbacks=[
             checkpoint,

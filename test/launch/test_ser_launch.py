@@ -12,9 +12,19 @@ pytest.importorskip('launch_ros', reason='needs launch_ros, which PyPI does not 
 
 ROOT = Path(__file__).parents[2]
 ARGUMENTS = (
-    'namespace params_file bundle device source file microphone use_capture audio_topic autostart '
-    'log_level use_sim_time'
-).split()
+    'namespace',
+    'params_file',
+    'bundle',
+    'device',
+    'source',
+    'file',
+    'microphone',
+    'use_capture',
+    'audio_topic',
+    'autostart',
+    'log_level',
+    'use_sim_time',
+)
 
 
 def launch(*arguments, domain_id):
@@ -42,13 +52,10 @@ def test_every_argument_is_described():
 @pytest.mark.parametrize('namespace', ['', 'robot'])
 def test_both_nodes_come_up_and_go(domain_id, namespace):
     speech = ROOT / 'examples' / 'speech.flac'
-    process = launch(
-        f'namespace:={namespace}',
-        'source:=file',
-        f'file:={speech}',
-        'device:=cpu',
-        domain_id=domain_id,
-    )
+    arguments = ['source:=file', f'file:={speech}', 'device:=cpu']
+    if namespace:
+        arguments.append(f'namespace:={namespace}')
+    process = launch(*arguments, domain_id=domain_id)
     said = []
     try:
         for line in process.stdout:

@@ -105,8 +105,10 @@ def speech_then_silence(path=SPEECH, silence=1.0):
 def wait_until_heard(graph, node, outputs, n_samples):
     """Until the node has heard so much and all that it published has arrived."""
     graph.wait(
-        lambda: counters(node)['samples'] >= n_samples
-        and counters(node)['windows'] == len(outputs['probabilities']),
+        lambda: (
+            counters(node)['samples'] >= n_samples
+            and counters(node)['windows'] == len(outputs['probabilities'])
+        ),
         f'{n_samples} samples heard, of which {counters(node)}',
         60,
     )
@@ -174,8 +176,9 @@ def test_replay_speed_changes_nothing(graph, outputs, publisher):
         # A second run of the same stamps is a jump back in time: the stream starts anew.
         publisher.play(encode_s16le(samples), period=period)
         graph.wait(
-            lambda n=n: counters(node)['samples'] >= n * len(samples)
-            and len(outputs['utterance']) == 1,
+            lambda n=n: (
+                counters(node)['samples'] >= n * len(samples) and len(outputs['utterance']) == 1
+            ),
             'the same utterance again',
             60,
         )

@@ -84,6 +84,7 @@ def virtual_microphone(tmp_path):
     yield microphone
     microphone.close()
 
+
 @pytest.fixture
 def capture(virtual_microphone, domain_id):
     """Start the capture node as a process of its own, as PortAudio looks for devices only once."""

@@ -1,0 +1,238 @@
+"""Sound files of every kind, and none at all."""
+
+import itertools
+import threading
+
+import numpy as np
+import pytest
+import soundfile
+
+from ser_ros.audio import SAMPLE_RATE, SECOND
+from ser_ros.audio.formats import PcmFormat
+from ser_ros.audio.sources import FileSource, SourceError, read_audio
+
+FAST = 1e6
+
+
+@pytest.fixture(scope='module')
+def tone():
+    """Half a second at 440 Hz, quiet enough for 8 bits to be exact to a hundredth."""
+    return 0.5 * np.sin(2 * np.pi * 440 * np.arange(SAMPLE_RATE // 2) / SAMPLE_RATE)
+
+
+@pytest.mark.parametrize(
+    ('suffix', 'subtype', 'tolerance'),
+    [
+        ('wav', 'PCM_U8', 1e-2),
+        ('wav', 'PCM_16', 1e-4),
+        ('wav', 'PCM_24', 1e-6),
+        ('wav', 'PCM_32', 1e-6),
+        ('wav', 'FLOAT', 1e-6),
+        ('wav', 'DOUBLE', 1e-6),
+        ('wav', 'ULAW', 2e-2),
+        ('flac', 'PCM_16', 1e-4),
+        ('flac', 'PCM_24', 1e-6),
+    ],
+)
+def test_every_sample_format_is_read(tmp_path, tone, suffix, subtype, tolerance):
+    path = tmp_path / f'tone.{suffix}'
+    soundfile.write(path, tone, SAMPLE_RATE, subtype=subtype)
+    samples = read_audio(path)
+    assert samples.dtype == np.float32
+    np.testing.assert_allclose(samples, tone, atol=tolerance)
+
+
+@pytest.mark.parametrize('channels', [1, 2, 6])
+def test_channels_are_averaged(tmp_path, tone, channels):
+    path = tmp_path / 'tone.wav'
+    gains = np.arange(channels) / 10
+    soundfile.write(path, tone[:, None] * gains, SAMPLE_RATE, subtype='FLOAT')
+    np.testing.assert_allclose(read_audio(str(path)), tone * gains.mean(), atol=1e-6)
+
+
+@pytest.mark.parametrize('rate', [8_000, 22_050, 44_100, 48_000])
+def test_other_rates_come_out_at_16_khz(tmp_path, tone, rate):
+    path = tmp_path / 'tone.wav'
+    time = np.arange(rate // 2) / rate
+    soundfile.write(path, 0.5 * np.sin(2 * np.pi * 440 * time), rate, subtype='FLOAT')
+    samples = read_audio(path)
+    assert samples.dtype == np.float32
+    assert abs(len(samples) - len(tone)) <= 1
+    # A filter rings where the tone begins and ends.
+    np.testing.assert_allclose(samples[500:7_000], tone[500:7_000], atol=1e-3)
+
+
+def test_float_files_are_made_safe(tmp_path):
+    path = tmp_path / 'wild.wav'
+    soundfile.write(path, np.array([np.nan, np.inf, -7.0, 0.5]), SAMPLE_RATE, subtype='FLOAT')
+    assert read_audio(path).tolist() == [0.0, 1.0, -1.0, 0.5]
+
+
+def pointer(path):
+    path.write_text('version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 99\n')
+
+
+def header_only(path):
+    soundfile.write(path, np.zeros(0), SAMPLE_RATE)
+
+
+def half_a_flac(path):
+    soundfile.write(path, np.random.default_rng(1).uniform(-1, 1, 32_000), SAMPLE_RATE)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize(
+    ('name', 'make'),
+    [
+        ('missing.wav', lambda path: None),
+        ('folder.wav', lambda path: path.mkdir()),
+        ('empty.wav', lambda path: path.touch()),
+        ('empty.flac', lambda path: path.touch()),
+        ('header.wav', header_only),
+        ('pointer.wav', pointer),
+        ('text.mp3', lambda path: path.write_text('no sound')),
+        ('bytes.raw', lambda path: path.write_bytes(bytes(1_000))),
+        ('half.flac', half_a_flac),
+    ],
+)
+def test_what_is_no_sound_is_named_in_one_line(tmp_path, name, make):
+    path = tmp_path / name
+    make(path)
+    with pytest.raises(SourceError, match=name) as refusal:
+        read_audio(path)
+    assert '\n' not in str(refusal.value)
+
+
+@pytest.mark.parametrize('n_bytes', [100, 1_001, 8_000])
+def test_a_truncated_wav_gives_what_is_there(tmp_path, tone, n_bytes):
+    path = tmp_path / 'cut.wav'
+    soundfile.write(path, tone, SAMPLE_RATE)
+    path.write_bytes(path.read_bytes()[:n_bytes])
+    samples = read_audio(path)
+    assert len(samples) == (n_bytes - 44) // 2
+    np.testing.assert_allclose(samples, tone[: len(samples)], atol=1e-4)
+
+
+def state_samples(path, n_samples):
+    """Write another number of samples into a FLAC file's header: 36 bits at byte 21.5."""
+    data = bytearray(path.read_bytes())
+    data[21] = data[21] & 0xF0 | n_samples >> 32
+    data[22:26] = (n_samples & 0xFFFFFFFF).to_bytes(4, 'big')
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize('n_samples', [0, 2**36 - 1], ids=['unknown', '256 GB'])
+def test_a_header_with_a_length_that_cannot_be(tmp_path, tone, n_samples):
+    """A FLAC file that was piped does not know its length."""
+    path = tmp_path / 'piped.flac'
+    soundfile.write(path, tone, SAMPLE_RATE)
+    state_samples(path, n_samples)
+    with pytest.raises(SourceError, match=r'piped\.flac'):
+        read_audio(path)
+
+
+def play(source):
+    source.open()
+    return list(source.blocks())
+
+
+@pytest.fixture
+def stereo(tmp_path):
+    path = tmp_path / 'stereo.wav'
+    values = np.arange(44_100 * 2, dtype=np.int16).reshape(-1, 2)
+    soundfile.write(path, values[:10_000], 44_100)
+    return path, values[:10_000]
+
+
+def test_a_file_is_published_as_it_is(stereo):
+    path, values = stereo
+    source = FileSource(path, block_duration=0.02, speed=FAST, trailing_silence=1.0)
+    assert source.format == PcmFormat('S16LE', 2, 44_100)
+    assert source.duration == pytest.approx(10_000 / 44_100)
+    assert path.name in source.description
+    blocks = play(source)
+    data = b''.join(block.data for block in blocks)
+    assert data == values.astype('<i2').tobytes() + bytes(44_100 * 4)
+    assert {len(block.data) for block in blocks[:-1]} <= {882 * 4, (10_000 % 882) * 4}
+    assert source.counters.blocks == len(blocks)
+
+
+def test_stamps_are_by_the_sample_clock(stereo):
+    source = FileSource(stereo[0], speed=FAST, trailing_silence=0.1)
+    blocks = play(source)
+    n_frames = 0
+    for block in blocks:
+        assert block.stamp_ns - blocks[0].stamp_ns == n_frames * SECOND // 44_100
+        n_frames += len(block.data) // 4
+    assert n_frames == 10_000 + 4_410
+
+
+def test_a_loop_goes_on_and_can_be_ended(stereo):
+    path, values = stereo
+    source = FileSource(path, block_duration=0.1, speed=FAST, loop=True, trailing_silence=0.1)
+    source.open()
+    n_blocks = 3 * 4  # three blocks of sound and one of silence, three times
+    blocks = list(itertools.islice(source.blocks(), n_blocks))
+    once = values.astype('<i2').tobytes() + bytes(4_410 * 4)
+    assert b''.join(block.data for block in blocks) == 3 * once
+    stamps = [block.stamp_ns for block in blocks]
+    assert stamps == sorted(stamps)
+
+
+def test_closed_while_it_waits(stereo):
+    # So slow that the first block would come in hours.
+    source = FileSource(stereo[0], speed=1e-6)
+    source.open()
+    blocks = []
+    listener = threading.Thread(target=lambda: blocks.extend(source.blocks()), daemon=True)
+    listener.start()
+    source.close()
+    listener.join(30)
+    assert not listener.is_alive()
+    assert blocks == []
+
+
+def test_opened_again_it_begins_anew(stereo):
+    source = FileSource(stereo[0], speed=FAST)
+    source.open()
+    blocks = source.blocks()
+    first = next(blocks)
+    source.close()
+    assert list(blocks) == []
+    again = play(source)
+    assert again[0].data == first.data
+    assert [block.data for block in again] == [block.data for block in play(source)]
+
+
+@pytest.mark.parametrize('speed', [0, -1, float('nan')])
+def test_speed_that_is_none(stereo, speed):
+    with pytest.raises(SourceError, match='speed'):
+        FileSource(stereo[0], speed=speed)
+
+
+def test_a_missing_file_is_found_missing_at_once(tmp_path):
+    with pytest.raises(SourceError, match='no such file'):
+        FileSource(tmp_path / 'missing.wav')
+
+
+def test_a_file_that_is_gone_when_it_is_opened(stereo):
+    source = FileSource(stereo[0])
+    stereo[0].unlink()
+    with pytest.raises(SourceError, match='no such file'):
+        source.open()
+
+
+def test_a_file_that_breaks_off_says_so(tmp_path):
+    path = tmp_path / 'half.flac'
+    half_a_flac(path)
+    source = FileSource(path, speed=FAST)
+    with pytest.raises(SourceError, match='half.flac'):
+        play(source)
+
+
+def test_a_rate_that_no_subscriber_takes(tmp_path):
+    path = tmp_path / 'slow.wav'
+    soundfile.write(path, np.zeros(500), 500)
+    with pytest.raises(SourceError, match='slow.wav.*500 Hz'):
+        FileSource(path)

@@ -1,0 +1,127 @@
+"""The real silero-vad on speech and on what is none, and utterances cut from probabilities."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ser_ros.audio.vad import CHUNK, Segment, Segmenter, SileroVad, speech_span
+
+
+@pytest.fixture(scope='module')
+def vad():
+    return SileroVad()
+
+
+@pytest.mark.parametrize('gain_db', [0, -20])
+def test_speech_is_found_loud_or_quiet(vad, utterance, gain_db):
+    span = speech_span(vad, utterance * np.float32(10 ** (gain_db / 20)))
+    # Half a second of silence before it, and a second after.
+    assert abs(span.start - 8_000) < 4_000
+    assert abs(span.end - (len(utterance) - 16_000)) < 4_000
+
+
+@pytest.mark.parametrize('name', ['silence', 'white noise', 'mains hum', 'melody'])
+def test_what_is_no_speech(vad, not_speech, name):
+    assert speech_span(vad, not_speech[name]) is None
+
+
+def test_less_than_a_chunk_is_no_speech(vad):
+    assert speech_span(vad, np.ones(CHUNK - 1, np.float32)) is None
+    assert speech_span(vad, np.zeros(0, np.float32)) is None
+
+
+def test_reset_forgets_everything(vad, utterance):
+    chunks = [utterance[i : i + CHUNK] for i in range(8_192, 24_576, CHUNK)]
+
+    def listen():
+        vad.reset()
+        return [vad(chunk) for chunk in chunks]
+
+    assert listen() == listen()
+
+
+def test_input_is_left_as_it_was(vad):
+    chunk = np.full(CHUNK, 0.9, np.float32)
+    vad(chunk)
+    assert (chunk == np.float32(0.9)).all()
+
+
+def test_torch_keeps_its_threads():
+    """Importing silero_vad takes them away, in the whole process."""
+    threads = subprocess.run(
+        [
+            sys.executable,
+            '-c',
+            'import torch; torch.set_num_threads(3); '
+            'from ser_ros.audio.vad import SileroVad; SileroVad(); '
+            'print(torch.get_num_threads())',
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert threads.strip() == '3'
+
+
+def feed(segmenter, probabilities):
+    closed = [segmenter.push(probability) for probability in probabilities]
+    return [segment for segment in closed if segment]
+
+
+def test_opens_at_the_threshold_and_holds_below_it():
+    segmenter = Segmenter(0.5, end_silence=2 * CHUNK)
+    assert feed(segmenter, [0.4, 0.49]) == []
+    assert segmenter.segment is None
+    assert feed(segmenter, [0.5, 0.36]) == []
+    assert segmenter.segment == Segment(2 * CHUNK, 4 * CHUNK)
+    assert segmenter.voiced
+    assert feed(segmenter, [0.34]) == []
+    assert not segmenter.voiced
+    assert segmenter.segment == Segment(2 * CHUNK, 4 * CHUNK)
+    assert feed(segmenter, [0.0]) == [Segment(2 * CHUNK, 4 * CHUNK)]
+    assert segmenter.segment is None
+
+
+def test_a_short_pause_is_part_of_the_utterance():
+    segmenter = Segmenter(0.5, end_silence=3 * CHUNK)
+    assert feed(segmenter, [0.9, 0, 0, 0.9, 0, 0, 0]) == [Segment(0, 4 * CHUNK)]
+
+
+def test_after_a_cut_the_next_voice_opens_another():
+    segmenter = Segmenter(0.5, end_silence=2 * CHUNK)
+    feed(segmenter, [0.9, 0.9])
+    assert segmenter.cut() == Segment(0, 2 * CHUNK)
+    assert segmenter.cut() is None
+    feed(segmenter, [0.9])
+    assert segmenter.segment == Segment(2 * CHUNK, 3 * CHUNK)
+
+
+def test_reset_begins_at_zero():
+    segmenter = Segmenter(0.5, end_silence=2 * CHUNK)
+    feed(segmenter, [0.9, 0.9])
+    segmenter.reset()
+    assert segmenter.segment is None
+    assert feed(segmenter, [0.9, 0.0, 0.0]) == [Segment(0, CHUNK)]
+
+
+@given(st.lists(st.floats(0, 1), max_size=80), st.integers(1, 8))
+def test_every_voiced_chunk_is_in_one_segment(probabilities, n_silent):
+    threshold = 0.5
+    segmenter = Segmenter(threshold, end_silence=n_silent * CHUNK)
+    segments = feed(segmenter, probabilities)
+    last = segmenter.cut()
+    segments += [last] if last else []
+    for segment in segments:
+        first, final = segment.start // CHUNK, segment.end // CHUNK - 1
+        assert probabilities[first] >= threshold
+        assert probabilities[final] >= threshold - 0.15
+        assert segment.start % CHUNK == segment.end % CHUNK == 0
+    for earlier, later in zip(segments, segments[1:]):
+        assert later.start - earlier.end >= n_silent * CHUNK
+    for i, probability in enumerate(probabilities):
+        if probability >= threshold:
+            assert sum(s.start <= i * CHUNK < s.end for s in segments) == 1

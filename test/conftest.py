@@ -1,0 +1,185 @@
+"""What the tests share; nothing here needs ROS."""
+
+import dataclasses
+import itertools
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import settings
+
+from ser_ros.audio import SAMPLE_RATE
+from ser_ros.audio.vad import CHUNK, Segmenter, SileroVad
+from ser_ros.bundle import BundleInfo, load_bundle, save_bundle
+from ser_ros.emotions import EMOTIONS
+from ser_ros.features import LogMelConfig
+from ser_ros.models import build_model
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Every run tries the same examples, so that a test fails for everybody or for nobody.
+settings.register_profile('repeatable', derandomize=True, deadline=None, database=None)
+settings.load_profile('repeatable')
+
+RAVDESS_CODES = range(1, 9)
+
+
+@pytest.fixture(scope='session', autouse=True)
+def one_thread():
+    """Results of small models do not get faster with more threads, only less repeatable."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope='session')
+def root():
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope='session')
+def speech_path():
+    """Synthesised speech, mono at 16 kHz: several utterances with pauses between."""
+    return ROOT / 'examples' / 'speech.flac'
+
+
+@pytest.fixture(scope='session')
+def speech(speech_path):
+    samples, rate = soundfile.read(speech_path, dtype='float32')
+    assert rate == SAMPLE_RATE
+    assert samples.ndim == 1
+    return samples
+
+
+@pytest.fixture(scope='session')
+def segments(speech):
+    """The utterances in it: what the recogniser's default settings cut."""
+    vad, segmenter, found = SileroVad(), Segmenter(0.5, SAMPLE_RATE // 2), []
+    for start in range(0, len(speech) - CHUNK + 1, CHUNK):
+        closed = segmenter.push(vad(speech[start : start + CHUNK]))
+        found += [closed] if closed else []
+    assert len(found) >= 3
+    return found
+
+
+@pytest.fixture(scope='session')
+def utterance(speech, segments):
+    """The longest utterance, between half a second and a second of silence."""
+    longest = max(segments, key=lambda segment: segment.end - segment.start)
+    spoken = speech[longest.start : longest.end]
+    assert len(spoken) > 3 * SAMPLE_RATE
+    return np.concatenate((np.zeros(8_000, np.float32), spoken, np.zeros(16_000, np.float32)))
+
+
+def _tones(frequencies, seconds_each):
+    """A melody on a plucked string: five harmonics that die away."""
+    n = round(seconds_each * SAMPLE_RATE)
+    phase = np.cumsum(np.repeat(frequencies, n)) * 2 * np.pi / SAMPLE_RATE
+    decay = np.tile(np.exp(-np.arange(n) / (0.4 * n)), len(frequencies))
+    return decay * sum(np.sin(k * phase) / k for k in range(1, 6))
+
+
+@pytest.fixture(scope='session')
+def not_speech():
+    """Name → ten seconds of sound in which nobody speaks."""
+    time = np.arange(10 * SAMPLE_RATE) / SAMPLE_RATE
+    noise = np.random.default_rng(1).standard_normal(len(time))
+    scale = [262, 294, 330, 349, 392, 440, 494, 523]
+    sounds = {
+        'silence': np.zeros(len(time)),
+        'white noise': 0.1 * noise,
+        'mains hum': sum(0.2 / k * np.sin(2 * np.pi * 50 * k * time) for k in (1, 2, 3, 5)),
+        'melody': 0.2 * _tones(scale + scale[::-1] + scale[:4], 0.5),
+    }
+    return {name: sound.astype(np.float32) for name, sound in sounds.items()}
+
+
+@pytest.fixture(scope='session')
+def bundle_info():
+    """What an untrained bundle says of itself."""
+    n_mels = LogMelConfig().n_mels
+    return BundleInfo(
+        architecture='parallel_cnn_transformer',
+        hyperparameters={'conv_dropout': 0.2},
+        frontend=LogMelConfig(),
+        mean=(-50.0,) * n_mels,
+        std=(16.0,) * n_mels,
+        class_names=tuple(EMOTIONS),
+        window=3.0,
+        temperature=1.5,
+        threshold=0.25,
+        corpora={
+            'RAVDESS speech': {'train': ['02', '04'], 'validation': ['03'], 'test': ['01', '11']}
+        },
+        recipe={'seed': 7},
+        seed=7,
+        metrics={},
+        license='CC-BY-NC-SA-4.0',
+    )
+
+
+@pytest.fixture(scope='session')
+def write_bundle(bundle_info):
+    """A function that writes an untrained bundle whose decisions are far from even."""
+
+    def write(path, **changes):
+        info = dataclasses.replace(bundle_info, **changes)
+        torch.manual_seed(7)
+        model = build_model(
+            info.architecture, info.frontend.n_mels, len(info.class_names), **info.hyperparameters
+        )
+        with torch.no_grad():
+            model.classifier.weight *= 8
+        save_bundle(path, info, model)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope='session')
+def bundle_path(write_bundle, tmp_path_factory):
+    return write_bundle(tmp_path_factory.mktemp('bundle') / 'untrained.safetensors')
+
+
+@pytest.fixture(scope='session')
+def bundle(bundle_path):
+    return load_bundle(bundle_path)
+
+
+@pytest.fixture(scope='session')
+def ravdess():
+    """RAVDESS itself, where the variable SER_CORPORA says it is."""
+    root = Path(os.environ.get('SER_CORPORA', ''), 'ravdess')
+    if 'SER_CORPORA' not in os.environ or not root.is_dir():
+        pytest.skip('needs RAVDESS: SER_CORPORA names no folder that holds ravdess/')
+    return root
+
+
+@pytest.fixture(scope='session')
+def tiny_corpus(speech, segments, tmp_path_factory):
+    """Files named as RAVDESS's, of the same voice at other speeds: enough to train on, not well."""
+    folder = tmp_path_factory.mktemp('corpus')
+    pieces = [speech[s.start : s.start + 24_000] for s in segments]
+    pieces = [piece for piece in pieces if len(piece) == 24_000]
+    edge = np.zeros(4_000, np.float32)
+    for actor in ('01', '02', '03', '04', '11', '20', '21'):
+        (folder / f'Actor_{actor}').mkdir()
+        for code in RAVDESS_CODES if actor in ('02', '04') else (1, 3, 5):
+            piece = pieces[(code + int(actor)) % len(pieces)] * np.float32(0.5 + code / 16)
+            soundfile.write(
+                folder / f'Actor_{actor}' / f'03-01-{code:02}-01-01-01-{actor}.wav',
+                np.concatenate((edge, piece, edge)),
+                SAMPLE_RATE,
+            )
+    return folder
+
+
+_domains = itertools.count(os.getpid())
+
+
+@pytest.fixture
+def domain_id():
+    """A domain that no other test uses at the same time; above 100 ports may be taken."""
+    return 1 + next(_domains) % 100

@@ -1,0 +1,364 @@
+"""Bundles survive the disk; what is none, or broken, is refused in one line."""
+
+import dataclasses
+import json
+import math
+import resource
+
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import save
+
+from ser_ros import SerError
+from ser_ros.bundle import (
+    FORMAT_VERSION,
+    BundleError,
+    BundleInfo,
+    find_bundle,
+    load_bundle,
+    save_bundle,
+)
+from ser_ros.features import LogMelConfig
+from ser_ros.recognizer import Recognizer
+
+
+def parts_of(path):
+    with safe_open(path, framework='pt') as file:
+        weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        return file.metadata(), weights
+
+
+@pytest.fixture
+def broken(bundle_path, tmp_path):
+    """A function that writes the bundle with changes to its metadata and weights."""
+    metadata, weights = parts_of(bundle_path)
+    path = tmp_path / 'broken.safetensors'
+
+    def write(changed_metadata=None, changed_weights=None):
+        kept = {**metadata, **(changed_metadata or {})}
+        kept = {key: value for key, value in kept.items() if value is not None}
+        path.write_bytes(save({**weights, **(changed_weights or {})}, kept))
+        return path
+
+    return write
+
+
+def refusal(path):
+    """The one line by which the file is refused."""
+    with pytest.raises(BundleError) as caught:
+        load_bundle(path)
+    message = str(caught.value)
+    assert message.startswith(f'bundle {path}: ')
+    assert '\n' not in message
+    return message
+
+
+def test_round_trip(bundle, bundle_info, bundle_path, tmp_path):
+    assert bundle.info == bundle_info
+    assert bundle.path == bundle_path
+    assert not bundle.model.training
+    copy = tmp_path / 'copy.safetensors'
+    save_bundle(copy, bundle.info, bundle.model)
+    assert copy.read_bytes() == bundle_path.read_bytes()
+    again = load_bundle(copy)
+    features = torch.randn(3, 64, 120, generator=torch.Generator().manual_seed(1))
+    scores = bundle.log_probabilities(features)
+    torch.testing.assert_close(again.log_probabilities(features), scores, rtol=0, atol=0)
+
+
+@given(st.data())
+def test_every_value_comes_back(data, bundle, tmp_path_factory):
+    finite = st.floats(allow_nan=False, allow_infinity=False)
+    plain = st.recursive(
+        st.none() | st.booleans() | st.integers() | finite | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=8,
+    )
+    info = dataclasses.replace(
+        bundle.info,
+        recipe=data.draw(st.dictionaries(st.text(), plain, max_size=3)),
+        metrics=data.draw(st.dictionaries(st.text(), plain, max_size=3)),
+        temperature=data.draw(st.floats(1e-3, 1e3)),
+        threshold=data.draw(st.floats(0, 1)),
+        seed=data.draw(st.integers(0, 2**63)),
+        license=data.draw(st.text()),
+    )
+    path = tmp_path_factory.getbasetemp() / 'any.safetensors'
+    save_bundle(path, info, bundle.model)
+    assert load_bundle(path).info == info
+
+
+def test_probabilities_are_calibrated_by_the_temperature(bundle):
+    features = torch.randn(2, 64, 100, generator=torch.Generator().manual_seed(1))
+    scores = bundle.log_probabilities(features)
+    expected = (bundle.model(features) / bundle.info.temperature).log_softmax(dim=-1)
+    torch.testing.assert_close(scores, expected)
+    torch.testing.assert_close(scores.exp().sum(dim=-1), torch.ones(2))
+    assert scores.device.type == 'cpu'
+
+
+def test_missing_file(tmp_path):
+    assert 'no such file' in refusal(tmp_path / 'missing.safetensors')
+
+
+def test_folder(tmp_path):
+    assert 'no such file' in refusal(tmp_path)
+
+
+def test_random_bytes(tmp_path):
+    path = tmp_path / 'random.safetensors'
+    path.write_bytes(bytes(range(256)) * 100)
+    assert 'no safetensors file' in refusal(path)
+
+
+@pytest.mark.parametrize('share', [0, 1e-6, 1e-5, 1e-3, 0.01, 0.5, 0.999999])
+def test_truncated(bundle_path, tmp_path, share):
+    whole = bundle_path.read_bytes()
+    path = tmp_path / 'truncated.safetensors'
+    path.write_bytes(whole[: int(len(whole) * share)])
+    assert 'broken' in refusal(path)
+
+
+def test_longer_than_it_says(bundle_path, tmp_path):
+    path = tmp_path / 'longer.safetensors'
+    path.write_bytes(bundle_path.read_bytes() + b'\0')
+    refusal(path)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 3_000), st.integers(1, 255))
+def test_a_flipped_byte_of_the_header_is_refused_or_harmless(
+    position, difference, bundle_path, tmp_path_factory
+):
+    data = bytearray(bundle_path.read_bytes())
+    data[position] ^= difference
+    path = tmp_path_factory.getbasetemp() / 'flipped.safetensors'
+    path.write_bytes(data)
+    try:
+        bundle = load_bundle(path)
+    except BundleError as error:
+        assert str(error).startswith(f'bundle {path}: ')
+        assert '\n' not in str(error)
+    else:
+        assert_usable(bundle)
+
+
+def assert_usable(bundle):
+    """A second of noise goes through, in and out."""
+    rate = bundle.info.frontend.sample_rate
+    noise = torch.randn(1, rate, generator=torch.Generator().manual_seed(1))
+    scores = bundle.log_probabilities(bundle.frontend(noise))
+    assert scores.shape == (1, len(bundle.info.class_names))
+    assert scores.isfinite().all()
+
+
+class Touch:
+    """Leaves a mark when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), 'w'))
+
+
+@pytest.mark.parametrize('as_zip', [True, False])
+def test_a_pickle_is_named_and_never_unpickled(tmp_path, as_zip):
+    path, mark = tmp_path / 'model.safetensors', tmp_path / 'unpickled'
+    torch.save({'model': Touch(mark)}, path, _use_new_zipfile_serialization=as_zip)
+    assert 'pickle' in refusal(path)
+    assert not mark.exists()
+
+
+def test_weights_of_something_else(tmp_path):
+    path = tmp_path / 'other.safetensors'
+    path.write_bytes(save({'weight': torch.zeros(3)}))
+    assert 'no ser_ros bundle' in refusal(path)
+
+
+@pytest.mark.parametrize('version', ['0', '2', '1.5', 'new', None])
+def test_wrong_version(broken, version):
+    message = refusal(broken({'format_version': version}))
+    assert f'{version}' in message
+    assert f'{FORMAT_VERSION}' in message
+
+
+@pytest.mark.parametrize('key', [field.name for field in dataclasses.fields(BundleInfo)])
+def test_missing_metadata_is_named(broken, key):
+    assert key in refusal(broken({key: None}))
+
+
+@pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf])
+def test_weights_that_are_not_finite_are_named(broken, bundle, value):
+    name, weight = next(iter(bundle.model.state_dict().items()))
+    weight = weight.clone()
+    weight.view(-1)[-1] = value
+    assert name in refusal(broken(changed_weights={name: weight}))
+
+
+def test_weights_of_the_wrong_shape_are_named(broken):
+    message = refusal(broken(changed_weights={'classifier.bias': torch.zeros(7)}))
+    assert 'classifier.bias' in message
+
+
+def test_weights_too_many(broken):
+    assert 'extra' in refusal(broken(changed_weights={'extra': torch.zeros(1)}))
+
+
+def test_weights_too_few(bundle_path, tmp_path):
+    metadata, weights = parts_of(bundle_path)
+    del weights['classifier.bias']
+    path = tmp_path / 'fewer.safetensors'
+    path.write_bytes(save(weights, metadata))
+    assert 'classifier.bias' in refusal(path)
+
+
+WRONG = {
+    'unknown architecture': ('architecture', 'resnet', 'resnet'),
+    'unknown hyperparameter': ('hyperparameters', {'depth': 3}, 'depth'),
+    'hyperparameter that is an argument': ('hyperparameters', {'n_mels': 3}, 'n_mels'),
+    'unknown class': ('class_names', [*'abcdefg', 'happy'], "'a'"),
+    'one class': ('class_names', ['happy'], 'two classes'),
+    'a class twice': ('class_names', ['happy'] * 8, 'twice'),
+    'classes for other weights': ('class_names', ['happy', 'sad'], 'classifier'),
+    'mean too short': ('mean', [0.0], 'mean'),
+    'mean not finite': ('mean', [math.nan] * 64, 'mean'),
+    'std of zero': ('std', [0.0] * 64, 'std'),
+    'temperature of zero': ('temperature', 0.0, 'temperature'),
+    'temperature not finite': ('temperature', math.inf, 'temperature'),
+    'threshold above one': ('threshold', 1.5, 'threshold'),
+    'threshold not a number': ('threshold', math.nan, 'threshold'),
+    'endless window': ('window', 1e9, 'window'),
+    'window too short': ('window', 0.01, 'window'),
+    'unknown front-end setting': ('frontend', {'n_mfcc': 13}, 'n_mfcc'),
+    'corpora no mapping': ('corpora', 5, 'corpora'),
+    'metrics no mapping': ('metrics', None, 'metrics'),
+    'recipe no mapping': ('recipe', [1], 'recipe'),
+}
+
+
+@pytest.mark.parametrize(('key', 'value', 'named'), WRONG.values(), ids=WRONG)
+def test_wrong_metadata_is_named(broken, key, value, named):
+    assert named in refusal(broken({key: json.dumps(value)}))
+
+
+def test_metadata_that_is_no_json(broken):
+    refusal(broken({'temperature': 'warm'}))
+
+
+FRONTENDS = {
+    'hop of zero': {'hop_length': 0},
+    'hop longer than a frame': {'hop_length': 1_024},
+    'window longer than the transform': {'win_length': 1_024},
+    'no transform': {'n_fft': 0, 'win_length': 0},
+    'mels upside down': {'f_min': 7_000.0, 'f_max': 50.0},
+    'mels above half the rate': {'f_max': 12_000.0},
+    'a rate in words': {'sample_rate': 'high'},
+    'a rate of zero': {'sample_rate': 0},
+    'half a sample': {'hop_length': 160.5},
+    'floor not a number': {'floor_db': math.nan},
+}
+
+
+@pytest.mark.parametrize('changes', FRONTENDS.values(), ids=FRONTENDS)
+def test_a_front_end_that_cannot_work_is_refused(broken, changes):
+    settings = {**dataclasses.asdict(LogMelConfig()), **changes}
+    refusal(broken({'frontend': json.dumps(settings)}))
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-10, 2_000)
+    | st.floats()
+    | st.sampled_from(['happy', 'parallel_cnn_transformer', '64', '']),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(['n_mels', 'hop_length', 'conv_dropout', 'sample_rate', 'x']), inner
+    ),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=150)
+@given(st.sampled_from([field.name for field in dataclasses.fields(BundleInfo)]), JSON)
+@example('architecture', [])
+@example('hyperparameters', [])
+@example('hyperparameters', {'level_invariant': [1]})
+@example('frontend', {'f_min': '50'})
+@example('mean', ['a'] * 64)
+@example('class_names', [[]])
+def test_any_metadata_is_refused_or_works(key, value, bundle_path, tmp_path_factory):
+    metadata, weights = parts_of(bundle_path)
+    path = tmp_path_factory.getbasetemp() / 'fuzzed.safetensors'
+    path.write_bytes(save(weights, {**metadata, key: json.dumps(value)}))
+    try:
+        bundle = load_bundle(path)
+    except BundleError as error:
+        assert str(error).startswith(f'bundle {path}: ')
+        assert '\n' not in str(error)
+    else:
+        assert_usable(bundle)
+
+
+def test_a_bundle_for_48_khz_loads_but_does_not_run_on_a_stream(write_bundle, tmp_path):
+    frontend = LogMelConfig(48_000, 1_024, 512, 256, 64, 0.0, 24_000.0)
+    path = write_bundle(tmp_path / 'studio.safetensors', frontend=frontend)
+    bundle = load_bundle(path)
+    with pytest.raises(BundleError, match='48000 Hz') as caught:
+        Recognizer(bundle, 'cpu')
+    assert str(path) in str(caught.value)
+    assert '\n' not in str(caught.value)
+
+
+def test_an_interrupted_save_leaves_the_old_bundle(bundle, bundle_path, tmp_path):
+    path = tmp_path / 'kept.safetensors'
+    path.write_bytes(bundle_path.read_bytes())
+    changed = dataclasses.replace(bundle.info, seed=99)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # The disk is full after a part of the file.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
+    try:
+        with pytest.raises(OSError, match='too large'):
+            save_bundle(path, changed, bundle.model)
+        with pytest.raises(OSError, match='too large'):
+            save_bundle(tmp_path / 'new.safetensors', changed, bundle.model)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert load_bundle(path).info == bundle.info
+    assert not (tmp_path / 'new.safetensors').exists()
+    save_bundle(path, changed, bundle.model)
+    assert load_bundle(path).info == changed
+    assert [file.name for file in tmp_path.iterdir() if '.part' not in file.name] == [path.name]
+
+
+def test_a_name_is_a_shipped_bundle_and_a_path_a_file(bundle_path, tmp_path, monkeypatch, root):
+    assert find_bundle(bundle_path) == bundle_path
+    assert find_bundle(str(bundle_path)) == bundle_path
+    monkeypatch.chdir(tmp_path)
+    assert not find_bundle('no_such_bundle').exists()
+    (tmp_path / 'here').touch()
+    assert find_bundle('here').resolve() == tmp_path / 'here'
+    with pytest.raises(SerError, match='no_such_bundle'):
+        load_bundle('no_such_bundle')
+
+
+def test_the_shipped_bundle(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    bundle = load_bundle()
+    assert bundle.path == load_bundle(bundle.path.stem).path
+    info = bundle.info
+    assert info.frontend.sample_rate == 16_000
+    assert 'NC' in info.license
+    assert_usable(bundle)
+    parts = [set(speakers) for speakers in info.corpora['RAVDESS speech'].values()]
+    assert len(parts) == 3
+    assert len(set.union(*parts)) == sum(map(len, parts)) == 24
+    assert set(info.corpora['RAVDESS speech']['test']) == {'01', '11', '20', '21'}
+    assert info.metrics['test']['unweighted_accuracy'] >= 0.5
+    card = bundle.path.with_suffix('.md').read_text()
+    assert f'{info.metrics["test"]["unweighted_accuracy"]:.1%}' in card
+    assert info.license in card

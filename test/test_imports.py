@@ -1,0 +1,123 @@
+"""Imports run one way, and the light parts stay light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / 'ser_ros'
+
+# What each part may import of this package; SerError and the constants are everybody's.
+ALLOWED = {
+    'emotions': set(),
+    'paths': set(),
+    'audio': set(),
+    'features': set(),
+    'models': set(),
+    'bundle': {'emotions', 'features', 'models', 'paths'},
+    'recognizer': {'audio', 'bundle', 'emotions'},
+    'nodes': {'audio', 'bundle', 'emotions', 'paths', 'recognizer'},
+    'training': {'audio', 'bundle', 'emotions', 'features', 'models', 'paths', 'recognizer'},
+    '__main__': {
+        'audio',
+        'bundle',
+        'emotions',
+        'features',
+        'models',
+        'paths',
+        'recognizer',
+        'training',
+    },
+    '__init__': set(),
+}
+TRAINING_ONLY = {'lightning', 'matplotlib', 'pandas', 'tensorboard', 'torchmetrics'}
+
+
+def part_of(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix('.py')
+
+
+def modules_in(tree):
+    """Names of the modules that the statements below `tree` import, wherever they stand."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f'line {node.lineno}: a relative import hides where it goes'
+            yield from (f'{node.module}.{alias.name}' for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == 'importlib.import_module':
+            yield from (a.value for a in node.args if isinstance(a, ast.Constant))
+
+
+def is_ros(module):
+    package = module.split('.')[0]
+    return package.startswith('rcl') or package.endswith(('_msgs', '_srvs', '_interfaces'))
+
+
+FILES = [
+    pytest.param(path, id=str(path.relative_to(PACKAGE))) for path in sorted(PACKAGE.rglob('*.py'))
+]
+
+
+def test_every_part_has_a_rule():
+    assert {part_of(path) for path in PACKAGE.rglob('*.py')} == set(ALLOWED)
+
+
+@pytest.mark.parametrize('path', FILES)
+def test_imports_run_one_way(path):
+    part = part_of(path)
+    parts = {path.stem if path.is_file() else path.name for path in PACKAGE.iterdir()}
+    inside = {
+        module.split('.')[1]
+        for module in modules_in(ast.parse(path.read_text()))
+        if module.startswith('ser_ros.')
+    }
+    assert (inside & parts) - {part} <= ALLOWED[part]
+
+
+@pytest.mark.parametrize('path', FILES)
+def test_foreign_packages_stay_in_their_parts(path):
+    modules = set(modules_in(ast.parse(path.read_text())))
+    part = part_of(path)
+    if part != 'nodes':
+        assert not {module for module in modules if is_ros(module)}
+    if part != 'training':
+        assert not {module for module in modules if module.split('.')[0] in TRAINING_ONLY}
+
+
+@pytest.mark.parametrize('path', FILES)
+def test_sounddevice_waits_for_a_microphone(path):
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            node.body = [ast.Pass()]
+    assert 'sounddevice' not in {module.split('.')[0] for module in modules_in(tree)}
+
+
+def run_python(code):
+    return subprocess.run(
+        [sys.executable, '-c', code],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=PACKAGE.parent,
+    ).stdout.split()
+
+
+def test_the_package_alone_is_light():
+    loaded = run_python("import ser_ros, sys; print(*{m.split('.')[0] for m in sys.modules})")
+    assert not {'torch', 'numpy', 'scipy', 'yaml', 'soundfile'} & set(loaded)
+
+
+def test_a_robot_loads_nothing_of_training_nor_a_workstation_of_ros():
+    loaded = run_python(
+        'import sys; '
+        'import ser_ros.__main__, ser_ros.recognizer, ser_ros.audio.sources, ser_ros.audio.intake; '
+        'ser_ros.recognizer.SileroVad(); '
+        "print(*{m.split('.')[0] for m in sys.modules})"
+    )
+    assert 'silero_vad' in loaded
+    assert not (TRAINING_ONLY | {'sounddevice'}) & set(loaded)
+    assert not {module for module in loaded if is_ros(module)}
