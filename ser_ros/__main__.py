@@ -135,10 +135,13 @@ def _print_figures(part: str, figures: dict[str, Any]) -> None:
 
 
 def _predict(options: argparse.Namespace) -> int:
+    import torch
+
     from ser_ros.audio.sources import read_audio
     from ser_ros.bundle import load_bundle
     from ser_ros.recognizer import Recognizer
 
+    torch.set_num_threads(1)  # a window is too little work to share
     recognizer = Recognizer(load_bundle(options.bundle), options.device)
     names = recognizer.bundle.info.class_names
     failed = False

@@ -8,35 +8,33 @@ from hypothesis import strategies as st
 from ser_ros.emotions import EMOTIONS, RAVDESS_LABELS, ExpressionMap
 
 # The string constants of hri_msgs/Expression.
-ROS4HRI = set(
-    [
-        'neutral',
-        'angry',
-        'sad',
-        'happy',
-        'surprised',
-        'disgusted',
-        'scared',
-        'pleading',
-        'vulnerable',
-        'despaired',
-        'guilty',
-        'disappointed',
-        'embarrassed',
-        'horrified',
-        'skeptical',
-        'annoyed',
-        'furious',
-        'suspicious',
-        'rejected',
-        'bored',
-        'tired',
-        'asleep',
-        'confused',
-        'amazed',
-        'excited',
-    ]
-)
+ROS4HRI = {
+    'neutral',
+    'angry',
+    'sad',
+    'happy',
+    'surprised',
+    'disgusted',
+    'scared',
+    'pleading',
+    'vulnerable',
+    'despaired',
+    'guilty',
+    'disappointed',
+    'embarrassed',
+    'horrified',
+    'skeptical',
+    'annoyed',
+    'furious',
+    'suspicious',
+    'rejected',
+    'bored',
+    'tired',
+    'asleep',
+    'confused',
+    'amazed',
+    'excited',
+}
 
 
 def test_every_expression_is_one_of_ros4hri():

@@ -73,7 +73,9 @@ class Intake:
         self._max_backlog = max_backlog
         self._gap_tolerance = gap_tolerance
         self._format = pcm_format
-        self._is_refused = False
+        self._announced: Optional[tuple] = None
+        self.refusal: Optional[str] = None
+        """Why the announced format cannot be decoded, while it cannot."""
         self._is_broken = False
         self._items: deque[_Item] = deque()
         self._n_bytes = 0
@@ -90,10 +92,9 @@ class Intake:
     def waits_for_format(self, now_ns: int) -> bool:
         """Whether blocks have waited for a second because nobody said what they hold."""
         with self._ready:
-            is_unknown = self._format is None and not self._is_refused
-            return (
-                is_unknown and bool(self._items) and now_ns - self._items[0].arrival_ns >= SECOND
-            )
+            if self._format is not None or self.refusal or not self._items:
+                return False
+            return now_ns - self._items[0].arrival_ns >= SECOND
 
     @property
     def backlog_bytes(self) -> int:
@@ -103,25 +104,30 @@ class Intake:
     def announce(
         self, sample_format: str, channels: int, sample_rate: int, coding_format: str
     ) -> None:
-        """Take what AudioInfo says for the blocks that follow; AudioFormatError refuses it."""
+        """Take what AudioInfo says for the blocks that follow; see `refusal`."""
+        announced = (sample_format, channels, sample_rate, coding_format)
         with self._ready:
+            if announced == self._announced:
+                return
+            self._announced = announced
             try:
-                self._format = PcmFormat(sample_format, channels, sample_rate, coding_format)
-                self._is_refused = False
-            except AudioFormatError:
+                self._format = PcmFormat(*announced)
+                self.refusal = None
+            except AudioFormatError as error:
                 self._format = None
-                self._is_refused = True
+                self.refusal = str(error)
                 self.counters.refused_formats += 1
-                raise
-            finally:
-                self._ready.notify()
+            self._ready.notify()
 
     def put(self, data: bytes, stamp_ns: Optional[int], arrival_ns: int, frame_id: str) -> None:
         """Take a block; without a stamp it gets one by arrival, and then by counting samples."""
         with self._ready:
             self.counters.blocks += 1
-            if self._is_refused:
+            if self.refusal:
                 self.counters.refused_blocks += 1
+                return
+            if not data:
+                self.counters.empty_blocks += 1
                 return
             self._items.append(
                 _Item(data, stamp_ns, arrival_ns, frame_id, self._format, self._is_broken)
@@ -138,7 +144,7 @@ class Intake:
         """Wait for the next block and decode it; None once closed."""
         with self._ready:
             self._ready.wait_for(
-                lambda: self._is_closed or (self._items and (self._format or self._is_refused))
+                lambda: self._is_closed or (self._items and (self._format or self.refusal))
             )
             if self._is_closed:
                 return None
@@ -170,9 +176,6 @@ class Intake:
     def _decode(self, item: _Item, pcm_format: Optional[PcmFormat]) -> list[Part]:
         """The worker's half; what it touches, no callback does."""
         if pcm_format is None:
-            return []
-        if not item.data:
-            self.counters.empty_blocks += 1
             return []
         if len(item.data) % pcm_format.frame_bytes:
             self.counters.cut_blocks += 1

@@ -15,7 +15,7 @@ import soxr
 from ser_ros import SerError
 from ser_ros.audio import SAMPLE_RATE, SECOND
 from ser_ros.audio.clock import SampleClock
-from ser_ros.audio.formats import PcmFormat, encode_s16le, sanitize
+from ser_ros.audio.formats import AudioFormatError, PcmFormat, encode_s16le, sanitize
 
 
 class SourceError(SerError):
@@ -121,7 +121,9 @@ class FileSource:
         self._block_frames = max(1, round(block_duration * self.format.sample_rate))
         self._silent_frames = round(trailing_silence * self.format.sample_rate)
         self._closed = threading.Event()
-        self.description = f'file {path}'
+        self.description = (
+            f'file {path} at {self.format.sample_rate} Hz with {self.format.channels} channels'
+        )
         self.counters = SourceCounters()
 
     def open(self) -> None:
@@ -184,23 +186,25 @@ class Microphone:
         info = sounddevice.query_devices(index, 'input')
         rate = sample_rate or round(info['default_samplerate'])
         channels = channels or info['max_input_channels']
-        self.description = f'microphone {info["name"]!r}'
-        self.format = PcmFormat('S16LE', channels, rate)
+        self.description = f'microphone {info["name"]!r} at {rate} Hz with {channels} channels'
         self.counters = SourceCounters()
         self._queue_blocks = max(2, round(queue_duration / block_duration))
-        self._settings = {'device': index, 'channels': channels, 'dtype': 'int16'}
-        self._settings['samplerate'] = rate
         self._block_frames = round(block_duration * rate)
+        self._settings = {
+            'device': index,
+            'channels': channels,
+            'samplerate': rate,
+            'dtype': 'int16',
+        }
         try:
+            self.format = PcmFormat('S16LE', channels, rate)
             sounddevice.check_input_settings(**self._settings)
-        except (sounddevice.PortAudioError, ValueError) as error:
+        except (AudioFormatError, sounddevice.PortAudioError) as error:
             raise self._refusal(error) from error
 
     def _refusal(self, error: Exception) -> SourceError:
-        wanted = f'{self.format.sample_rate} Hz with {self.format.channels} channels'
         return SourceError(
-            f'{self.description} does not open at {wanted} ({error}); '
-            f'there are: {list_input_devices()}'
+            f'{self.description} does not open ({error}); there are: {list_input_devices()}'
         )
 
     def open(self) -> None:

@@ -21,13 +21,13 @@ class AudioCaptureNode(ManagedNode):
         super().__init__('audio_capture_node', **kwargs)
         self.declare('source', 'microphone', 'microphone or file.')
         self.declare('microphone', 'default', 'Index, part of the name, or default.')
-        self.declare('sample_rate', 0, "Hz; 0 for the microphone's own.", 0, 768_000)
-        self.declare('channels', 1, 'Channels; 0 for all the microphone has.', 0, 64)
-        self.declare('block_duration', 0.02, 'Seconds of sound in a message.', 0.001, 1.0)
+        self.declare('sample_rate', 0, "Hz; 0 for the microphone's own.", (0, 768_000))
+        self.declare('channels', 1, 'Channels; 0 for all the microphone has.', (0, 64))
+        self.declare('block_duration', 0.02, 'Seconds of sound in a message.', (0.001, 1.0))
         self.declare('file', '', 'Sound file (WAV, FLAC, ...) to play when source is file.')
-        self.declare('speed', 1.0, 'Speed of the file, times real time.', 0.01, 1000.0)
+        self.declare('speed', 1.0, 'Speed of the file, times real time.', (0.01, 1000.0))
         self.declare('loop', False, 'Play the file again and again.')
-        self.declare('trailing_silence', 1.0, 'Seconds of silence after the file.', 1.0, 60.0)
+        self.declare('trailing_silence', 1.0, 'Seconds of silence after the file.', (1.0, 60.0))
         self.declare('frame_id', 'microphone', 'Frame of the microphone.')
         self.declare('publish_unstamped', False, 'Publish AudioData on audio, too.')
         self._source: Optional[Source] = None
@@ -72,10 +72,7 @@ class AudioCaptureNode(ManagedNode):
         self._has_ended = False
         self._stopping.clear()
         self._source.open()
-        pcm = self._source.format
-        self.get_logger().info(
-            f'{self._source.description}: {pcm.sample_rate} Hz, {pcm.channels} channels'
-        )
+        self.get_logger().info(f'capturing {self._source.description}')
 
     def stop(self) -> None:
         """See `ManagedNode`."""

@@ -10,14 +10,19 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Bool
 from vision_msgs.msg import Classification
 
+from ser_ros import SerError
 from ser_ros.audio import SAMPLE_RATE, SECOND
-from ser_ros.audio.formats import AudioFormatError, PcmFormat
+from ser_ros.audio.formats import PcmFormat
 from ser_ros.audio.intake import Intake
 from ser_ros.bundle import Bundle, load_bundle
 from ser_ros.nodes import messages
 from ser_ros.nodes.managed_node import ManagedNode, figures
 from ser_ros.recognizer import Estimate, Recognizer, RecognizerConfig, select_device
 
+RELIABILITIES = {
+    'best_effort': ReliabilityPolicy.BEST_EFFORT,
+    'reliable': ReliabilityPolicy.RELIABLE,
+}
 STEP = SAMPLE_RATE // 10
 """Samples recognised at a time, so that `is_speaking` is seen to change within a long block."""
 
@@ -29,29 +34,31 @@ class EmotionNode(ManagedNode):
         super().__init__('emotion_node', **kwargs)
         self.declare('bundle', '', 'Model: a path, a shipped name, or empty for the default.')
         self.declare('device', 'auto', 'auto, cpu, cuda or cuda:N; auto takes a GPU if there is.')
-        self.declare('num_threads', 1, 'CPU threads of one inference.', 1, 256)
+        self.declare('num_threads', 1, 'CPU threads of one inference.', (1, 256))
         self.declare('audio_topic', 'audio_stamped', 'Topic of the sound.')
         self.declare('stamped', True, 'AudioDataStamped (true) or AudioData without stamps.')
         self.declare('info_topic', 'audio_info', 'Topic of the AudioInfo that goes with it.')
         self.declare(
             'reliability', 'best_effort', 'best_effort (hears every publisher), reliable.'
         )
-        self.declare('queue_depth', 500, 'Blocks the middleware keeps for this node.', 1, 100_000)
+        self.declare(
+            'queue_depth', 500, 'Blocks the middleware keeps for this node.', (1, 100_000)
+        )
         self.declare('sample_format', '', 'Format where no AudioInfo comes: S16LE, F32LE, ...')
-        self.declare('channels', 1, 'Channels where no AudioInfo comes.', 1, 64)
-        self.declare('sample_rate', 16_000, 'Hz where no AudioInfo comes.', 1_000, 768_000)
-        self.declare('max_backlog', 5.0, 'Seconds of sound that may wait.', 0.1, 3600.0)
-        self.declare('hop', 0.25, 'Seconds between two windows.', 0.01, 10.0)
-        self.declare('first_estimate', 1.0, 'Seconds of speech before the first.', 0.1, 60.0)
-        self.declare('min_utterance', 0.5, 'Seconds below which speech is dropped.', 0.1, 60.0)
-        self.declare('max_utterance', 10.0, 'Seconds at which speech is cut.', 1.0, 3600.0)
-        self.declare('end_silence', 0.5, 'Seconds without voice that end it.', 0.1, 10.0)
-        self.declare('preroll', 0.1, 'Seconds heard before voice is noticed.', 0.0, 0.5)
-        self.declare('vad_threshold', 0.5, 'Probability at which it is voice.', 0.15, 1.0)
-        self.declare('smoothing', 1.0, 'Time constant of the running decision, s.', 0.01, 60.0)
-        self.declare('lead', 0.1, 'Probability by which a new decision must lead.', 0.0, 1.0)
-        self.declare('threshold', -1.0, "Least confidence; -1 for the bundle's.", -1.0, 1.0)
-        self.declare('gap_tolerance', 0.1, 'Seconds by which stamps may deviate.', 0.001, 10.0)
+        self.declare('channels', 1, 'Channels where no AudioInfo comes.', (1, 64))
+        self.declare('sample_rate', 16_000, 'Hz where no AudioInfo comes.', (1_000, 768_000))
+        self.declare('max_backlog', 5.0, 'Seconds of sound that may wait.', (0.1, 3600.0))
+        self.declare('hop', 0.25, 'Seconds between two windows.', (0.01, 10.0))
+        self.declare('first_estimate', 1.0, 'Seconds of speech before the first.', (0.1, 60.0))
+        self.declare('min_utterance', 0.5, 'Seconds below which speech is dropped.', (0.1, 60.0))
+        self.declare('max_utterance', 10.0, 'Seconds at which speech is cut.', (1.0, 3600.0))
+        self.declare('end_silence', 0.5, 'Seconds without voice that end it.', (0.1, 10.0))
+        self.declare('preroll', 0.1, 'Seconds heard before voice is noticed.', (0.0, 0.5))
+        self.declare('vad_threshold', 0.5, 'Probability at which it is voice.', (0.15, 1.0))
+        self.declare('smoothing', 1.0, 'Time constant of the running decision, s.', (0.01, 60.0))
+        self.declare('lead', 0.1, 'Probability by which a new decision must lead.', (0.0, 1.0))
+        self.declare('threshold', -1.0, "Least confidence; -1: the bundle's.", (-1.0, 1.0))
+        self.declare('gap_tolerance', 0.1, 'Seconds by which stamps may deviate.', (0.001, 10.0))
         self._recognizer: Optional[Recognizer] = None
         self._intake: Optional[Intake] = None
         self._subscriptions: list = []
@@ -61,13 +68,17 @@ class EmotionNode(ManagedNode):
         """See `ManagedNode`."""
         messages.check_audio_messages()
         torch.set_num_threads(self.value('num_threads'))
+        if self.value('reliability') not in RELIABILITIES:
+            raise SerError(
+                f'reliability {self.value("reliability")!r} is not one of {", ".join(RELIABILITIES)}'
+            )
         self._pcm_format = None
         if self.value('sample_format'):
             self._pcm_format = PcmFormat(
                 self.value('sample_format'), self.value('channels'), self.value('sample_rate')
             )
-        self._device = select_device(self.value('device'))
         bundle: Bundle = load_bundle(self.value('bundle'))
+        self._device = select_device(self.value('device'))
         self._recognizer = Recognizer(bundle, 'cpu', self._recognizer_config())
         self._recognizer.warm_up()
         create = self.create_lifecycle_publisher
@@ -97,7 +108,7 @@ class EmotionNode(ManagedNode):
         )
         qos = QoSProfile(
             depth=self.value('queue_depth'),
-            reliability=ReliabilityPolicy[self.value('reliability').upper()],
+            reliability=RELIABILITIES[self.value('reliability')],
         )
         info_topic = self.value('info_topic')
         # A transient-local subscriber hears no volatile publisher; a volatile one misses what is
@@ -133,12 +144,10 @@ class EmotionNode(ManagedNode):
         self._recognizer = None
 
     def _hear_info(self, info: AudioInfo) -> None:
-        try:
-            self._intake.announce(
-                info.sample_format, info.channels, info.sample_rate, info.coding_format
-            )
-        except AudioFormatError as error:
-            self.get_logger().warning(f'sound refused: {error}', throttle_duration_sec=10.0)
+        self._intake.announce(
+            info.sample_format, info.channels, info.sample_rate, info.coding_format
+        )
+        self._complain()
 
     def _hear_stamped(self, message: AudioDataStamped) -> None:
         header = message.header
@@ -148,9 +157,16 @@ class EmotionNode(ManagedNode):
         self._put(message, None, '')
 
     def _put(self, audio: AudioData, stamp_ns: Optional[int], frame_id: str) -> None:
-        now_ns = self._now_ns()
-        self._intake.put(audio.data.tobytes(), stamp_ns, now_ns, frame_id)
-        if self._intake.waits_for_format(now_ns):
+        self._intake.put(audio.data.tobytes(), stamp_ns, self._now_ns(), frame_id)
+        self._complain()
+
+    def _complain(self) -> None:
+        """Warn of sound that cannot be heard, at most every ten seconds."""
+        if self._intake.refusal:
+            self.get_logger().warning(
+                f'sound refused: {self._intake.refusal}', throttle_duration_sec=10.0
+            )
+        elif self._intake.waits_for_format(self._now_ns()):
             self.get_logger().warning(
                 'sound waits for its format: no AudioInfo came on '
                 f'{self.resolve_topic_name(self.value("info_topic"))}; '

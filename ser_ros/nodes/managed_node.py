@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import signal
 import threading
 from collections.abc import Callable
 from typing import Any, Optional
@@ -9,8 +10,9 @@ from typing import Any, Optional
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.signals import SignalHandlerOptions
 
 from ser_ros import SerError
 
@@ -32,23 +34,16 @@ class ManagedNode(LifecycleNode):
         self._diagnostics_timer = self.create_timer(1.0, self._publish_diagnostics)
 
     def declare(
-        self,
-        name: str,
-        default: Any,
-        description: str,
-        at_least: Optional[float] = None,
-        at_most: Optional[float] = None,
+        self, name: str, default: Any, description: str, limits: Optional[tuple] = None
     ) -> None:
-        """Declare a parameter; a number may have a closed range."""
+        """Declare a parameter; `limits` is a number's closed range."""
         descriptor = ParameterDescriptor(description=description)
-        if at_least is not None:
-            kind, field = (
-                (FloatingPointRange, 'floating_point_range')
-                if isinstance(default, float)
-                else (IntegerRange, 'integer_range')
-            )
-            top = at_most if at_most is not None else type(default)(1_000_000)
-            setattr(descriptor, field, [kind(from_value=at_least, to_value=top)])
+        if limits and isinstance(default, float):
+            descriptor.floating_point_range = [
+                FloatingPointRange(from_value=limits[0], to_value=limits[1])
+            ]
+        elif limits:
+            descriptor.integer_range = [IntegerRange(from_value=limits[0], to_value=limits[1])]
         self.declare_parameter(name, default, descriptor)
 
     def value(self, name: str) -> Any:
@@ -66,12 +61,6 @@ class ManagedNode(LifecycleNode):
     def give_up(self) -> None:
         """End the process with a status that says so."""
         self.failed = True
-        self.executor_wakeup()
-
-    def executor_wakeup(self) -> None:
-        """Make the executor look at `failed`."""
-        if self.executor is not None:
-            self.executor.wake()
 
     # What a subclass does in each transition.
 
@@ -192,23 +181,22 @@ class _RosLogHandler(logging.Handler):
 
 def run(*make_nodes: Callable[[], ManagedNode]) -> int:
     """Spin nodes in one thread until the process is asked to end; return its exit status."""
-    rclpy.init()
-    nodes: list[ManagedNode] = []
+    # rclpy's own handlers would invalidate the context under a worker that publishes.
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    asked_to_end = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: asked_to_end.set())
     executor = SingleThreadedExecutor()
+    nodes = [make_node() for make_node in make_nodes]
+    logging.getLogger('ser_ros').addHandler(_RosLogHandler(nodes[0]))
     try:
-        for make_node in make_nodes:
-            node = make_node()
-            nodes.append(node)
-            executor.add_node(node)
-        logging.getLogger('ser_ros').addHandler(_RosLogHandler(nodes[0]))
         for node in nodes:
+            executor.add_node(node)
             node.autostart()
-        while rclpy.ok() and not any(node.failed for node in nodes):
-            executor.spin_once()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        while not asked_to_end.is_set() and not any(node.failed for node in nodes):
+            executor.spin_once(timeout_sec=0.2)
     finally:
         for node in nodes:
             node.destroy_node()
-        rclpy.try_shutdown()
+        rclpy.shutdown()
     return int(any(node.failed for node in nodes))

@@ -1,6 +1,7 @@
 """Clips as the stream would hear them: windows of the spoken part, cut anew each time."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,18 @@ class Utterance:
     label: int
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep torch to one thread: a chunk or a window is too little work to share."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+@one_thread()
 def load_utterances(clips: Sequence[Clip], class_names: Sequence[str]) -> list[Utterance]:
     """Decode clips and find where each speaks; one with too little of it counts as a whole."""
     vad = SileroVad()

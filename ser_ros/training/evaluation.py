@@ -10,11 +10,16 @@ import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
 from tqdm import tqdm
 
-from ser_ros.audio import SECOND
+from ser_ros.audio import SAMPLE_RATE, SECOND
+from ser_ros.audio.formats import PcmFormat, encode_s16le
 from ser_ros.audio.sources import read_audio
 from ser_ros.emotions import EMOTIONS, ExpressionMap
 from ser_ros.recognizer import Recognizer
 from ser_ros.training.corpora import Clip
+from ser_ros.training.dataset import one_thread
+
+MESSAGE = PcmFormat('S16LE', 1, SAMPLE_RATE)
+"""What a clip is sent as."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ def _log_softmax(scores: np.ndarray) -> np.ndarray:
     return torch.from_numpy(scores).log_softmax(dim=-1).numpy()
 
 
+@one_thread()
 def hear(recognizer: Recognizer, clips: Sequence[Clip], gain_db: float = 0.0) -> list[ClipResult]:
     """Stream each clip, between half a second of silence, through the recogniser."""
     gain = np.float32(10 ** (gain_db / 20))
@@ -48,8 +54,9 @@ def hear(recognizer: Recognizer, clips: Sequence[Clip], gain_db: float = 0.0) ->
     results = []
     for clip in tqdm(clips, desc='hearing', unit='clip', leave=False):
         recognizer.reset()
-        samples = np.concatenate((silence, read_audio(clip.path) * gain, silence))
-        estimates = recognizer.push(samples.clip(-1.0, 1.0), SECOND) + recognizer.flush()
+        sound = np.concatenate((silence, read_audio(clip.path) * gain, silence))
+        samples = MESSAGE.decode(encode_s16le(sound))[:, 0]
+        estimates = recognizer.push(samples, SECOND) + recognizer.flush()
         windows = [np.log(e.probabilities) for e in estimates if e.is_window]
         results.append(
             ClipResult(

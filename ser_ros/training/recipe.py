@@ -32,7 +32,7 @@ class AugmentationConfig:
     """Share of windows that begin where speech begins, as most of the stream's do."""
     speed: tuple[float, float] = (0.88, 1.12)
     """Speed factor, pitch and formants with it: speakers who are not in the corpus."""
-    gain_db: tuple[float, float] = (-25.0, 5.0)
+    gain_db: tuple[float, float] = (-30.0, 5.0)
     noise_probability: float = 0.5
     noise_snr_db: tuple[float, float] = (10.0, 40.0)
     mel_masks: int = 2

@@ -24,14 +24,18 @@ class Augment(nn.Module):
         self.config = config
 
     def waveform(self, samples: Tensor) -> Tensor:
-        """(batch, samples) → the same shape, with white noise relative to each clip's level."""
+        """(batch, samples) → the same shape, with white noise relative to each clip's level.
+
+        Rounded to 16 bits after the gain, as a quiet voice is in a message.
+        """
         n = len(samples)
         snr_db = _uniform(n, self.config.noise_snr_db, samples.device)
         level = samples.square().mean(dim=1).sqrt() * 10 ** (-snr_db / 20)
         noisy = torch.rand(n, device=samples.device) < self.config.noise_probability
         samples = samples + torch.randn_like(samples) * (level * noisy)[:, None]
         gain_db = _uniform(n, self.config.gain_db, samples.device)
-        return (samples * 10 ** (gain_db / 20)[:, None]).clamp(-1.0, 1.0)
+        samples = (samples * 10 ** (gain_db / 20)[:, None]).clamp(-1.0, 1.0)
+        return (samples * 2.0**15).round() / 2.0**15
 
     def spectrogram(self, x: Tensor) -> Tensor:
         """(batch, n_mels, frames) → the same, bands and stretches set to the mean (zero)."""

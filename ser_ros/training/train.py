@@ -1,6 +1,8 @@
 """From a recipe and a corpus to a bundle."""
 
 import dataclasses
+import logging
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,6 +41,9 @@ def train(recipe: Recipe, corpus: Path, out: Path, device: str = 'auto') -> Path
     split or a device that is not there, and for a loss that is not finite.
     """
     out.mkdir(parents=True, exist_ok=True)
+    logging.getLogger('lightning.pytorch').setLevel(logging.WARNING)
+    # Lightning 2.6 with torch 2.11; nothing a user can do about it.
+    warnings.filterwarnings('ignore', message='.*LeafSpec')
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
     split = recipe_split(recipe, corpus)
     class_names = tuple(EMOTIONS)

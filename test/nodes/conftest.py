@@ -3,7 +3,6 @@
 import os
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -19,12 +18,9 @@ from rclpy.parameter import Parameter  # noqa: E402
 
 
 @pytest.fixture
-def held_out_clip():
+def held_out_clip(ravdess):
     """A clip of an actor on whom the shipped bundle was neither trained nor chosen."""
-    corpora = os.environ.get('SER_CORPORA')
-    if not corpora:
-        pytest.skip('needs RAVDESS: set SER_CORPORA to the folder that holds ravdess')
-    return Path(corpora, 'ravdess', 'Actor_11', '03-01-05-02-01-01-11.flac')
+    return ravdess / 'Actor_11' / '03-01-05-02-01-01-11.flac'
 
 
 class Graph:

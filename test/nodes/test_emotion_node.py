@@ -25,6 +25,7 @@ from ser_ros.audio import SAMPLE_RATE, SECOND  # noqa: E402
 from ser_ros.audio.formats import encode_s16le  # noqa: E402
 from ser_ros.audio.sources import read_audio  # noqa: E402
 from ser_ros.bundle import load_bundle  # noqa: E402
+from ser_ros.features import LogMelConfig  # noqa: E402
 from ser_ros.nodes.emotion_node import EmotionNode  # noqa: E402
 from ser_ros.nodes.messages import LATCHED, to_header, to_nanoseconds  # noqa: E402
 from ser_ros.recognizer import Recognizer  # noqa: E402
@@ -340,6 +341,7 @@ def test_autostart_reaches_active(graph):
         ({'bundle': '/nowhere/model.safetensors'}, '/nowhere/model.safetensors'),
         ({'device': 'gpu'}, "'gpu'"),
         ({'sample_format': 'S20LE'}, 'S20LE'),
+        ({'reliability': 'perfect'}, "'perfect'"),
         ({'min_utterance': 2.0}, 'min_utterance'),
         pytest.param(
             {'device': 'cuda'},
@@ -363,3 +365,54 @@ def test_diagnostics_are_published(graph):
     status = heard[-1].status[0]
     assert status.name == 'robot/emotion_node'
     assert {'lost samples', 'gaps', 'dropped blocks'} <= {value.key for value in status.values}
+
+
+def fail_once(node, error):
+    """Make the model raise at its next window, as a GPU does."""
+
+    def fail(module, arguments):
+        hook.remove()
+        raise error
+
+    hook = node._recognizer.bundle.model.register_forward_pre_hook(fail)
+
+
+def test_a_window_without_memory_is_skipped_and_counted(graph, outputs, publisher):
+    node = graph.make(EmotionNode, device='cpu')
+    publisher.wait_for_listener(node)
+    publisher.announce()
+    fail_once(node, torch.OutOfMemoryError('CUDA out of memory'))
+    samples = speech_then_silence()[: 6 * SAMPLE_RATE]
+    publisher.play(encode_s16le(samples), period=0.001)
+    wait_until_heard(graph, node, outputs, len(samples) - 512)
+    assert counters(node)['skipped windows'] == 1
+    windows = sum(e.is_window for e in direct(samples))
+    assert len(outputs['probabilities']) == windows - 1
+    assert not node.failed
+
+
+def test_an_error_that_stays_ends_the_node_for_a_respawn(graph, publisher, capfd):
+    node = graph.make(EmotionNode, device='cpu')
+    publisher.wait_for_listener(node)
+    publisher.announce()
+    fail_once(node, RuntimeError('CUDA error: an illegal memory access was encountered'))
+    publisher.play(encode_s16le(speech_then_silence()), period=0.001)
+    graph.wait(lambda: node.failed, 'giving up')
+    fatal = [line for line in capfd.readouterr().err.splitlines() if '[FATAL]' in line]
+    assert len(fatal) == 1
+    assert 'illegal memory access' in fatal[0]
+
+
+def test_a_bundle_that_does_not_run_on_a_stream_is_refused(graph, capfd, tmp_path, write_bundle):
+    path = tmp_path / 'studio.safetensors'
+    frontend = LogMelConfig(sample_rate=48_000, n_fft=1024, win_length=512, hop_length=256)
+    write_bundle(path, frontend=frontend)
+    broken = tmp_path / 'broken.safetensors'
+    broken.write_bytes(path.read_bytes()[:1000])
+    for bundle, said in ((path, '48000 Hz'), (broken, 'broken')):
+        node = graph.make(EmotionNode, device='cpu', bundle=str(bundle))
+        assert node.failed
+        errors = [line for line in capfd.readouterr().err.splitlines() if '[ERROR]' in line]
+        assert len(errors) == 1
+        assert str(bundle) in errors[0]
+        assert said in errors[0]

@@ -159,6 +159,7 @@ def test_speech_into_the_microphone_is_answered(graph, virtual_microphone, captu
     [
         ({'microphone': 'nobody'}, "no microphone 'nobody'; there are:"),
         ({'microphone': 'pulse', 'channels': 63}, '63 channels'),
+        ({'microphone': 'pulse', 'sample_rate': 500}, '500 Hz'),
     ],
 )
 def test_what_is_not_there_is_said_with_what_is(capture, parameters, said):
@@ -169,3 +170,13 @@ def test_what_is_not_there_is_said_with_what_is(capture, parameters, said):
     assert len(errors) == 1
     assert said in errors[0]
     assert "'pulse'" in errors[0]
+
+
+def test_no_microphone_at_all_is_said_in_one_line(capture, virtual_microphone):
+    virtual_microphone.close()
+    process = capture()
+    output = process.communicate(timeout=30)[1]
+    assert process.returncode == 1
+    errors = [line for line in output.splitlines() if '[ERROR]' in line]
+    assert len(errors) == 1
+    assert "no microphone 'default'; there are: no input devices at all" in errors[0]
