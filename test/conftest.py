@@ -27,6 +27,12 @@ settings.load_profile('repeatable')
 RAVDESS_CODES = range(1, 9)
 
 
+def pytest_configure(config):
+    # silero-vad loads its model in ways that torch and importlib call old.
+    for warning in ('.*torch.jit.*:DeprecationWarning', 'path is deprecated:DeprecationWarning'):
+        config.addinivalue_line('filterwarnings', f'ignore:{warning}')
+
+
 @pytest.fixture(scope='session', autouse=True)
 def one_thread():
     """Results of small models do not get faster with more threads, only less repeatable."""

@@ -68,6 +68,7 @@ def test_round_trip(bundle, bundle_info, bundle_path, tmp_path):
     torch.testing.assert_close(again.log_probabilities(features), scores, rtol=0, atol=0)
 
 
+@settings(max_examples=25)
 @given(data=st.data())
 def test_every_value_comes_back(data, bundle, tmp_path_factory):
     finite = st.floats(allow_nan=False, allow_infinity=False)

@@ -41,7 +41,7 @@ class Heard:
     parts: list[Part]
     frame_id: str
     is_broken: bool
-    """Blocks before this one were dropped: forget what was heard before."""
+    """Blocks before this one were dropped or refused: forget what was heard before."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,7 @@ class Intake:
             self.counters.blocks += 1
             if self.refusal:
                 self.counters.refused_blocks += 1
+                self._is_broken = True
                 return
             if not data:
                 self.counters.empty_blocks += 1
@@ -153,6 +154,7 @@ class Intake:
             pcm_format = item.format or self._format
             if pcm_format is None:
                 self.counters.refused_blocks += 1
+                self._mark_broken()
         return Heard(self._decode(item, pcm_format), item.frame_id, item.is_broken)
 
     def close(self) -> None:

@@ -112,7 +112,10 @@ class FileSource:
         if not speed > 0:
             raise SourceError(f'speed {speed} is not more than 0')
         with _open_file(path) as file:
-            self.format = PcmFormat('S16LE', file.channels, file.samplerate)
+            try:
+                self.format = PcmFormat('S16LE', file.channels, file.samplerate)
+            except AudioFormatError as error:
+                raise SourceError(f'sound file {path}: {error}') from error
             self.duration = file.frames / file.samplerate
             """Seconds of sound, without the silence after it."""
         self._path = path

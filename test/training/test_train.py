@@ -23,6 +23,12 @@ RECIPE = Recipe(
     optimization=OptimizationConfig(epochs=2, batch_size=4),
 )
 
+def changed(**optimization):
+    return dataclasses.replace(
+        RECIPE, optimization=dataclasses.replace(RECIPE.optimization, **optimization)
+    )
+
+
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning', 'ignore::FutureWarning')
 
 
@@ -35,14 +41,14 @@ def run(tiny_corpus, tmp_path_factory):
 
 @pytest.fixture
 def steps():
-    """Counts the training steps; a function of each may be put in to have it interrupted."""
+    """Counts the training steps; at one of them a function may be called with the model."""
     counter = Counter()
-    counter.interrupt_at = None
+    counter.at, counter.call = None, None
 
     def hook(module, inputs):
         if isinstance(module, ParallelCnnTransformer) and module.training:
-            if counter['steps'] == counter.interrupt_at:
-                raise RuntimeError('power cut')
+            if counter['steps'] == counter.at:
+                counter.call(module)
             counter['steps'] += 1
 
     handle = torch.nn.modules.module.register_module_forward_pre_hook(hook)
@@ -85,7 +91,6 @@ def test_the_run_can_be_looked_at_and_gone_on_with(run):
     out, _ = run
     assert list(out.glob('events.out.tfevents.*'))
     checkpoint = torch.load(out / 'last.ckpt', weights_only=True, map_location='cpu')
-    assert checkpoint['epoch'] == 1
     assert checkpoint['global_step'] == 2 * BATCHES
     assert (out / 'best.ckpt').is_file()
 
@@ -104,20 +109,24 @@ def test_the_seed_decides_everything(run, tiny_corpus, tmp_path):
         torch.testing.assert_close(again.model.state_dict()[name], weight, rtol=0, atol=0)
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(tiny_corpus, tmp_path, steps):
-    steps.interrupt_at = BATCHES + 2
+def power_cut(model):
+    raise RuntimeError('power cut')
+
+
+def test_an_interrupted_run_goes_on_from_its_last_whole_epoch(tiny_corpus, tmp_path, steps):
+    recipe = changed(epochs=4, learning_rate=0.0)  # so that no epoch is better than the first
+    steps.at, steps.call = 3 * BATCHES + 2, power_cut
     with pytest.raises(RuntimeError, match='power cut'):
-        train(RECIPE, tiny_corpus, tmp_path, 'cpu')
-    assert (tmp_path / 'last.ckpt').is_file()
+        train(recipe, tiny_corpus, tmp_path, 'cpu')
     assert not (tmp_path / 'tiny.safetensors').exists()
-    steps.interrupt_at = None
+    steps.at = None
     steps.clear()
-    bundle = load_bundle(train(RECIPE, tiny_corpus, tmp_path, 'cpu'))
-    # The second epoch begins anew, the first is not repeated.
+    bundle = load_bundle(train(recipe, tiny_corpus, tmp_path, 'cpu'))
+    # Only the fourth epoch is begun anew.
     assert steps['steps'] == BATCHES
     assert bundle.info.metrics['validation']['clips'] == 3
     last = torch.load(tmp_path / 'last.ckpt', weights_only=True, map_location='cpu')
-    assert (last['epoch'], last['global_step']) == (1, 2 * BATCHES)
+    assert last['global_step'] == 4 * BATCHES
 
 
 def test_a_finished_run_gives_its_bundle_again(run, tiny_corpus, steps):
@@ -139,15 +148,16 @@ def test_a_folder_of_another_recipe_is_not_gone_on_with(run, tiny_corpus):
         train(other, tiny_corpus, out, 'cpu')
 
 
-def changed(**optimization):
-    return dataclasses.replace(
-        RECIPE, optimization=dataclasses.replace(RECIPE.optimization, **optimization)
-    )
+def break_weights(model):
+    with torch.no_grad():
+        model.classifier.bias.fill_(torch.nan)
 
 
-def test_a_loss_that_is_not_finite_is_an_error(tiny_corpus, tmp_path):
+@pytest.mark.parametrize('step', [0, BATCHES], ids=['at once', 'after an epoch'])
+def test_a_loss_that_is_not_finite_is_an_error(tiny_corpus, tmp_path, steps, step):
+    steps.at, steps.call = step, break_weights
     with pytest.raises(SerError, match='finite'):
-        train(changed(learning_rate=1e30), tiny_corpus, tmp_path, 'cpu')
+        train(RECIPE, tiny_corpus, tmp_path, 'cpu')
 
 
 def test_fewer_clips_than_a_batch_is_an_error(tiny_corpus, tmp_path):
