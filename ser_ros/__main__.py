@@ -107,6 +107,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         raise SerError(f'bundle {bundle.path}: it names no RAVDESS speakers to evaluate on')
     speakers = bundle.info.corpora['RAVDESS speech'][options.part]
     clips = [clip for clip in read_ravdess(options.corpus) if clip.speaker in speakers]
+    if not clips:
+        raise SerError(f'{options.corpus} has no clips of speakers {", ".join(speakers)}')
     recognizer = Recognizer(bundle, options.device)
     figures = measure(hear(recognizer, clips, options.gain_db), bundle.info.class_names)
     if options.record:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Union
@@ -17,7 +16,9 @@ from ser_ros.emotions import EMOTIONS
 from ser_ros.features import LogMel, LogMelConfig
 from ser_ros.models import build_model
 from ser_ros.paths import share_path
+from ser_ros.settings import build
 
+FORMAT = 'ser_ros bundle'
 FORMAT_VERSION = 1
 DEFAULT_BUNDLE = 'ravdess_parallel_cnn_transformer'
 
@@ -28,7 +29,10 @@ class BundleError(SerError):
 
 @dataclass(frozen=True)
 class BundleInfo:
-    """What a bundle says of its model; stored as the file's metadata."""
+    """What a bundle says of its model; stored as the file's metadata.
+
+    Raises BundleError for what cannot be true.
+    """
 
     architecture: str
     hyperparameters: dict[str, Any]
@@ -53,6 +57,24 @@ class BundleInfo:
     license: str
     """SPDX identifier that the training data asks for."""
 
+    def __post_init__(self):
+        n_mels = self.frontend.n_mels
+        unknown = [name for name in self.class_names if name not in EMOTIONS]
+        checks = {
+            f'class_names has unknown classes {unknown}': not unknown,
+            'class_names has fewer than two classes, or one twice': len(set(self.class_names))
+            == len(self.class_names)
+            >= 2,
+            f'mean and std are not {n_mels} numbers': len(self.mean) == len(self.std) == n_mels,
+            'std is not positive': min(self.std, default=1.0) > 0,
+            f'temperature {self.temperature} is not positive': self.temperature > 0,
+            f'threshold {self.threshold} is not between 0 and 1': 0 <= self.threshold <= 1,
+            f'window of {self.window} s is not between 0.5 and 60': 0.5 <= self.window <= 60,
+        }
+        for problem, is_right in checks.items():
+            if not is_right:
+                raise BundleError(problem)
+
 
 @dataclass
 class Bundle:
@@ -72,7 +94,7 @@ class Bundle:
 def save_bundle(path: Path, info: BundleInfo, model: nn.Module) -> None:
     """Write `model` and `info` to `path`, whole or not at all."""
     metadata = {
-        'format': 'ser_ros bundle',
+        'format': FORMAT,
         'format_version': str(FORMAT_VERSION),
         **{key: json.dumps(value) for key, value in dataclasses.asdict(info).items()},
     }
@@ -121,46 +143,13 @@ def _describe_foreign(path: Path) -> str:
 
 
 def _read_info(metadata: dict[str, str]) -> BundleInfo:
-    if metadata.get('format') != 'ser_ros bundle':
+    if metadata.get('format') != FORMAT:
         raise BundleError('a safetensors file, but no ser_ros bundle')
     version = metadata.get('format_version')
     if version != str(FORMAT_VERSION):
         raise BundleError(f'format version {version}, this release reads {FORMAT_VERSION}')
-    names = [field.name for field in dataclasses.fields(BundleInfo)]
-    if missing := [name for name in names if name not in metadata]:
-        raise BundleError(f'metadata lacks {", ".join(missing)}')
-    values = {name: json.loads(metadata[name]) for name in names}
-    try:
-        values['frontend'] = LogMelConfig(**values['frontend'])
-        for name in ('mean', 'std', 'class_names'):
-            values[name] = tuple(values[name])
-        info = BundleInfo(**values)
-        _check_info(info)
-    except TypeError as error:
-        raise BundleError(f'metadata of the wrong shape: {error}') from error
-    return info
-
-
-def _check_info(info: BundleInfo) -> None:
-    unknown = [name for name in info.class_names if name not in EMOTIONS]
-    n_mels = info.frontend.n_mels
-    checks = {
-        f'unknown classes {unknown}': not unknown,
-        'fewer than two classes, or one twice': len(set(info.class_names))
-        == len(info.class_names)
-        >= 2,
-        f'mean and std are not {n_mels} finite numbers, std positive': len(info.mean)
-        == len(info.std)
-        == n_mels
-        and all(map(math.isfinite, info.mean + info.std))
-        and min(info.std) > 0,
-        f'temperature {info.temperature} is not positive': 0 < info.temperature < math.inf,
-        f'threshold {info.threshold} is not between 0 and 1': 0 <= info.threshold <= 1,
-        f'window of {info.window} s is not between 0.5 and 60': 0.5 <= info.window <= 60,
-    }
-    for problem, is_right in checks.items():
-        if not is_right:
-            raise BundleError(problem)
+    described = {key: value for key, value in metadata.items() if not key.startswith('format')}
+    return build(BundleInfo, {key: json.loads(value) for key, value in described.items()})
 
 
 def _load_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:

@@ -8,10 +8,15 @@ import torch
 from torch import Tensor, nn
 from torchaudio.transforms import MelSpectrogram
 
+from ser_ros import SerError
+
 
 @dataclass(frozen=True)
 class LogMelConfig:
-    """Settings of `LogMel`; lengths in samples, frequencies in Hz."""
+    """Settings of `LogMel`; lengths in samples, frequencies in Hz.
+
+    Raises SerError for settings that cannot work together.
+    """
 
     sample_rate: int = 16_000
     n_fft: int = 512
@@ -23,6 +28,14 @@ class LogMelConfig:
     """Below the transition band of any resampler to 16 kHz, so that a rate leaves no trace."""
     floor_db: float = -100.0
     """Power below this, relative to a full-scale constant 1.0, is raised to it."""
+
+    def __post_init__(self):
+        if not 0 < self.hop_length <= self.win_length <= self.n_fft:
+            raise SerError('hop_length, win_length and n_fft must be positive and rise')
+        if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
+            raise SerError('f_min, f_max and half of sample_rate must rise')
+        if self.n_mels < 1:
+            raise SerError(f'n_mels is {self.n_mels}, not 1 or more')
 
 
 class LogMel(nn.Module):

@@ -2,8 +2,8 @@
 
 import logging
 import math
-from dataclasses import dataclass
-from typing import Optional
+from dataclasses import dataclass, field, fields
+from typing import Any, Optional
 
 import numpy as np
 import torch
@@ -18,36 +18,36 @@ from ser_ros.emotions import ExpressionMap
 logger = logging.getLogger(__name__)
 
 
+def _setting(default: Optional[float], description: str, low: float, high: float) -> Any:
+    """A number between `low` and `high`; the nodes' parameters are made from these."""
+    return field(default=default, metadata={'description': description, 'limits': (low, high)})
+
+
 @dataclass(frozen=True)
 class RecognizerConfig:
-    """How the stream is cut and decided; times in seconds."""
+    """How the stream is cut and decided; SerError for a setting beyond its limits."""
 
-    hop: float = 0.25
-    """Between two windows."""
-    first_estimate: float = 1.0
-    """Speech before the first window."""
-    min_utterance: float = 0.5
-    """Shorter speech is counted and dropped."""
-    max_utterance: float = 10.0
-    """Longer speech is cut into utterances of this length."""
-    end_silence: float = 0.5
-    """Without voice, after which an utterance ends."""
-    preroll: float = 0.1
-    """Heard before voice activity opens, which is late on soft onsets."""
-    vad_threshold: float = 0.5
-    smoothing: float = 1.0
-    """Time constant of the running log-probabilities."""
-    lead: float = 0.1
-    """Probability by which another expression must lead to replace the running decision."""
-    threshold: Optional[float] = None
-    """Confidence below which no expression is given; None for the bundle's."""
-    gap_tolerance: float = 0.1
-    """Deviation of a stamp that breaks the stream."""
+    hop: float = _setting(0.25, 'Seconds between two windows.', 0.01, 10.0)
+    first_estimate: float = _setting(1.0, 'Seconds of speech before the first.', 0.2, 60.0)
+    min_utterance: float = _setting(0.5, 'Seconds below which speech is dropped.', 0.2, 60.0)
+    max_utterance: float = _setting(10.0, 'Seconds at which speech is cut.', 1.0, 3600.0)
+    end_silence: float = _setting(0.5, 'Seconds without voice that end it.', 0.1, 10.0)
+    preroll: float = _setting(
+        0.1, 'Seconds heard before voice is noticed, which is late on soft onsets.', 0.0, 0.5
+    )
+    vad_threshold: float = _setting(0.5, 'Probability at which it is voice.', 0.15, 1.0)
+    smoothing: float = _setting(1.0, 'Time constant of the running decision, s.', 0.01, 60.0)
+    lead: float = _setting(0.1, 'Probability by which a new decision must lead.', 0.0, 1.0)
+    threshold: Optional[float] = _setting(
+        None, "Least confidence of an expression; by default the bundle's.", 0.0, 1.0
+    )
+    gap_tolerance: float = _setting(0.1, 'Seconds by which stamps may deviate.', 0.001, 10.0)
 
     def __post_init__(self):
-        for name in ('hop', 'first_estimate', 'min_utterance', 'end_silence', 'smoothing'):
-            if not getattr(self, name) > 0:
-                raise SerError(f'{name} is {getattr(self, name)}, it must be more than 0 s')
+        for setting in fields(self):
+            value, (low, high) = getattr(self, setting.name), setting.metadata['limits']
+            if value is not None and not low <= value <= high:
+                raise SerError(f'{setting.name} is {value}, not between {low} and {high}')
         if not self.min_utterance <= self.first_estimate <= self.max_utterance:
             raise SerError(
                 'min_utterance, first_estimate and max_utterance must rise in this order'

@@ -11,27 +11,19 @@ PACKAGE = Path(__file__).resolve().parents[1] / 'ser_ros'
 
 # What each part may import of this package; SerError and the constants are everybody's.
 ALLOWED = {
+    '__init__': set(),
     'emotions': set(),
     'paths': set(),
+    'settings': set(),
     'audio': set(),
     'features': set(),
     'models': set(),
-    'bundle': {'emotions', 'features', 'models', 'paths'},
+    'bundle': {'emotions', 'features', 'models', 'paths', 'settings'},
     'recognizer': {'audio', 'bundle', 'emotions'},
     'nodes': {'audio', 'bundle', 'emotions', 'paths', 'recognizer'},
-    'training': {'audio', 'bundle', 'emotions', 'features', 'models', 'paths', 'recognizer'},
-    '__main__': {
-        'audio',
-        'bundle',
-        'emotions',
-        'features',
-        'models',
-        'paths',
-        'recognizer',
-        'training',
-    },
-    '__init__': set(),
 }
+ALLOWED['training'] = set(ALLOWED) - {'nodes'}
+ALLOWED['__main__'] = set(ALLOWED) - {'nodes'}
 TRAINING_ONLY = {'lightning', 'matplotlib', 'pandas', 'tensorboard', 'torchmetrics'}
 
 

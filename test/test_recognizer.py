@@ -606,8 +606,8 @@ def test_settings_that_cannot_work_are_named(setting, value):
         {'hop': 5.0},
         {'first_estimate': 0.2, 'min_utterance': 0.2, 'preroll': 0.0},
         {'first_estimate': 10.0},
-        {'preroll': 2.0},
-        {'end_silence': 0.01},
+        {'preroll': 0.5},
+        {'end_silence': 0.1},
     ],
     ids=str,
 )

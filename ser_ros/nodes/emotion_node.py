@@ -19,6 +19,9 @@ from ser_ros.nodes import messages
 from ser_ros.nodes.managed_node import ManagedNode, figures
 from ser_ros.recognizer import Estimate, Recognizer, RecognizerConfig, select_device
 
+UNSET = -1.0
+"""A setting that is left to the bundle."""
+
 RELIABILITIES = {
     'best_effort': ReliabilityPolicy.BEST_EFFORT,
     'reliable': ReliabilityPolicy.RELIABLE,
@@ -48,17 +51,12 @@ class EmotionNode(ManagedNode):
         self.declare('channels', 1, 'Channels where no AudioInfo comes.', (1, 64))
         self.declare('sample_rate', 16_000, 'Hz where no AudioInfo comes.', (1_000, 768_000))
         self.declare('max_backlog', 5.0, 'Seconds of sound that may wait.', (0.1, 3600.0))
-        self.declare('hop', 0.25, 'Seconds between two windows.', (0.01, 10.0))
-        self.declare('first_estimate', 1.0, 'Seconds of speech before the first.', (0.1, 60.0))
-        self.declare('min_utterance', 0.5, 'Seconds below which speech is dropped.', (0.1, 60.0))
-        self.declare('max_utterance', 10.0, 'Seconds at which speech is cut.', (1.0, 3600.0))
-        self.declare('end_silence', 0.5, 'Seconds without voice that end it.', (0.1, 10.0))
-        self.declare('preroll', 0.1, 'Seconds heard before voice is noticed.', (0.0, 0.5))
-        self.declare('vad_threshold', 0.5, 'Probability at which it is voice.', (0.15, 1.0))
-        self.declare('smoothing', 1.0, 'Time constant of the running decision, s.', (0.01, 60.0))
-        self.declare('lead', 0.1, 'Probability by which a new decision must lead.', (0.0, 1.0))
-        self.declare('threshold', -1.0, "Least confidence; -1: the bundle's.", (-1.0, 1.0))
-        self.declare('gap_tolerance', 0.1, 'Seconds by which stamps may deviate.', (0.001, 10.0))
+        for setting in dataclasses.fields(RecognizerConfig):
+            low, high = setting.metadata['limits']
+            default, description = setting.default, setting.metadata['description']
+            if default is None:  # parameters have no None
+                default, low = UNSET, UNSET
+            self.declare(setting.name, default, description, (low, high))
         self._recognizer: Optional[Recognizer] = None
         self._intake: Optional[Intake] = None
         self._subscriptions: list = []
@@ -92,11 +90,11 @@ class EmotionNode(ManagedNode):
         )
 
     def _recognizer_config(self) -> RecognizerConfig:
-        names = [field.name for field in dataclasses.fields(RecognizerConfig)]
+        names = [setting.name for setting in dataclasses.fields(RecognizerConfig)]
         values = {name: self.value(name) for name in names}
-        if values['threshold'] < 0:
-            values['threshold'] = None
-        return RecognizerConfig(**values)
+        return RecognizerConfig(
+            **{name: None if value == UNSET else value for name, value in values.items()}
+        )
 
     def start(self) -> None:
         """See `ManagedNode`."""

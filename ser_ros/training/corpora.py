@@ -23,14 +23,18 @@ def read_ravdess(root: Path) -> list[Clip]:
     """RAVDESS speech below `root` (Livingstone & Russo, 2018), sorted by name.
 
     File names are modality-channel-emotion-intensity-statement-repetition-actor. Every recording
-    counts once, however many copies of its folder there are; SerError where there is none.
+    counts once, however many copies of its folder there are; SerError where there is none, or one
+    of an unknown emotion.
     """
     clips = {}
     for path in sorted(Path(root).rglob('03-01-*')):
         fields = path.stem.split('-')
-        if path.suffix.lower() in ('.wav', '.flac') and len(fields) == 7:
-            clips.setdefault(path.stem, Clip(path, RAVDESS_LABELS[fields[2]], fields[6]))
+        if path.suffix.lower() not in ('.wav', '.flac') or len(fields) != 7:
+            continue
+        if fields[2] not in RAVDESS_LABELS:
+            raise SerError(f'{path}: RAVDESS has no emotion {fields[2]}')
+        clips.setdefault(path.stem, Clip(path, RAVDESS_LABELS[fields[2]], fields[6]))
     clips.pop(RAVDESS_TWIN, None)
     if not clips:
         raise SerError(f'no RAVDESS speech (03-01-*.wav or .flac) below {root}')
-    return list(clips.values())
+    return [clips[name] for name in sorted(clips)]

@@ -75,6 +75,7 @@ class TrainingWindows(Dataset):
         start = utterance.speech.start + round(_uniform((-2 * jitter, jitter)) * SAMPLE_RATE)
         end = utterance.speech.end + round(_uniform((-jitter, 2 * jitter)) * SAMPLE_RATE)
         shortest, longest = (round(seconds * SAMPLE_RATE) for seconds in self.config.crop)
+        shortest = min(shortest, len(utterance.samples))
         start = max(0, min(start, len(utterance.samples) - shortest))
         end = min(len(utterance.samples), max(end, start + shortest))
         length = round(_uniform((shortest, min(longest, end - start))))

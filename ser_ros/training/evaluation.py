@@ -96,8 +96,10 @@ def measure(results: Sequence[ClipResult], class_names: Sequence[str]) -> dict[s
 
 
 def _calibration_error(results: Sequence[ClipResult], names: list[str]) -> float:
-    """Expected calibration error of whole clips in 15 bins."""
+    """Expected calibration error of whole clips in 15 bins; 0 where nothing was heard."""
     heard = [result for result in results if len(result.windows)]
+    if not heard:
+        return 0.0
     return multiclass_calibration_error(
         torch.from_numpy(np.exp([result.score for result in heard])),
         torch.tensor([names.index(result.clip.emotion) for result in heard]),

@@ -1,7 +1,5 @@
 """A training recipe: everything that decides what a model becomes, in one YAML file."""
 
-import dataclasses
-import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ import yaml
 
 from ser_ros import SerError
 from ser_ros.features import LogMelConfig
+from ser_ros.settings import build
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,12 @@ class AugmentationConfig:
     """SpecAugment (Park et al., 2019), in mels and frames."""
     mixup_alpha: float = 0.2
     """Beta parameter of mixup (Zhang et al., 2018); 0 turns it off."""
+
+    def __post_init__(self):
+        for name in ('crop', 'speed', 'gain_db', 'noise_snr_db'):
+            low, high = getattr(self, name)
+            if not low <= high:
+                raise SerError(f'{name} runs from {low} to {high}, it must rise')
 
 
 @dataclass(frozen=True)
@@ -78,21 +83,29 @@ class Recipe:
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe; its `inherit` key names a file beside it whose keys it overrides.
 
-    SerError for an unreadable file, an unknown key (naming the nearest known one) or a value of
-    the wrong type.
+    SerError for an unreadable file, an unknown key (naming the nearest known one) or a value that
+    cannot be.
     """
-    return _build(Recipe, {**_read(Path(path)), 'name': Path(path).stem}, str(path))
+    path = Path(path)
+    try:
+        return build(Recipe, {**_read(path, ()), 'name': path.stem})
+    except SerError as error:
+        raise SerError(f'recipe {path}: {error}') from error
 
 
-def _read(path: Path) -> dict:
+def _read(path: Path, heirs: tuple[Path, ...]) -> dict:
+    if path in heirs:
+        raise SerError(f'{path.name} inherits from itself')
     try:
         values = yaml.safe_load(path.read_text()) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SerError(f'recipe {path} cannot be read: {" ".join(str(error).split())}') from error
+        raise SerError(f'{path.name} cannot be read: {" ".join(str(error).split())}') from error
     if not isinstance(values, dict):
-        raise SerError(f'recipe {path} is not a mapping of keys to values')
+        raise SerError(f'{path.name} is no mapping of keys to values')
     parent = values.pop('inherit', None)
-    return _merge(_read(path.parent / parent), values) if parent else values
+    if parent is None:
+        return values
+    return _merge(_read(path.parent / str(parent), (*heirs, path)), values)
 
 
 def _merge(base: dict, override: dict) -> dict:
@@ -101,29 +114,3 @@ def _merge(base: dict, override: dict) -> dict:
         both = isinstance(value, dict) and isinstance(base.get(key), dict)
         merged[key] = _merge(base[key], value) if both else value
     return merged
-
-
-def _build(cls: type, values: dict, where: str) -> Any:
-    """A dataclass from plain YAML values, checked against the type of each field's default."""
-    defaults = cls()
-    known = [f.name for f in dataclasses.fields(cls)]
-    arguments = {}
-    for key, value in values.items():
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1) or known[:1]
-            raise SerError(f'{where}: unknown key {key!r}; did you mean {near[0]!r}?')
-        default = getattr(defaults, key)
-        if dataclasses.is_dataclass(default) and isinstance(value, dict):
-            arguments[key] = _build(type(default), value, f'{where}: {key}')
-        elif isinstance(default, tuple) and isinstance(value, list):
-            arguments[key] = tuple(value)
-        elif isinstance(default, float) and type(value) in (int, float):
-            arguments[key] = float(value)
-        elif type(value) is type(default):
-            arguments[key] = value
-        else:
-            kind = type(default).__name__
-            raise SerError(
-                f'{where}: {key} is {value!r}, expected a value like {default!r} ({kind})'
-            )
-    return cls(**arguments)

@@ -37,10 +37,12 @@ def speaker_split(
 ) -> Split:
     """Split by speaker; SerError for a speaker in two parts or without clips."""
     if both := set(test_speakers) & set(validation_speakers):
-        raise SerError(f'speakers both in test and validation: {", ".join(sorted(both))}')
+        raise SerError(
+            f'speakers both in test and validation: {", ".join(sorted(map(str, both)))}'
+        )
     known = {clip.speaker for clip in clips}
     if missing := {*test_speakers, *validation_speakers} - known:
-        raise SerError(f'the corpus has no speakers {", ".join(sorted(missing))}')
+        raise SerError(f'the corpus has no speakers {", ".join(sorted(map(str, missing)))}')
     if not known - {*test_speakers, *validation_speakers}:
         raise SerError('no speaker is left for training')
     return Split(

@@ -1,5 +1,6 @@
 """The learning task: what a model is given, what it is asked, how it is judged."""
 
+import functools
 from collections.abc import Sequence
 
 import lightning
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
+from ser_ros import SerError
 from ser_ros.features import LogMel
 from ser_ros.models import build_model
 from ser_ros.models.blocks import frame_mask
@@ -89,22 +91,27 @@ class EmotionTask(lightning.LightningModule):
         return (lengths - config.n_fft) // config.hop_length + 1
 
     def training_step(self, batch: Batch) -> Tensor:
-        """Return the loss of an augmented, mixed-up batch."""
+        """Return the loss of an augmented, mixed-up batch; SerError if it is not finite."""
         samples, lengths, labels = batch
         frames = self._frames(lengths)
         x = self.augment.spectrogram(self.frontend(self.augment.waveform(samples)))
         x = x * frame_mask(frames, x.shape[-1])[:, None]
-        alpha = self.recipe.augmentation.mixup_alpha
-        share = torch.distributions.Beta(alpha, alpha).sample().item() if alpha else 1.0
-        other = torch.randperm(len(x), device=x.device)
-        logits = self.model(
-            share * x + (1 - share) * x[other], torch.maximum(frames, frames[other])
-        )
         smoothing = self.recipe.optimization.label_smoothing
-        loss = share * nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
-        loss += (1 - share) * nn.functional.cross_entropy(
-            logits, labels[other], label_smoothing=smoothing
-        )
+        loss_of = functools.partial(nn.functional.cross_entropy, label_smoothing=smoothing)
+        alpha = self.recipe.augmentation.mixup_alpha
+        if alpha:
+            share = torch.distributions.Beta(alpha, alpha).sample().item()
+            other = torch.randperm(len(x), device=x.device)
+            x = share * x + (1 - share) * x[other]
+            logits = self.model(x, torch.maximum(frames, frames[other]))
+            loss = share * loss_of(logits, labels) + (1 - share) * loss_of(logits, labels[other])
+        else:
+            loss = loss_of(self.model(x, frames), labels)
+        if not loss.isfinite():
+            raise SerError(
+                f'the loss is not finite in epoch {self.current_epoch}; a lower learning_rate '
+                'may help'
+            )
         self.log('train_loss', loss, on_epoch=True, on_step=False)
         return loss
 

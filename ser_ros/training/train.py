@@ -1,6 +1,7 @@
 """From a recipe and a corpus to a bundle."""
 
 import dataclasses
+import json
 import logging
 import warnings
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from ser_ros import SerError
 from ser_ros.bundle import BundleInfo, load_bundle, save_bundle
 from ser_ros.emotions import EMOTIONS
 from ser_ros.features import LogMel
-from ser_ros.recognizer import Recognizer, RecognizerConfig
+from ser_ros.recognizer import Recognizer, RecognizerConfig, select_device
 from ser_ros.training.corpora import read_ravdess
 from ser_ros.training.dataset import (
     TrainingWindows,
@@ -38,9 +39,11 @@ def train(recipe: Recipe, corpus: Path, out: Path, device: str = 'auto') -> Path
     """Train on RAVDESS below `corpus`; return the bundle written into the folder `out`.
 
     A run that was interrupted goes on from its last whole epoch. Raises SerError for a corpus, a
-    split or a device that is not there, and for a loss that is not finite.
+    split or a device that is not there, a folder that holds another run, and a loss that is not
+    finite.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    compute = select_device(device)
+    _claim(out, recipe)
     logging.getLogger('lightning.pytorch').setLevel(logging.WARNING)
     # Lightning 2.6 with torch 2.11; nothing a user can do about it.
     warnings.filterwarnings('ignore', message='.*LeafSpec')
@@ -50,7 +53,7 @@ def train(recipe: Recipe, corpus: Path, out: Path, device: str = 'auto') -> Path
     training = load_utterances(split.train, class_names)
     validation = load_utterances(split.validation, class_names)
     task = EmotionTask(recipe, class_names, *decibel_statistics(recipe, training))
-    best = _fit(task, recipe, training, validation, out, device)
+    best = _fit(task, recipe, training, validation, out, compute)
     task.load_state_dict(torch.load(best, weights_only=True, map_location='cpu')['state_dict'])
     info = BundleInfo(
         architecture=recipe.architecture,
@@ -69,6 +72,16 @@ def train(recipe: Recipe, corpus: Path, out: Path, device: str = 'auto') -> Path
         license=RAVDESS_LICENSE,
     )
     return calibrate(info, task.model, split, out / f'{recipe.name}.safetensors')
+
+
+def _claim(out: Path, recipe: Recipe) -> None:
+    """Make the folder of a run; a bundle must not name a recipe that its weights were not made by."""
+    text = json.dumps(dataclasses.asdict(recipe), indent=2)
+    path = out / 'recipe.json'
+    if path.is_file() and path.read_text() != text:
+        raise SerError(f'{out} holds a run of another recipe; give another folder, or remove it')
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
 
 
 def recipe_split(recipe: Recipe, corpus: Path) -> Split:
@@ -98,10 +111,14 @@ def _fit(
     training: Sequence[Utterance],
     validation: Sequence[Utterance],
     out: Path,
-    device: str,
+    device: torch.device,
 ) -> Path:
     """Train; return the checkpoint of the best epoch by validation."""
     config, stream = recipe.optimization, RecognizerConfig()
+    if len(training) < config.batch_size:
+        raise SerError(
+            f'{len(training)} training clips do not fill a batch of {config.batch_size}'
+        )
     train_batches = DataLoader(
         TrainingWindows(training, recipe.augmentation),
         config.batch_size,
@@ -122,21 +139,16 @@ def _fit(
         batch_size=None,
         collate_fn=pad,
     )
-    checkpoint = ModelCheckpoint(
-        out,
-        'best',
-        monitor='val_accuracy',
-        mode='max',
-        save_last=True,
-        enable_version_counter=False,
-    )
     trainer = lightning.Trainer(
-        accelerator={'auto': 'auto', 'cpu': 'cpu'}.get(device, 'gpu'),
-        devices=1,
+        accelerator='gpu' if device.type == 'cuda' else 'cpu',
+        devices=[device.index or 0] if device.type == 'cuda' else 1,
         precision=config.precision,
         max_epochs=config.epochs,
         callbacks=[
-            checkpoint,
+            ModelCheckpoint(
+                out, 'best', monitor='val_accuracy', mode='max', enable_version_counter=False
+            ),
+            ModelCheckpoint(out, 'last', enable_version_counter=False),
             EMAWeightAveraging(decay=config.ema_decay),
             LearningRateMonitor('epoch'),
         ],
@@ -153,7 +165,7 @@ def _fit(
         ckpt_path=last if last.is_file() else None,
         weights_only=True,
     )
-    return Path(checkpoint.best_model_path)
+    return out / 'best.ckpt'
 
 
 def calibrate(info: BundleInfo, model: torch.nn.Module, split: Split, path: Path) -> Path:

@@ -48,11 +48,11 @@ def test_a_recipe_overrides_what_it_inherits(write):
 @pytest.mark.parametrize(
     ('text', 'near'),
     [
-        ('sed: 1', "'sed'.*'seed'"),
-        ('frontend: {n_mel: 64}', "'n_mel'.*'n_mels'"),
-        ('augmentation: {mixup: 0.1}', "'mixup'.*'mixup_alpha'"),
-        ('optimization: {epoch: 1}', "'epoch'.*'epochs'"),
-        ('split: {folds: 1}', "'folds'.*'fold'"),
+        ('sed: 1', "sed'.*seed'"),
+        ('frontend: {n_mel: 64}', "n_mel'.*n_mels'"),
+        ('augmentation: {mixup: 0.1}', "mixup'.*mixup_alpha'"),
+        ('optimization: {epoch: 1}', "epoch'.*epochs'"),
+        ('split: {folds: 1}', "folds'.*fold'"),
         ('5: 1', '5'),
     ],
 )

@@ -23,6 +23,7 @@ RECIPE = Recipe(
     optimization=OptimizationConfig(epochs=2, batch_size=4),
 )
 
+
 def changed(**optimization):
     return dataclasses.replace(
         RECIPE, optimization=dataclasses.replace(RECIPE.optimization, **optimization)
