@@ -42,12 +42,13 @@ class AudioCaptureNode(ManagedNode):
         self._source = self._make_source()
         # Two seconds of sound, so that a subscriber that stalls for less loses nothing here.
         depth = QoSProfile(depth=math.ceil(2.0 / self.value('block_duration')))
-        create = self.create_lifecycle_publisher
-        self._stamped = create(AudioDataStamped, 'audio_stamped', depth)
+        self._stamped = self.make_output(AudioDataStamped, 'audio_stamped', depth)
         self._unstamped = (
-            create(AudioData, 'audio', depth) if self.value('publish_unstamped') else None
+            self.make_output(AudioData, 'audio', depth)
+            if self.value('publish_unstamped')
+            else None
         )
-        self._info = create(AudioInfo, 'audio_info', messages.LATCHED)
+        self._info = self.make_output(AudioInfo, 'audio_info', messages.LATCHED)
 
     def _make_source(self) -> Source:
         if self.value('source') == 'file':

@@ -19,6 +19,9 @@ from ser_ros.nodes import messages
 from ser_ros.nodes.managed_node import ManagedNode, figures
 from ser_ros.recognizer import Estimate, Recognizer, RecognizerConfig, select_device
 
+DEPTH = 50
+"""Messages kept for a slow subscriber: a backlog worked off at once is a burst of some twenty."""
+
 UNSET = -1.0
 """A setting that is left to the bundle."""
 
@@ -59,7 +62,7 @@ class EmotionNode(ManagedNode):
             self.declare(setting.name, default, description, (low, high))
         self._recognizer: Optional[Recognizer] = None
         self._intake: Optional[Intake] = None
-        self._subscriptions: list = []
+        self._inputs: list = []
         self._latency_ns = 0
 
     def setup(self) -> None:
@@ -79,11 +82,10 @@ class EmotionNode(ManagedNode):
         self._device = select_device(self.value('device'))
         self._recognizer = Recognizer(bundle, 'cpu', self._recognizer_config())
         self._recognizer.warm_up()
-        create = self.create_lifecycle_publisher
-        self._emotion = create(Expression, 'emotion', 10)
-        self._utterance = create(Expression, 'emotion/utterance', 10)
-        self._probabilities = create(Classification, 'emotion/probabilities', 10)
-        self._is_speaking = create(Bool, 'is_speaking', messages.LATCHED)
+        self._emotion = self.make_output(Expression, 'emotion', DEPTH)
+        self._utterance = self.make_output(Expression, 'emotion/utterance', DEPTH)
+        self._probabilities = self.make_output(Classification, 'emotion/probabilities', DEPTH)
+        self._is_speaking = self.make_output(Bool, 'is_speaking', messages.LATCHED)
         self.get_logger().info(
             f'bundle {bundle.path.name}: {bundle.info.architecture}, '
             f'{len(bundle.info.class_names)} classes, licence {bundle.info.license}'
@@ -111,7 +113,7 @@ class EmotionNode(ManagedNode):
         info_topic = self.value('info_topic')
         # A transient-local subscriber hears no volatile publisher; a volatile one misses what is
         # latched. The same news twice changes nothing.
-        self._subscriptions = [
+        self._inputs = [
             self.create_subscription(AudioInfo, info_topic, self._hear_info, messages.LATCHED),
             self.create_subscription(AudioInfo, info_topic, self._hear_info, 10),
             self.create_subscription(
@@ -122,7 +124,7 @@ class EmotionNode(ManagedNode):
             ),
         ]
         self.get_logger().info(
-            f'listening to {self._subscriptions[-1].topic_name} on {self._recognizer.device}'
+            f'listening to {self._inputs[-1].topic_name} on {self._recognizer.device}'
         )
 
     def stop(self) -> None:
@@ -131,9 +133,9 @@ class EmotionNode(ManagedNode):
 
     def stopped(self) -> None:
         """See `ManagedNode`."""
-        for subscription in self._subscriptions:
+        for subscription in self._inputs:
             self.destroy_subscription(subscription)
-        self._subscriptions = []
+        self._inputs = []
         if self._recognizer is not None:
             self._recognizer.to('cpu')
 
@@ -220,4 +222,4 @@ class EmotionNode(ManagedNode):
             **figures(self._intake.counters),
             **figures(self._recognizer.counters),
         }
-        return 'listening' if self._subscriptions else 'not active', values
+        return 'listening' if self._inputs else 'not active', values

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import signal
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Any, Optional
 
@@ -11,7 +12,12 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import (
+    LifecycleNode,
+    LifecyclePublisher,
+    LifecycleState,
+    TransitionCallbackReturn,
+)
 from rclpy.signals import SignalHandlerOptions
 
 from ser_ros import SerError
@@ -30,6 +36,7 @@ class ManagedNode(LifecycleNode):
         self.failed = False
         """Whether the node gave up; its process then exits with status 1, for a respawn."""
         self._worker: Optional[threading.Thread] = None
+        self._outputs: list[LifecyclePublisher] = []
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._diagnostics_timer = self.create_timer(1.0, self._publish_diagnostics)
 
@@ -49,6 +56,12 @@ class ManagedNode(LifecycleNode):
     def value(self, name: str) -> Any:
         """A parameter's value."""
         return self.get_parameter(name).value
+
+    def make_output(self, message_type: type, topic: str, qos: Any) -> LifecyclePublisher:
+        """Make a publisher that is silent while the node is not active, until clean-up."""
+        output = self.create_lifecycle_publisher(message_type, topic, qos)
+        self._outputs.append(output)
+        return output
 
     def autostart(self) -> None:
         """Go to active if the parameter says so; give up if that fails."""
@@ -90,12 +103,13 @@ class ManagedNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """See rclpy."""
-        return self._attempt(self.setup, self.teardown)
+        return self._attempt(self.setup, self._clean_up)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """See rclpy."""
-        if self._attempt(self.start, self.stopped) != TransitionCallbackReturn.SUCCESS:
-            return TransitionCallbackReturn.FAILURE
+        result = self._attempt(self.start, self.stopped)
+        if result != TransitionCallbackReturn.SUCCESS:
+            return result
         super().on_activate(state)
         self._worker = threading.Thread(target=self._run, name=f'{self.get_name()}_worker')
         self._worker.start()
@@ -108,13 +122,13 @@ class ManagedNode(LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """See rclpy."""
-        self.teardown()
+        self._clean_up()
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """See rclpy."""
         self._halt()
-        self.teardown()
+        self._clean_up()
         return TransitionCallbackReturn.SUCCESS
 
     def destroy_node(self) -> None:
@@ -131,6 +145,10 @@ class ManagedNode(LifecycleNode):
             self.get_logger().error(str(error))
             undo()
             return TransitionCallbackReturn.FAILURE
+        except Exception:  # rclpy would swallow it
+            self.get_logger().error(traceback.format_exc())
+            undo()
+            return TransitionCallbackReturn.ERROR
         return TransitionCallbackReturn.SUCCESS
 
     def _run(self) -> None:
@@ -142,6 +160,12 @@ class ManagedNode(LifecycleNode):
         except Exception as error:  # a sticky CUDA error among others: only a new process helps
             self.get_logger().fatal(f'{type(error).__name__}: {error}')
             self.give_up()
+
+    def _clean_up(self) -> None:
+        self.teardown()
+        for output in self._outputs:
+            self.destroy_lifecycle_publisher(output)
+        self._outputs.clear()
 
     def _halt(self) -> None:
         if self._worker is not None:

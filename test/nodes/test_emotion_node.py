@@ -18,6 +18,7 @@ from hri_msgs.msg import Expression  # noqa: E402
 from lifecycle_msgs.msg import State  # noqa: E402
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
 from rclpy.serialization import serialize_message  # noqa: E402
+from rosgraph_msgs.msg import Clock  # noqa: E402
 from std_msgs.msg import Bool  # noqa: E402
 from vision_msgs.msg import Classification  # noqa: E402
 
@@ -416,3 +417,20 @@ def test_a_bundle_that_does_not_run_on_a_stream_is_refused(graph, capfd, tmp_pat
         assert len(errors) == 1
         assert str(bundle) in errors[0]
         assert said in errors[0]
+
+
+def test_simulated_time_is_followed(graph):
+    node = graph.make(EmotionNode, device='cpu', use_sim_time=True)
+    clock = graph.node.create_publisher(Clock, '/clock', 1)
+    graph.wait(clock.get_subscription_count, 'discovery')
+    clock.publish(Clock(clock=to_header(42 * SECOND, '').stamp))
+    graph.wait(lambda: node.get_clock().now().nanoseconds == 42 * SECOND, 'the time of /clock')
+
+
+def test_the_unexpected_is_an_error_with_a_traceback(graph, capfd):
+    node = graph.make(EmotionNode, device='cpu', autostart=False)
+    node.setup = lambda: 1 / 0
+    assert node.trigger_configure() == TransitionCallbackReturn.ERROR
+    assert 'ZeroDivisionError' in capfd.readouterr().err
+    del node.setup
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
