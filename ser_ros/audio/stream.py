@@ -1,5 +1,6 @@
 """A stream of PCM blocks turned into mono samples at 16 kHz, with the stamps carried along."""
 
+import math
 from typing import Optional
 
 import numpy as np
@@ -10,27 +11,38 @@ from ser_ros.audio.formats import PcmFormat
 
 
 class StampTracker:
-    """Expects each block to begin where the last one ended."""
+    """Expects each block to begin where the last one ended.
+
+    Deviations add up, so that many small losses are a gap as well as one large one; what a clock
+    drifts, or is drawn back by, is forgotten with a time constant of `MEMORY` seconds.
+    """
+
+    MEMORY = 10.0
 
     def __init__(self, sample_rate: int, tolerance: float):
-        """`tolerance`: seconds by which a stamp may deviate before the stream is broken."""
+        """`tolerance`: seconds by which stamps may deviate before the stream is broken."""
         self._sample_rate = sample_rate
         self._tolerance_ns = round(tolerance * SECOND)
-        self._expected_ns: Optional[int] = None
+        self.reset()
 
     def advance(self, stamp_ns: int, n_samples: int) -> int:
         """Take a block; return the nanoseconds missing before it, 0 where the stream goes on.
 
         Negative when the stamps jumped back.
         """
-        expected = stamp_ns if self._expected_ns is None else self._expected_ns
+        if self._expected_ns is not None:
+            self._deviation_ns += stamp_ns - self._expected_ns
         self._expected_ns = stamp_ns + n_samples * SECOND // self._sample_rate
-        deviation = stamp_ns - expected
-        return deviation if abs(deviation) > self._tolerance_ns else 0
+        if abs(self._deviation_ns) > self._tolerance_ns:
+            missing_ns, self._deviation_ns = round(self._deviation_ns), 0.0
+            return missing_ns
+        self._deviation_ns *= math.exp(-n_samples / self._sample_rate / self.MEMORY)
+        return 0
 
     def reset(self) -> None:
         """Take any stamp next."""
-        self._expected_ns = None
+        self._expected_ns: Optional[int] = None
+        self._deviation_ns = 0.0
 
 
 class PcmStream:

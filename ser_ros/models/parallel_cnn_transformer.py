@@ -46,10 +46,10 @@ class ParallelCnnTransformer(nn.Module):
 
     def forward(self, x: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
         """(batch, n_mels, frames ≥ 16), true lengths (batch,) → logits (batch, n_classes)."""
-        if x.shape[-1] < MIN_FRAMES:
-            raise ValueError(f'{x.shape[-1]} frames are too few, at least {MIN_FRAMES} are needed')
         if lengths is None:
             lengths = torch.full(x.shape[:1], x.shape[-1], device=x.device)
+        if (shortest := int(lengths.min())) < MIN_FRAMES:
+            raise ValueError(f'{shortest} frames are too few, at least {MIN_FRAMES} are needed')
         x = x * frame_mask(lengths, x.shape[-1])[:, None]
         if self.level_invariant:
             x = remove_level(x, lengths)
