@@ -71,14 +71,17 @@ class PrintEmotions(Node):
         seconds = _seconds(window)
         self._start = seconds if self._start is None else self._start
         decided = self._expressions.pop(seconds, None)
-        expression, confidence = (
-            (decided.expression, f'{decided.confidence:.2f}') if decided else ('uncertain', '    ')
-        )
+        if decided:
+            expression, confidence = decided.expression, f'{decided.confidence:.2f} '
+        else:  # all there is to know is how likely the likeliest class is
+            likeliest = max(result.score for result in window.results)
+            expression, confidence = 'uncertain', f'({likeliest:.2f})'
         bars = ' '.join(
             result.class_id[:3] + BAR[min(8, int(result.score * 9))] for result in window.results
         )
         print(
-            f'{seconds - self._start:6.2f} s  {expression:<10}  {confidence}  {bars}', flush=True
+            f'{seconds - self._start:6.2f} s  {expression:<10}  {confidence:>6}  {bars}',
+            flush=True,
         )
 
     def _show_utterance(self):

@@ -244,7 +244,7 @@ def test_uncertain_windows_keep_their_probabilities(graph, outputs, publisher):
         {'rate': 0},
     ],
 )
-def test_a_format_that_cannot_be_decoded_is_refused(graph, outputs, publisher, info):
+def test_a_format_that_cannot_be_decoded_is_refused(graph, outputs, publisher, capfd, info):
     node = graph.make(EmotionNode, device='cpu')
     publisher.wait_for_listener(node)
     publisher.announce(**info)
@@ -252,6 +252,8 @@ def test_a_format_that_cannot_be_decoded_is_refused(graph, outputs, publisher, i
     for n in range(100):
         publisher.block(b'\x01\x02' * 320, START + n * SECOND // 50)
     graph.wait(lambda: counters(node)['refused blocks'] == 100, '100 refused blocks')
+    said = [line for line in capfd.readouterr().err.splitlines() if 'sound refused' in line]
+    assert len(said) == 1
     assert counters(node)['samples'] == 0
     publisher.announce()
     publisher.block(bytes(640))
@@ -259,15 +261,18 @@ def test_a_format_that_cannot_be_decoded_is_refused(graph, outputs, publisher, i
     assert not outputs['probabilities']
 
 
-def test_sound_waits_for_its_format(graph, publisher):
+def test_sound_waits_for_its_format(graph, publisher, capfd):
     node = graph.make(EmotionNode, device='cpu')
     publisher.wait_for_listener(node)
-    for n in range(50):
-        publisher.block(bytes(640), START + n * SECOND // 50)
-    graph.wait(lambda: counters(node)['blocks'] == 50, 'blocks held back')
+    # It is said once the first has waited for a second.
+    publisher.play(bytes(70 * 640), period=0.02)
+    graph.wait(lambda: counters(node)['blocks'] == 70, 'blocks held back')
     assert counters(node)['samples'] == 0
+    said = [line for line in capfd.readouterr().err.splitlines() if '[WARN]' in line]
+    assert len(said) == 1
+    assert 'no AudioInfo came on /audio_info' in said[0]
     publisher.announce()
-    graph.wait(lambda: counters(node)['samples'] == 50 * 320, 'all of them heard')
+    graph.wait(lambda: counters(node)['samples'] == 70 * 320, 'all of them heard')
 
 
 def test_format_by_parameter(graph, outputs):
@@ -302,12 +307,12 @@ def test_garbage_blocks_are_counted_and_harmless(graph, publisher):
     assert counters(node)['cut blocks'] == 2
 
 
-def test_silence_and_noise_publish_no_emotion(graph, outputs, publisher):
+@pytest.mark.parametrize('name', ['silence', 'white noise', 'mains hum', 'melody'])
+def test_what_nobody_said_is_no_emotion(graph, outputs, publisher, not_speech, name):
     node = graph.make(EmotionNode, device='cpu')
     publisher.wait_for_listener(node)
     publisher.announce()
-    noise = np.random.default_rng(0).normal(0.0, 0.1, 5 * SAMPLE_RATE)
-    sound = np.concatenate((np.zeros(5 * SAMPLE_RATE), noise))
+    sound = np.concatenate((not_speech[name], np.zeros(SAMPLE_RATE, np.float32)))
     publisher.play(encode_s16le(sound), period=0.001)
     wait_until_heard(graph, node, outputs, len(sound) - 512)
     assert not outputs['emotion']
