@@ -47,6 +47,7 @@ setup(
         'torchaudio==2.11.*',
     ],
     extras_require={
+        'test': ['hypothesis', 'pytest'],
         'train': ['lightning>=2.6,<3', 'tensorboard', 'torchmetrics>=1.5', 'tqdm'],
     },
     entry_points={
@@ -54,6 +55,7 @@ setup(
             f'audio_capture_node = {NAME}.nodes.entry:audio_capture_node',
             f'emotion_node = {NAME}.nodes.entry:emotion_node',
             f'ser = {NAME}.nodes.entry:ser',
+            f'ser_ros = {NAME}.__main__:main',
         ],
     },
 )

@@ -39,7 +39,7 @@ def generate_launch_description():
             DeclareLaunchArgument(
                 'use_capture',
                 default_value='true',
-                choices=['true', 'false'],
+                choices=['true', 'false', 'True', 'False'],
                 description='Capture sound; false where another package publishes it.',
             ),
             DeclareLaunchArgument(
@@ -61,13 +61,13 @@ def generate_launch_description():
             DeclareLaunchArgument(
                 'autostart',
                 default_value='',
-                choices=['', 'true', 'false'],
+                choices=['', 'true', 'false', 'True', 'False'],
                 description=f'Go to active unasked. {kept}',
             ),
             DeclareLaunchArgument(
                 'use_sim_time',
                 default_value='',
-                choices=['', 'true', 'false'],
+                choices=['', 'true', 'false', 'True', 'False'],
                 description=f'Take the time from /clock. {kept}',
             ),
             DeclareLaunchArgument(
@@ -90,7 +90,7 @@ def _nodes(context):
             # Said to be text, or a microphone "2" would arrive as a number.
             parameter: ParameterValue(given[argument], value_type=str)
             if argument not in BOOLEANS
-            else given[argument] == 'true'
+            else given[argument].lower() == 'true'
             for argument, parameter in {**parameters, **BOTH_PARAMETERS}.items()
             if argument in given
         }
@@ -100,7 +100,7 @@ def _nodes(context):
             name=executable,
             namespace=arguments['namespace'],
             parameters=[arguments['params_file'], overrides],
-            ros_arguments=['--log-level', f'{executable}:={arguments["log_level"]}'],
+            ros_arguments=['--log-level', arguments['log_level']],
             output='screen',
             # A sticky CUDA error or a microphone that is gone: only a new process helps.
             respawn=True,
@@ -108,6 +108,6 @@ def _nodes(context):
         )
 
     nodes = [node('emotion_node', EMOTION_PARAMETERS)]
-    if arguments['use_capture'] == 'true':
+    if arguments['use_capture'].lower() == 'true':
         nodes.append(node('audio_capture_node', CAPTURE_PARAMETERS))
     return nodes

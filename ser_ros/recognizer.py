@@ -3,7 +3,7 @@
 import logging
 import math
 from dataclasses import dataclass, field, fields
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import numpy as np
 import torch
@@ -152,9 +152,9 @@ class Recognizer:
         self.reset()
         self.counters = Counters()
 
-    def to(self, device: str) -> None:
+    def to(self, device: Union[str, torch.device]) -> None:
         """Move the model to a device (see `select_device`)."""
-        self.device = select_device(device)
+        self.device = select_device(str(device))
         self.bundle.model.to(self.device)
 
     def warm_up(self) -> None:
@@ -165,8 +165,8 @@ class Recognizer:
 
     @property
     def is_speaking(self) -> bool:
-        """Whether an utterance is open."""
-        return self._segmenter.segment is not None
+        """Whether somebody speaks; an utterance cut for its length changes nothing in it."""
+        return self._segmenter.is_speaking
 
     def push(self, samples: np.ndarray, stamp_ns: int) -> list[Estimate]:
         """Take float32 (n,) samples at 16 kHz and the stamp of the first, in nanoseconds.
@@ -218,7 +218,7 @@ class Recognizer:
         self._scores: list[np.ndarray] = []
 
     def _hear(self, chunk: np.ndarray) -> list[Estimate]:
-        was_speaking = self.is_speaking
+        was_open = self._segmenter.segment is not None
         self._position += CHUNK
         self._frames.push(chunk)
         closed = self._segmenter.push(self._vad(chunk))
@@ -227,7 +227,7 @@ class Recognizer:
         segment = self._segmenter.segment
         if segment is None:
             return []
-        if not was_speaking:
+        if not was_open:
             self._next_end = segment.start + _samples(self.config.first_estimate)
         estimates = []
         while self._next_end <= self._position:

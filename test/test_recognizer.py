@@ -703,3 +703,16 @@ def test_a_gpu_too_many(bundle):
     name = f'cuda:{torch.cuda.device_count()}'
     with pytest.raises(SerError, match='is not there'):
         Recognizer(bundle, name)
+
+
+def test_a_cut_in_the_middle_of_speech_is_no_silence(bundle, utterance):
+    config = RecognizerConfig(max_utterance=1.0)
+    recognizer = Recognizer(bundle, 'cpu', config)
+    changes, n_finals = [], 0
+    for start in range(0, len(utterance), 100):
+        estimates = recognizer.push(utterance[start : start + 100], start * SECOND // SAMPLE_RATE)
+        n_finals += sum(estimate.is_final for estimate in estimates)
+        if not changes or recognizer.is_speaking != changes[-1]:
+            changes.append(recognizer.is_speaking)
+    assert n_finals >= 3
+    assert changes == [False, True, False]

@@ -51,7 +51,10 @@ def main() -> int:
         for process in (*nodes, listener):
             process.send_signal(signal.SIGINT)
         for process in (*nodes, listener):
-            process.wait()
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
     if status == 1:
         print('demo: no utterance was recognised in this sound', file=sys.stderr)
     return status

@@ -141,14 +141,20 @@ class Intake:
                 self._mark_broken()
             self._ready.notify()
 
-    def get(self) -> Optional[Heard]:
-        """Wait for the next block and decode it; None once closed."""
+    def get(self, timeout: Optional[float] = None) -> Optional[Heard]:
+        """Wait for the next block and decode it; None once closed.
+
+        Where none comes for `timeout` seconds, that nothing was heard.
+        """
         with self._ready:
-            self._ready.wait_for(
-                lambda: self._is_closed or (self._items and (self._format or self.refusal))
+            has_come = self._ready.wait_for(
+                lambda: self._is_closed or (self._items and (self._format or self.refusal)),
+                timeout,
             )
             if self._is_closed:
                 return None
+            if not has_come:
+                return Heard([], '', is_broken=False)
             item = self._items.popleft()
             self._n_bytes -= len(item.data)
             pcm_format = item.format or self._format
@@ -182,13 +188,10 @@ class Intake:
         if len(item.data) % pcm_format.frame_bytes:
             self.counters.cut_blocks += 1
         parts = []
-        if self._stream is None or self._stream.format != pcm_format:
-            if self._stream is not None:
+        if self._stream is None or item.is_broken or self._stream.format != pcm_format:
+            if self._stream is not None and not item.is_broken:
                 parts = self._stream.flush()
             self._stream = PcmStream(pcm_format, self._gap_tolerance)
-            self._next_ns = None
-        elif item.is_broken:
-            self._stream.flush()
             self._next_ns = None
         duration_ns = len(item.data) // pcm_format.frame_bytes * SECOND // pcm_format.sample_rate
         stamp_ns = item.stamp_ns

@@ -1,5 +1,6 @@
 """Where sound comes from: files and microphones."""
 
+import contextlib
 import queue
 import threading
 import time
@@ -226,6 +227,8 @@ class Microphone:
     def _callback(self, data: Any, n_frames: int, times: Any, status: Any) -> None:
         """Copy only: PortAudio's thread waits for it."""
         age = times.currentTime - times.inputBufferAdcTime
+        if not 0.0 <= age <= 2.0:  # some host APIs do not say
+            age = n_frames / self.format.sample_rate
         captured_ns = time.time_ns() - round(age * SECOND)
         if status.input_overflow:
             self.counters.overflows += 1
@@ -257,7 +260,8 @@ class Microphone:
                 self._queue.put_nowait(None)
                 return
             except queue.Full:
-                self._queue.get_nowait()
+                with contextlib.suppress(queue.Empty):
+                    self._queue.get_nowait()
 
 
 def import_sounddevice() -> Any:

@@ -20,7 +20,9 @@ class AudioCaptureNode(ManagedNode):
     def __init__(self, **kwargs: Any):
         super().__init__('audio_capture_node', **kwargs)
         self.declare('source', 'microphone', 'microphone or file.')
-        self.declare('microphone', 'default', 'Index, part of the name, or default.')
+        self.declare(
+            'microphone', 'default', 'Index, part of the name, or default.', any_type=True
+        )
         self.declare('sample_rate', 0, "Hz; 0 for the microphone's own.", (0, 768_000))
         self.declare('channels', 1, 'Channels; 0 for all the microphone has.', (0, 64))
         self.declare('block_duration', 0.02, 'Seconds of sound in a message.', (0.001, 1.0))
@@ -60,7 +62,7 @@ class AudioCaptureNode(ManagedNode):
                 self.value('trailing_silence'),
             )
         return Microphone(
-            self.value('microphone'),
+            str(self.value('microphone')),
             self.value('sample_rate'),
             self.value('channels'),
             self.value('block_duration'),
@@ -91,12 +93,14 @@ class AudioCaptureNode(ManagedNode):
             self._wait_for_listener()
         for block in self._source.blocks():
             self._publish(block)
-        self._has_ended = True
+        self._has_ended = not self._stopping.is_set()
 
     def _wait_for_listener(self) -> None:
         """A file's beginning would be lost while nobody has subscribed yet."""
         while not self._stamped.get_subscription_count() and not self._stopping.wait(0.05):
             self.get_logger().info('the file waits for a subscriber', once=True)
+        # This side has matched; a best-effort subscriber may need a moment more.
+        self._stopping.wait(0.2)
 
     def _publish(self, block: Block) -> None:
         audio = AudioData(data=array.array('B', block.data))

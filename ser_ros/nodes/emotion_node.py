@@ -29,6 +29,9 @@ RELIABILITIES = {
     'best_effort': ReliabilityPolicy.BEST_EFFORT,
     'reliable': ReliabilityPolicy.RELIABLE,
 }
+STARVED = 1.0
+"""Seconds without sound after which nobody is said to speak."""
+
 STEP = SAMPLE_RATE // 10
 """Samples recognised at a time, so that `is_speaking` is seen to change within a long block."""
 
@@ -100,8 +103,7 @@ class EmotionNode(ManagedNode):
 
     def start(self) -> None:
         """See `ManagedNode`."""
-        self._recognizer.to(self._device)
-        self._recognizer.warm_up()
+        self._move_to_device()
         self._recognizer.reset()
         self._intake = Intake(
             self.value('max_backlog'), self.value('gap_tolerance'), self._pcm_format
@@ -127,6 +129,18 @@ class EmotionNode(ManagedNode):
             f'listening to {self._inputs[-1].topic_name} on {self._recognizer.device}'
         )
 
+    def _move_to_device(self) -> None:
+        try:
+            self._recognizer.to(self._device)
+            self._recognizer.warm_up()
+        except RuntimeError as error:  # full, or too old or new for this torch
+            said = str(error).splitlines()[0]
+            if self.value('device') != 'auto':
+                raise SerError(f'device {self._device} does not run the model: {said}') from error
+            self.get_logger().warning(f'{self._device} does not run the model ({said}): CPU')
+            self._recognizer.to('cpu')
+            self._recognizer.warm_up()
+
     def stop(self) -> None:
         """See `ManagedNode`."""
         self._intake.close()
@@ -136,12 +150,12 @@ class EmotionNode(ManagedNode):
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
         self._inputs = []
-        if self._recognizer is not None:
+        if self._recognizer is not None and not self.failed:
             self._recognizer.to('cpu')
 
     def teardown(self) -> None:
         """See `ManagedNode`."""
-        self._recognizer = None
+        self._recognizer = self._intake = None
 
     def _hear_info(self, info: AudioInfo) -> None:
         self._intake.announce(
@@ -151,7 +165,9 @@ class EmotionNode(ManagedNode):
 
     def _hear_stamped(self, message: AudioDataStamped) -> None:
         header = message.header
-        self._put(message.audio, messages.to_nanoseconds(header.stamp), header.frame_id)
+        # A stamp of zero is none.
+        stamp_ns = messages.to_nanoseconds(header.stamp) or None
+        self._put(message.audio, stamp_ns, header.frame_id)
 
     def _hear_unstamped(self, message: AudioData) -> None:
         self._put(message, None, '')
@@ -180,9 +196,10 @@ class EmotionNode(ManagedNode):
     def work(self) -> None:
         """See `ManagedNode`."""
         recognizer = self._recognizer
-        was_speaking = False
-        self._is_speaking.publish(Bool(data=False))
-        while (heard := self._intake.get()) is not None:
+        self._is_said_to_speak = None
+        self._say_whether_speaking(False)
+        n_gaps = recognizer.counters.gaps
+        while (heard := self._intake.get(STARVED)) is not None:
             if heard.is_broken:
                 recognizer.reset()
             for samples, stamp_ns in heard.parts:
@@ -190,11 +207,22 @@ class EmotionNode(ManagedNode):
                     piece_ns = stamp_ns + first * SECOND // SAMPLE_RATE
                     for estimate in recognizer.push(samples[first : first + STEP], piece_ns):
                         self._publish(estimate, heard.frame_id)
-                    if recognizer.is_speaking != was_speaking:
-                        was_speaking = recognizer.is_speaking
-                        self._is_speaking.publish(Bool(data=was_speaking))
-        if was_speaking:
-            self._is_speaking.publish(Bool(data=False))
+                    self._say_whether_speaking(recognizer.is_speaking)
+            if not heard.parts:  # nobody is heard to speak while nothing is heard
+                self._say_whether_speaking(False)
+            if recognizer.counters.gaps > n_gaps:
+                n_gaps = recognizer.counters.gaps
+                self.get_logger().warning(
+                    f'the stamps of the sound jumped ({n_gaps} times so far): it is lost on the '
+                    'way, or not stamped with its capture time',
+                    throttle_duration_sec=10.0,
+                )
+        self._say_whether_speaking(False)
+
+    def _say_whether_speaking(self, is_speaking: bool) -> None:
+        if is_speaking != self._is_said_to_speak:
+            self._is_said_to_speak = is_speaking
+            self._is_speaking.publish(Bool(data=is_speaking))
 
     def _publish(self, estimate: Estimate, frame_id: str) -> None:
         header = messages.to_header(estimate.stamp_ns, frame_id)

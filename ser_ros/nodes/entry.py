@@ -19,6 +19,8 @@ def _run(*names: str) -> None:
             classes.append(getattr(importlib.import_module(f'ser_ros.nodes.{module}'), cls))
     except ModuleNotFoundError as error:
         sys.exit(f'{error}; {_CURE.format(python=sys.executable)}')
+    except KeyboardInterrupt:  # torch takes seconds to import
+        sys.exit(130)
     sys.exit(run(*classes))
 
 

@@ -2,15 +2,17 @@
 
 import dataclasses
 import logging
+import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Optional
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.exceptions import InvalidParameterTypeException, ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import (
     LifecycleNode,
@@ -18,9 +20,13 @@ from rclpy.lifecycle import (
     LifecycleState,
     TransitionCallbackReturn,
 )
+from rclpy.logging import get_logger
 from rclpy.signals import SignalHandlerOptions
 
 from ser_ros import SerError
+
+END_TIMEOUT = 5.0
+"""Seconds in which a process has to end, once it is to."""
 
 
 class ManagedNode(LifecycleNode):
@@ -41,10 +47,15 @@ class ManagedNode(LifecycleNode):
         self._diagnostics_timer = self.create_timer(1.0, self._publish_diagnostics)
 
     def declare(
-        self, name: str, default: Any, description: str, limits: Optional[tuple] = None
+        self,
+        name: str,
+        default: Any,
+        description: str,
+        limits: Optional[tuple] = None,
+        any_type: bool = False,
     ) -> None:
         """Declare a parameter; `limits` is a number's closed range."""
-        descriptor = ParameterDescriptor(description=description)
+        descriptor = ParameterDescriptor(description=description, dynamic_typing=any_type)
         if limits and isinstance(default, float):
             descriptor.floating_point_range = [
                 FloatingPointRange(from_value=limits[0], to_value=limits[1])
@@ -111,7 +122,9 @@ class ManagedNode(LifecycleNode):
         if result != TransitionCallbackReturn.SUCCESS:
             return result
         super().on_activate(state)
-        self._worker = threading.Thread(target=self._run, name=f'{self.get_name()}_worker')
+        self._worker = threading.Thread(
+            target=self._run, name=f'{self.get_name()}_worker', daemon=True
+        )
         self._worker.start()
         return TransitionCallbackReturn.SUCCESS
 
@@ -122,6 +135,12 @@ class ManagedNode(LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """See rclpy."""
+        self._clean_up()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """See rclpy; leaves the node as it was before it was configured."""
+        self._halt()
         self._clean_up()
         return TransitionCallbackReturn.SUCCESS
 
@@ -145,9 +164,8 @@ class ManagedNode(LifecycleNode):
             self.get_logger().error(str(error))
             undo()
             return TransitionCallbackReturn.FAILURE
-        except Exception:  # rclpy would swallow it
+        except Exception:  # rclpy would swallow it; what there is to undo, on_error does
             self.get_logger().error(traceback.format_exc())
-            undo()
             return TransitionCallbackReturn.ERROR
         return TransitionCallbackReturn.SUCCESS
 
@@ -211,16 +229,33 @@ def run(*make_nodes: Callable[[], ManagedNode]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: asked_to_end.set())
     executor = SingleThreadedExecutor()
-    nodes = [make_node() for make_node in make_nodes]
-    logging.getLogger('ser_ros').addHandler(_RosLogHandler(nodes[0]))
+    nodes: list[ManagedNode] = []
     try:
+        for make_node in make_nodes:
+            nodes.append(make_node())
+            executor.add_node(nodes[-1])
+        logging.getLogger('ser_ros').addHandler(_RosLogHandler(nodes[0]))
         for node in nodes:
-            executor.add_node(node)
             node.autostart()
         while not asked_to_end.is_set() and not any(node.failed for node in nodes):
             executor.spin_once(timeout_sec=0.2)
+    except (ParameterException, InvalidParameterTypeException) as error:
+        get_logger('ser_ros').error(str(error))
+        return 1
     finally:
-        for node in nodes:
-            node.destroy_node()
-        rclpy.shutdown()
+        _end(nodes)
     return int(any(node.failed for node in nodes))
+
+
+def _end(nodes: Sequence[ManagedNode]) -> None:
+    """Destroy the nodes; a GPU or a sound server that hangs must not keep the process."""
+    deadline = threading.Timer(END_TIMEOUT, os._exit, (1,))
+    deadline.daemon = True
+    deadline.start()
+    for node in nodes:
+        try:
+            node.destroy_node()
+        except Exception as error:  # after a sticky CUDA error nothing on the GPU works
+            node.get_logger().error(f'{type(error).__name__}: {error}')
+    rclpy.shutdown()
+    deadline.cancel()

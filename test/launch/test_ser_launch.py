@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -56,13 +57,16 @@ def test_both_nodes_come_up_and_go(domain_id, namespace):
     if namespace:
         arguments.append(f'namespace:={namespace}')
     process = launch(*arguments, domain_id=domain_id)
+    watchdog = threading.Timer(60.0, process.kill)
+    watchdog.start()
     said = []
     try:
         for line in process.stdout:
             said.append(line)
-            if 'listening to' in line:
+            if all(word in ''.join(said) for word in ('listening to', 'capturing')):
                 break
     finally:
+        watchdog.cancel()
         process.send_signal(signal.SIGINT)
         rest = process.communicate(timeout=30)[0]
     output = ''.join(said) + rest
@@ -71,3 +75,28 @@ def test_both_nodes_come_up_and_go(domain_id, namespace):
     assert str(speech) in output
     assert 'process has died' not in output
     assert process.returncode == 0
+
+
+def test_the_log_level_holds_in_a_namespace(domain_id):
+    process = launch(
+        'namespace:=robot',
+        'log_level:=error',
+        'source:=file',
+        'file:=/nowhere.wav',
+        'device:=cpu',
+        domain_id=domain_id,
+    )
+    watchdog = threading.Timer(60.0, process.kill)
+    watchdog.start()
+    said = []
+    try:
+        for line in process.stdout:
+            said.append(line)
+            if '/nowhere.wav' in line:
+                break
+    finally:
+        watchdog.cancel()
+        process.send_signal(signal.SIGINT)
+        said.append(process.communicate(timeout=30)[0])
+    assert '/nowhere.wav' in ''.join(said)
+    assert not [line for line in said if '_node]:' in line and '[INFO]' in line]

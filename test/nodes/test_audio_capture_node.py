@@ -62,6 +62,7 @@ def test_a_looped_file_goes_on_until_deactivated(graph, tmp_path):
     # 0.1 s and a second of silence, three times.
     graph.wait(lambda: len(blocks) > 3 * 55, 'three rounds')
     node.trigger_deactivate()
+    assert not has_ended(node)
     n_blocks = node.diagnose()[1]['blocks']
     node.trigger_activate()
     graph.wait(lambda: node.diagnose()[1]['blocks'] > n_blocks, 'going on')
@@ -92,6 +93,7 @@ def test_unstamped_copies_are_optional(graph, tmp_path):
         ({'source': 'file', 'file': ''}, 'no such file'),
         ({'source': 'radio'}, "'radio'"),
         ({'source': 'microphone', 'microphone': 'no such thing'}, "'no such thing'"),
+        ({'source': 'microphone', 'microphone': 4711}, "'4711'"),
     ],
 )
 def test_what_cannot_be_captured_is_said_in_one_line(graph, capfd, parameters, said):

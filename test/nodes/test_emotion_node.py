@@ -441,3 +441,49 @@ def test_the_unexpected_is_an_error_with_a_traceback(graph, capfd):
     assert 'ZeroDivisionError' in capfd.readouterr().err
     del node.setup
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+
+
+def test_nobody_speaks_when_the_sound_stops(graph, outputs, publisher):
+    """A publisher that dies in the middle of a word must not leave the robot waiting."""
+    node = graph.make(EmotionNode, device='cpu')
+    publisher.wait_for_listener(node)
+    publisher.announce()
+    samples = speech_then_silence()[: 2 * SAMPLE_RATE]
+    publisher.play(encode_s16le(samples), period=0.001)
+    graph.wait(lambda: True in [m.data for m in outputs['is_speaking']], 'speech')
+    graph.wait(lambda: not outputs['is_speaking'][-1].data, 'false without sound')
+
+
+def test_a_stamp_of_zero_is_none(graph, outputs, publisher):
+    node = graph.make(EmotionNode, device='cpu')
+    publisher.wait_for_listener(node)
+    publisher.announce()
+    data = encode_s16le(speech_then_silence()[: 6 * SAMPLE_RATE])
+    for first in range(0, len(data), 640):
+        publisher.block(data[first : first + 640], stamp_ns=0)
+        time.sleep(0.001)
+    wait_until_heard(graph, node, outputs, len(data) // 2 - 512)
+    assert counters(node)['gaps'] == 0
+    assert outputs['probabilities']
+    assert to_nanoseconds(outputs['probabilities'][0].header.stamp) > START
+
+
+def test_stamps_that_jump_are_warned_of(graph, publisher, capfd):
+    node = graph.make(EmotionNode, device='cpu')
+    publisher.wait_for_listener(node)
+    publisher.announce()
+    for n in range(10):
+        publisher.block(bytes(640), START + n * SECOND)
+    graph.wait(lambda: counters(node)['gaps'] == 9, 'nine gaps')
+    graph.wait(lambda: 'stamps of the sound jumped' in capfd.readouterr().err, 'the warning')
+
+
+def test_a_failed_start_leaves_nothing_behind(graph):
+    node = graph.make(EmotionNode, device='cpu', autostart=False)
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    node.start = lambda: 1 / 0
+    assert node.trigger_activate() == TransitionCallbackReturn.ERROR
+    del node.start
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    assert node.count_publishers('emotion') == 1

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,17 @@ def start(executable, *parameters, domain_id):
     )
 
 
+def wait_for(process, text):
+    watchdog = threading.Timer(60.0, process.kill)
+    watchdog.start()
+    said = ''
+    while text not in said:
+        line = process.stderr.readline()
+        assert line, said
+        said += line
+    watchdog.cancel()
+
+
 @pytest.mark.parametrize('name', ['emotion_node', 'ser'])
 def test_a_missing_package_is_one_line_with_the_cure(name):
     code = (
@@ -44,11 +56,7 @@ def test_both_nodes_in_one_process_hear_and_end_when_asked(domain_id, end):
     process = start(
         'ser', 'source:=file', f'file:={SPEECH}', 'loop:=true', 'device:=cpu', domain_id=domain_id
     )
-    said = ''
-    while 'capturing file' not in said:
-        line = process.stderr.readline()
-        assert line, said
-        said += line
+    wait_for(process, 'capturing file')
     process.send_signal(end)
     rest = process.communicate(timeout=20)[1]
     assert 'Traceback' not in rest
@@ -61,3 +69,52 @@ def test_a_node_that_cannot_start_exits_with_status_1(domain_id):
     assert process.returncode == 1
     assert len(output.splitlines()) == 1
     assert '/nowhere.safetensors: no such file' in output
+
+
+@pytest.mark.parametrize('parameter', ['hop:=fast', 'hop:=100.0', 'num_threads:=0'])
+def test_a_parameter_that_cannot_be_is_one_line(domain_id, parameter):
+    process = start('emotion_node', parameter, domain_id=domain_id)
+    output = process.communicate(timeout=30)[1]
+    assert process.returncode == 1
+    assert len(output.splitlines()) == 1
+    assert parameter.split(':')[0] in output
+
+
+BROKEN_GPU = """
+import os, sys
+import torch
+from ser_ros.nodes import audio_capture_node, emotion_node, managed_node
+
+class Broken(emotion_node.EmotionNode):
+    def start(self):
+        super().start()
+        def fail(*_):
+            raise RuntimeError('CUDA error: an illegal memory access was encountered')
+        self._recognizer.bundle.model.register_forward_pre_hook(fail)
+        self._recognizer.to = fail
+
+sys.exit(managed_node.run(Broken, audio_capture_node.AudioCaptureNode))
+"""
+
+
+def test_a_sticky_error_ends_the_process_with_status_1(domain_id):
+    """The model raises at every use, as it does on a GPU after an illegal access."""
+    process = subprocess.Popen(
+        [
+            *(sys.executable, '-c', BROKEN_GPU, '--ros-args', '-p', 'device:=cpu'),
+            *('-p', 'source:=file', '-p', f'file:={SPEECH}', '-p', 'speed:=10.0'),
+        ],
+        env={**os.environ, 'ROS_DOMAIN_ID': str(domain_id)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    output = process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    assert output.count('[FATAL]') == 1
+    assert 'Traceback' not in output
+
+
+def test_the_commands_are_an_executable_too():
+    path = Path(get_package_prefix('ser_ros'), 'lib', 'ser_ros', 'ser_ros')
+    run = subprocess.run([path, 'devices'], capture_output=True, text=True, check=True)
+    assert 'cpu' in run.stdout
