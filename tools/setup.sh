@@ -139,11 +139,15 @@ if ! is_done environment "$environment_key" || [[ ! -x $venv/bin/python ]]; then
     "$python" -m venv ${ros:+--system-site-packages} "$venv"
     touch "$venv/COLCON_IGNORE"
     logged uv "$venv/bin/python" -m pip install --requirement tools/requirements/uv.txt
-    # A distribution's ROS is built on its NumPy; the next major version breaks it.
-    "$venv/bin/python" -c 'import numpy; print("numpy==" + numpy.__version__)' \
-        > "$venv/overrides.txt" 2> /dev/null || true
-    logged packages "$venv/bin/python" -m uv pip install --python "$venv/bin/python" \
-        --override="$venv/overrides.txt" "${files[@]/#/--requirement=}"
+    overrides=()
+    if [[ -n $ros ]] && numpy=$("$venv/bin/python" -c 'import numpy; print(numpy.__version__)'); then
+        # A distribution's ROS is built on its NumPy; the next major version breaks it.
+        echo "numpy==$numpy" > "$venv/overrides.txt"
+        overrides=("--override=$venv/overrides.txt")
+    fi
+    # The system's certificates, as pip does: uv's own know no company's proxy.
+    logged packages "$venv/bin/python" -m uv --system-certs pip install \
+        --python "$venv/bin/python" "${overrides[@]}" "${files[@]/#/--requirement=}"
     [[ -n $ros ]] || logged cmake-exports repair_cmake_exports
     done_with environment "$environment_key"
 fi
