@@ -177,18 +177,22 @@ class EmotionNode(ManagedNode):
         self._complain()
 
     def _complain(self) -> None:
-        """Warn of sound that cannot be heard, at most every ten seconds."""
+        if trouble := self.trouble():
+            self.get_logger().warning(trouble, throttle_duration_sec=10.0)
+
+    def trouble(self) -> Optional[str]:
+        """See `ManagedNode`."""
+        if self._intake is None:
+            return None
         if self._intake.refusal:
-            self.get_logger().warning(
-                f'sound refused: {self._intake.refusal}', throttle_duration_sec=10.0
+            return f'sound refused: {self._intake.refusal}'
+        if self._intake.waits_for_format(self._now_ns()):
+            topic = self.resolve_topic_name(self.value('info_topic'))
+            return (
+                f'sound waits for its format: no AudioInfo came on {topic}; have it published or '
+                'set the parameters sample_format, channels and sample_rate'
             )
-        elif self._intake.waits_for_format(self._now_ns()):
-            self.get_logger().warning(
-                'sound waits for its format: no AudioInfo came on '
-                f'{self.resolve_topic_name(self.value("info_topic"))}; '
-                'have it published or set the parameters sample_format, channels and sample_rate',
-                throttle_duration_sec=10.0,
-            )
+        return None
 
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds

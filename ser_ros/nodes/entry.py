@@ -3,6 +3,8 @@
 import importlib
 import sys
 
+from ser_ros.nodes import ending
+
 _CURE = (
     'install it where {python} finds it and build again there: '
     'see "On the robot" in the README of ser_ros'
@@ -10,6 +12,7 @@ _CURE = (
 
 
 def _run(*names: str) -> None:
+    ending.listen()  # torch takes seconds to import
     try:
         from ser_ros.nodes.managed_node import run
 
@@ -19,8 +22,6 @@ def _run(*names: str) -> None:
             classes.append(getattr(importlib.import_module(f'ser_ros.nodes.{module}'), cls))
     except ModuleNotFoundError as error:
         sys.exit(f'{error}; {_CURE.format(python=sys.executable)}')
-    except KeyboardInterrupt:  # torch takes seconds to import
-        sys.exit(130)
     sys.exit(run(*classes))
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import logging
 import os
-import signal
 import threading
 import traceback
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from rclpy.logging import get_logger
 from rclpy.signals import SignalHandlerOptions
 
 from ser_ros import SerError
+from ser_ros.nodes import ending
 
 END_TIMEOUT = 5.0
 """Seconds in which a process has to end, once it is to."""
@@ -110,6 +110,10 @@ class ManagedNode(LifecycleNode):
         """A sentence on how it goes, and figures."""
         raise NotImplementedError
 
+    def trouble(self) -> Optional[str]:
+        """What a person should look after; None while all is well."""
+        return None
+
     # The life cycle.
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -194,10 +198,11 @@ class ManagedNode(LifecycleNode):
 
     def _publish_diagnostics(self) -> None:
         message, values = self.diagnose()
+        trouble = self.trouble()
         status = DiagnosticStatus(
-            level=DiagnosticStatus.OK,
+            level=DiagnosticStatus.WARN if trouble else DiagnosticStatus.OK,
             name=f'{self.get_fully_qualified_name().lstrip("/")}',
-            message=message,
+            message=trouble or message,
             values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
         )
         array = DiagnosticArray(status=[status])
@@ -225,9 +230,7 @@ def run(*make_nodes: Callable[[], ManagedNode]) -> int:
     """Spin nodes in one thread until the process is asked to end; return its exit status."""
     # rclpy's own handlers would invalidate the context under a worker that publishes.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    asked_to_end = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: asked_to_end.set())
+    ending.listen()
     executor = SingleThreadedExecutor()
     nodes: list[ManagedNode] = []
     try:
@@ -236,8 +239,9 @@ def run(*make_nodes: Callable[[], ManagedNode]) -> int:
             executor.add_node(nodes[-1])
         logging.getLogger('ser_ros').addHandler(_RosLogHandler(nodes[0]))
         for node in nodes:
-            node.autostart()
-        while not asked_to_end.is_set() and not any(node.failed for node in nodes):
+            if not ending.ASKED.is_set():
+                node.autostart()
+        while not ending.ASKED.is_set() and not any(node.failed for node in nodes):
             executor.spin_once(timeout_sec=0.2)
     except (ParameterException, InvalidParameterTypeException) as error:
         get_logger('ser_ros').error(str(error))

@@ -99,4 +99,5 @@ def test_the_log_level_holds_in_a_namespace(domain_id):
         process.send_signal(signal.SIGINT)
         said.append(process.communicate(timeout=30)[0])
     assert '/nowhere.wav' in ''.join(said)
-    assert not [line for line in said if '_node]:' in line and '[INFO]' in line]
+    lines = ''.join(said).splitlines()
+    assert not [line for line in lines if '_node]:' in line and '[INFO]' in line]

@@ -13,7 +13,7 @@ import torch
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
 
 from audio_common_msgs.msg import AudioData, AudioDataStamped, AudioInfo  # noqa: E402
-from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
 from hri_msgs.msg import Expression  # noqa: E402
 from lifecycle_msgs.msg import State  # noqa: E402
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
@@ -373,6 +373,16 @@ def test_diagnostics_are_published(graph):
     status = heard[-1].status[0]
     assert status.name == 'robot/emotion_node'
     assert {'lost samples', 'gaps', 'dropped blocks'} <= {value.key for value in status.values}
+    assert status.level == DiagnosticStatus.OK
+
+
+def test_trouble_is_a_warning_in_the_diagnostics(graph, publisher):
+    heard = graph.listen(DiagnosticArray, '/diagnostics')
+    node = graph.make(EmotionNode, device='cpu')
+    publisher.wait_for_listener(node)
+    publisher.announce(coding='mp3')
+    graph.wait(lambda: heard and 'mp3' in heard[-1].status[0].message, 'the refusal')
+    assert heard[-1].status[0].level == DiagnosticStatus.WARN
 
 
 def fail_once(node, error):

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,20 @@ def test_both_nodes_in_one_process_hear_and_end_when_asked(domain_id, end):
     rest = process.communicate(timeout=20)[1]
     assert 'Traceback' not in rest
     assert process.returncode == 0
+
+
+def test_asked_to_end_while_it_still_imports(domain_id):
+    process = start('emotion_node', domain_id=domain_id)
+    maps = Path(f'/proc/{process.pid}/maps')
+    deadline = time.monotonic() + 60
+    while 'libtorch' not in maps.read_text():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+    process.send_signal(signal.SIGINT)
+    output = process.communicate(timeout=60)[1]
+    assert process.returncode == 0
+    assert 'Traceback' not in output
+    assert 'listening' not in output
 
 
 def test_a_node_that_cannot_start_exits_with_status_1(domain_id):
