@@ -102,6 +102,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     from ser_ros.training.corpora import read_ravdess
     from ser_ros.training.evaluation import hear, measure
 
+    if options.record and options.gain_db:
+        raise SerError('--record is of the clips as they are: leave out --gain-db')
     bundle = load_bundle(options.bundle)
     if 'RAVDESS speech' not in bundle.info.corpora:
         raise SerError(f'bundle {bundle.path}: it names no RAVDESS speakers to evaluate on')

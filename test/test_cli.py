@@ -241,3 +241,13 @@ def test_it_runs_as_a_module(root):
         cwd=root,
     ).stdout
     assert help_text.startswith('usage: python -m ser_ros')
+
+
+def test_only_clips_as_they_are_are_recorded(run, tiny_corpus, bundle_path):
+    before = bundle_path.read_bytes()
+    status, out, err = run(
+        'evaluate', bundle_path, '--corpus', tiny_corpus, '--record', '--gain-db', '-20'
+    )
+    assert (status, out) == (1, [])
+    assert '--gain-db' in err[0]
+    assert bundle_path.read_bytes() == before

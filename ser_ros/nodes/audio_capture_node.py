@@ -42,6 +42,7 @@ class AudioCaptureNode(ManagedNode):
         if self.value('source') not in ('microphone', 'file'):
             raise SerError(f'source {self.value("source")!r} is not microphone or file')
         self._source = self._make_source()
+        self._frame_id = self.value('frame_id')
         # Two seconds of sound, so that a subscriber that stalls for less loses nothing here.
         depth = QoSProfile(depth=math.ceil(2.0 / self.value('block_duration')))
         self._stamped = self.make_output(AudioDataStamped, 'audio_stamped', depth)
@@ -104,7 +105,7 @@ class AudioCaptureNode(ManagedNode):
 
     def _publish(self, block: Block) -> None:
         audio = AudioData(data=array.array('B', block.data))
-        header = messages.to_header(block.stamp_ns, self.value('frame_id'))
+        header = messages.to_header(block.stamp_ns, self._frame_id)
         self._stamped.publish(AudioDataStamped(header=header, audio=audio))
         if self._unstamped is not None:
             self._unstamped.publish(audio)

@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-from ser_ros.nodes import ending
+from ser_ros.nodes import NAMESAKE, ending
 
 _CURE = (
     'install it where {python} finds it and build again there: '
@@ -22,6 +22,10 @@ def _run(*names: str) -> None:
             classes.append(getattr(importlib.import_module(f'ser_ros.nodes.{module}'), cls))
     except ModuleNotFoundError as error:
         sys.exit(f'{error}; {_CURE.format(python=sys.executable)}')
+    except ImportError as error:
+        if 'audio_common_msgs' not in str(error.name):
+            raise
+        sys.exit(f'{error}; {NAMESAKE}')
     sys.exit(run(*classes))
 
 

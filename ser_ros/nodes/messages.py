@@ -15,6 +15,7 @@ from vision_msgs.msg import Classification, ObjectHypothesis
 from ser_ros import SerError
 from ser_ros.audio import SECOND
 from ser_ros.audio.formats import PcmFormat
+from ser_ros.nodes import NAMESAKE
 
 if TYPE_CHECKING:  # sound is captured without torch
     from ser_ros.recognizer import Estimate
@@ -29,10 +30,7 @@ LATCHED = QoSProfile(
 def check_audio_messages() -> None:
     """SerError where another package of the name audio_common_msgs is in the way."""
     if AudioData.get_fields_and_field_types() != {'data': 'sequence<uint8>'}:
-        raise SerError(
-            "the audio_common_msgs in this workspace is not ros-drivers' (AudioData has no "
-            '"uint8[] data"); remove it and install ros-$ROS_DISTRO-audio-common-msgs'
-        )
+        raise SerError(NAMESAKE)
 
 
 def to_nanoseconds(stamp: Time) -> int:

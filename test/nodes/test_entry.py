@@ -52,6 +52,22 @@ def test_a_missing_package_is_one_line_with_the_cure(name):
     assert 'README' in run.stderr
 
 
+@pytest.mark.parametrize('name', ['audio_capture_node', 'emotion_node'])
+def test_a_namesake_of_the_audio_messages_is_one_line(tmp_path, name):
+    folder = tmp_path / 'audio_common_msgs'
+    folder.mkdir()
+    (folder / '__init__.py').touch()
+    (folder / 'msg.py').write_text('class AudioData: ...\n')
+    code = (
+        f'import sys; sys.path.insert(0, {str(tmp_path)!r}); '
+        f'from ser_ros.nodes.entry import {name}; {name}()'
+    )
+    run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert run.returncode == 1
+    assert run.stderr.count('\n') == 1
+    assert "not ros-drivers'" in run.stderr
+
+
 @pytest.mark.parametrize('end', [signal.SIGINT, signal.SIGTERM])
 def test_both_nodes_in_one_process_hear_and_end_when_asked(domain_id, end):
     process = start(
