@@ -23,7 +23,8 @@ ALLOWED = {
     'nodes': {'audio', 'bundle', 'emotions', 'paths', 'recognizer'},
 }
 ALLOWED['training'] = set(ALLOWED) - {'nodes'}
-ALLOWED['__main__'] = set(ALLOWED) - {'nodes'}
+ALLOWED['commands'] = set(ALLOWED) - {'nodes'}
+ALLOWED['__main__'] = {'commands'}
 TRAINING_ONLY = {'lightning', 'matplotlib', 'pandas', 'tensorboard', 'torchmetrics'}
 
 

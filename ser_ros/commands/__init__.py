@@ -1,0 +1,8 @@
+"""The commands of `python -m ser_ros`, one a module.
+
+Each has `configure(commands)`, which adds its parser, and `run(options)`, which may return an exit
+status. What is heavy is imported by `run`, so that `--help` is quick.
+"""
+
+COMMANDS = ('train', 'evaluate', 'predict', 'devices')
+"""Modules of this package, in the order of `--help`."""
