@@ -1,22 +1,54 @@
 """A training recipe: everything that decides what a model becomes, in one YAML file."""
 
-from dataclasses import dataclass, field
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 import yaml
 
 from ser_ros import SerError
 from ser_ros.features import LogMelConfig
+from ser_ros.paths import share_path
 from ser_ros.settings import build
 
 
 @dataclass(frozen=True)
-class SplitConfig:
-    """Who is heard in which part (RAVDESS actors)."""
+class DataConfig:
+    """What is learnt from."""
 
+    corpora: tuple[str, ...] = ('RAVDESS',)
+    """Names of the corpora, as `python -m ser_ros corpus` tells them."""
+    merge: dict[str, str] = field(default_factory=dict)
+    """Class → the class it is counted as, such as calm → neutral: a common vocabulary."""
+    balance_classes: bool = False
+    """Draw clips so that each class comes equally often; else each clip once an epoch."""
+    noisy_copies: int = 0
+    """Copies of each training clip, each with white noise of its own, beside the clip itself."""
+    nonspeech: float = 0.0
+    """Share of windows that are noise, music or other sound without a voice, to be uncertain of."""
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """Who is heard in which part."""
+
+    protocol: str = 'folds'
+    """folds (published), leave_one_speaker_out, speakers (n_folds parts) or random (no claim)."""
     fold: int = 1
-    validation_speakers: tuple[str, ...] = ('03', '08', '13', '18')
+    """Which one is tested on, from 1; the same number in each corpus."""
+    n_folds: int = 5
+    """Of the protocols speakers and random."""
+    n_validation: int = 4
+    """Speakers of each corpus that are taken out of the training part, to choose by."""
+    validation_speakers: tuple[str, ...] = ()
+    """These instead, where given: `03`, or `RAVDESS:03` where there are several corpora."""
+
+    def __post_init__(self):
+        _one_of(
+            'protocol', self.protocol, ('folds', 'leave_one_speaker_out', 'speakers', 'random')
+        )
 
 
 @dataclass(frozen=True)
@@ -31,73 +63,175 @@ class AugmentationConfig:
     """Share of windows that begin where speech begins, as most of the stream's do."""
     speed: tuple[float, float] = (0.88, 1.12)
     """Speed factor, pitch and formants with it: speakers who are not in the corpus."""
-    gain_db: tuple[float, float] = (-30.0, 5.0)
+    pitch_probability: float = 0.0
+    pitch_semitones: tuple[float, float] = (-2.0, 2.0)
+    """Pitch alone, at the same speed."""
+    silence_probability: float = 0.0
+    silence: tuple[float, float] = (0.05, 0.3)
+    """Seconds of digital silence somewhere in the window."""
+    reverb_probability: float = 0.0
+    reverb_rt60: tuple[float, float] = (0.2, 0.8)
+    """Seconds in which a generated room's sound dies away by 60 dB."""
+    reverb_folder: str = ''
+    """Room impulse responses to draw from instead."""
     noise_probability: float = 0.5
     noise_snr_db: tuple[float, float] = (10.0, 40.0)
+    noise_folder: str = ''
+    """Recordings to draw noise from, half of the time; else it is white."""
+    gain_db: tuple[float, float] = (-30.0, 5.0)
+    mel_shift: float = 0.0
+    """Bands by which the spectrogram moves up or down at most: other vocal tracts."""
     mel_masks: int = 2
     mel_mask_width: int = 8
     time_masks: int = 2
     time_mask_width: int = 20
-    """SpecAugment (Park et al., 2019), in mels and frames."""
+    """SpecAugment (Park et al., 2019), in bands and frames."""
     mixup_alpha: float = 0.2
     """Beta parameter of mixup (Zhang et al., 2018); 0 turns it off."""
 
     def __post_init__(self):
-        for name in ('crop', 'speed', 'gain_db', 'noise_snr_db'):
-            low, high = getattr(self, name)
-            if not low <= high:
-                raise SerError(f'{name} runs from {low} to {high}, it must rise')
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if isinstance(value, tuple) and not value[0] <= value[1]:
+                raise SerError(f'{setting.name} runs from {value[0]} to {value[1]}, it must rise')
+            if setting.name.endswith('_probability') and not 0 <= value <= 1:
+                raise SerError(f'{setting.name} is {value}, not between 0 and 1')
 
 
 @dataclass(frozen=True)
 class OptimizationConfig:
-    """AdamW with a one-cycle schedule, and an average of the weights."""
+    """How the weights are found."""
 
     epochs: int = 100
     batch_size: int = 32
+    optimizer: str = 'adamw'
+    """adamw or sgd."""
     learning_rate: float = 1e-3
+    momentum: float = 0.9
+    """Of sgd."""
     weight_decay: float = 1e-2
+    schedule: str = 'one_cycle'
+    """one_cycle, cosine, step or constant; stepped each batch."""
+    warmup_epochs: float = 0.0
+    """Epochs of linear warm-up before cosine, step or constant; one_cycle has its own."""
+    step_epochs: int = 30
+    step_factor: float = 0.1
+    """Of the schedule step: every so many epochs the learning rate is multiplied."""
+    gradient_clip: float = 0.0
+    """Largest norm of the gradient; 0 for none."""
+    loss: str = 'cross_entropy'
+    """cross_entropy, or focal (Lin et al., 2017)."""
+    focal_gamma: float = 2.0
+    class_weights: bool = False
+    """Weigh each class by the inverse of its share of the training part."""
     label_smoothing: float = 0.1
+    average: str = 'ema'
+    """Weights that are validated and kept: ema, swa (Izmailov et al., 2018) or none (the last)."""
     ema_decay: float = 0.99
-    """Per step; the averaged weights are the ones validated and kept."""
+    """Per step."""
+    swa_start: float = 0.75
+    """Share of the epochs after which the stochastic weight average begins."""
+    early_stopping: int = 0
+    """Epochs without a better validation accuracy after which to stop; 0 for never."""
     precision: str = '32-true'
     """Lightning's word for it; bf16-mixed is half as long on a CPU that has it."""
+
+    def __post_init__(self):
+        _one_of('optimizer', self.optimizer, ('adamw', 'sgd'))
+        _one_of('schedule', self.schedule, ('one_cycle', 'cosine', 'step', 'constant'))
+        _one_of('loss', self.loss, ('cross_entropy', 'focal'))
+        _one_of('average', self.average, ('ema', 'swa', 'none'))
+        for name in ('epochs', 'batch_size', 'step_epochs'):
+            if getattr(self, name) < 1:
+                raise SerError(f'{name} is {getattr(self, name)}, not 1 or more')
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training run; `name` is the recipe file's."""
+    """A training run; `name` is the recipe's as it was asked for, without `.yaml`."""
 
     name: str = 'unnamed'
     seed: int = 1
+    deterministic: bool = True
+    """The same seed on the same machine gives the same figures to the last digit."""
     architecture: str = 'parallel_cnn_transformer'
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     frontend: LogMelConfig = field(default_factory=LogMelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
+    refit: bool = False
+    """Train once more on the validation part, too; calibrated by the run that did not."""
     target_accuracy: float = 0.75
     """Share of right expressions at which the decision threshold is set, on validation."""
 
 
-def load_recipe(path: Path) -> Recipe:
-    """Read a recipe; its `inherit` key names a file beside it whose keys it overrides.
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise SerError(f'{name} is {value!r}, not one of {", ".join(known)}')
 
-    SerError for an unreadable file, an unknown key (naming the nearest known one) or a value that
-    cannot be.
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 takes `1e-3` for text; everybody else takes it for a number."""
+
+
+_Loader.add_implicit_resolver(
+    'tag:yaml.org,2002:float',
+    re.compile(r'[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+'),
+    list('-+.0123456789'),
+)
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes that come with the package, such as `research/vgg`."""
+    folder = share_path('config/recipes')
+    paths = sorted(folder.rglob('*.yaml'))
+    names = [path.relative_to(folder).with_suffix('').as_posix() for path in paths]
+    return [name for name in names if not name.endswith('base')]
+
+
+def load_recipe(name: Union[str, Path], overrides: Sequence[str] = ()) -> Recipe:
+    """Read a shipped recipe by its name, or a file; its `inherit` key names a file to start from.
+
+    `overrides`: `key=value` or `key.key=value`, the value in YAML. SerError for an unreadable
+    file, an unknown key (naming the nearest known one) or a value that cannot be.
     """
-    path = Path(path)
+    path = Path(name)
+    if path.suffix != '.yaml':
+        path = share_path(f'config/recipes/{name}.yaml')
+        if not path.is_file():
+            known = ', '.join(shipped_recipes())
+            raise SerError(f'no recipe {str(name)!r}; give a .yaml file or one of {known}')
+    else:
+        name = path.stem
     try:
-        return build(Recipe, {**_read(path, ()), 'name': path.stem})
+        values = _read(path, ())
+        for override in overrides:
+            values = _merge(values, _parse(override))
+        return build(Recipe, {**values, 'name': str(name)})
     except SerError as error:
         raise SerError(f'recipe {path}: {error}') from error
+
+
+def _parse(override: str) -> dict:
+    keys, separator, text = override.partition('=')
+    try:
+        value = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise SerError(f'{override!r}: {" ".join(str(error).split())}') from error
+    if not separator or not keys:
+        raise SerError(f'{override!r} is not KEY=VALUE')
+    for key in reversed(keys.split('.')):
+        value = {key: value}
+    return value
 
 
 def _read(path: Path, heirs: tuple[Path, ...]) -> dict:
     if path in heirs:
         raise SerError(f'{path.name} inherits from itself')
     try:
-        values = yaml.safe_load(path.read_text()) or {}
+        values = yaml.load(path.read_text(), _Loader) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SerError(f'{path.name} cannot be read: {" ".join(str(error).split())}') from error
     if not isinstance(values, dict):
