@@ -1,7 +1,9 @@
 """The registry of architectures; one a file.
 
-Every model maps a standardised spectrogram (batch, n_mels, frames) and its true lengths in frames
-(batch,) to logits (batch, n_classes); a clip's logits do not depend on what it is padded with.
+Every model maps standardised features (batch, n_features, frames) and their true lengths in
+frames (batch,) to logits (batch, n_classes); a clip's logits do not depend on what it is padded
+with. Without lengths every clip is as long as the batch. `min_frames` is the least length; a
+shorter clip is a ValueError.
 """
 
 from typing import Any
@@ -9,18 +11,34 @@ from typing import Any
 from torch import nn
 
 from ser_ros import SerError
+from ser_ros.models.cnn_lstm import CnnLstm
+from ser_ros.models.parallel_cnn_attention_lstm import ParallelCnnAttentionLstm
 from ser_ros.models.parallel_cnn_transformer import ParallelCnnTransformer
+from ser_ros.models.parallel_fusion import ParallelFusion
+from ser_ros.models.stacked_cnn_attention_lstm import StackedCnnAttentionLstm
+from ser_ros.models.stacked_cnn_lstm import StackedCnnLstm
+from ser_ros.models.vgg import Vgg
+from ser_ros.models.vggish import Vggish
 
-MODELS = {'parallel_cnn_transformer': ParallelCnnTransformer}
+MODELS = {
+    'parallel_cnn_transformer': ParallelCnnTransformer,
+    'parallel_cnn_attention_lstm': ParallelCnnAttentionLstm,
+    'stacked_cnn_lstm': StackedCnnLstm,
+    'stacked_cnn_attention_lstm': StackedCnnAttentionLstm,
+    'cnn_lstm': CnnLstm,
+    'vgg': Vgg,
+    'vggish': Vggish,
+    'parallel_fusion': ParallelFusion,
+}
 
 
 def build_model(
-    architecture: str, n_mels: int, n_classes: int, /, **hyperparameters: Any
+    architecture: str, n_features: int, n_classes: int, /, **hyperparameters: Any
 ) -> nn.Module:
     """Build an untrained model; SerError for an unknown architecture or hyperparameter."""
     if architecture not in MODELS:
         raise SerError(f'unknown architecture {architecture!r}; known: {", ".join(MODELS)}')
     try:
-        return MODELS[architecture](n_mels, n_classes, **hyperparameters)
+        return MODELS[architecture](n_features, n_classes, **hyperparameters)
     except (TypeError, ValueError) as error:
         raise SerError(f'{architecture} does not take these hyperparameters: {error}') from error

@@ -1,9 +1,36 @@
-"""Layers that several architectures share; all of them keep padding out of the result."""
+"""Layers that several architectures share; all of them keep padding out of the result.
 
-from collections.abc import Sequence
+A clip's spectrogram is (n_features, frames); clips of a batch are padded to the longest, and
+`lengths` (batch,) says how many frames of each are real.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Optional, Union
 
 import torch
 from torch import Tensor, nn
+
+MIN_FRAMES = 16
+"""The least number of frames that a model takes: 0.18 s of the default front-end."""
+
+
+def prepare(
+    x: Tensor, lengths: Optional[Tensor], min_frames: int, level_invariant: bool
+) -> tuple[Tensor, Tensor]:
+    """(batch, n_features, frames) → the same, zero beyond each clip's length, and the lengths.
+
+    Without lengths every clip is as long as `x`. `level_invariant`: each clip's mean level is
+    taken out. ValueError for a clip shorter than `min_frames`.
+    """
+    if lengths is None:
+        shortest = x.shape[-1]
+        lengths = torch.full(x.shape[:1], x.shape[-1], device=x.device)
+    else:
+        shortest = int(lengths.min())
+    if shortest < min_frames:
+        raise ValueError(f'{shortest} frames are too few, at least {min_frames} are needed')
+    x = x * frame_mask(lengths, x.shape[-1])[:, None]
+    return (remove_level(x, lengths) if level_invariant else x), lengths
 
 
 def frame_mask(lengths: Tensor, n_frames: int) -> Tensor:
@@ -28,61 +55,210 @@ def remove_level(x: Tensor, lengths: Tensor) -> Tensor:
 
 
 def clipped_max_pool(x: Tensor, kernel: Sequence[int]) -> Tensor:
-    """Max-pool (..., height, width) by `kernel`, each side clipped to the axis it meets."""
-    size = tuple(min(k, n) for k, n in zip(kernel, x.shape[-2:]))
-    return nn.functional.max_pool2d(x, size)
+    """Max-pool (..., height, width) by `kernel`, each side clipped to the axis it meets.
+
+    Columns beyond the pooled length (see `pooled`) may follow and mean nothing.
+    """
+    height, width = min(kernel[0], x.shape[-2]), kernel[1]
+    if isinstance(n := x.shape[-1], torch.SymInt):
+        # While exporting: max_pool2d would tie the program to this length's remainder, so fill
+        # up to a multiple. Zeros do: a map is not negative, or is longer than the kernel.
+        x = nn.functional.pad(x, (0, ((n + width - 1) // width + 1) * width - n))
+    else:
+        width = min(width, n)
+    return nn.functional.max_pool2d(x, (height, width))
+
+
+def average_grid(maps: Tensor, lengths: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(batch, channels, rows, frames) → (batch, channels, *grid), averages of equal parts.
+
+    Adaptive average pooling as `nn.AdaptiveAvgPool2d`, of each clip over its true length.
+    """
+    n_rows = torch.full((1,), maps.shape[2], device=maps.device)
+    rows = _average_weights(n_rows, maps.shape[2], grid[0])
+    columns = _average_weights(lengths, maps.shape[3], grid[1])
+    return rows.transpose(1, 2) @ maps @ columns[:, None]
+
+
+def _average_weights(lengths: Tensor, size: int, n_parts: int) -> Tensor:
+    """(batch, size, n_parts) weights of adaptive average pooling over each true length."""
+    part = torch.arange(n_parts, device=lengths.device)
+    start = part * lengths[:, None] // n_parts
+    end = -(-(part + 1) * lengths[:, None] // n_parts)
+    position = torch.arange(size, device=lengths.device)[None, :, None]
+    inside = (position >= start[:, None]) & (position < end[:, None])
+    return inside / (end - start)[:, None]
+
+
+def width_projection(n_in: int, width: int) -> nn.Module:
+    """A linear layer that brings `n_in` values to `width`; nothing where they are as many."""
+    return nn.Identity() if n_in == width else nn.Linear(n_in, width)
+
+
+def last_step(steps: Tensor, lengths: Tensor) -> Tensor:
+    """(batch, n, width), true lengths (batch,) → (batch, width), each clip's last true step."""
+    return steps.gather(1, (lengths - 1)[:, None, None].expand(-1, 1, steps.shape[2]))[:, 0]
 
 
 class ConvBlock(nn.Module):
-    """Conv 3×3 → batch norm → ReLU → max-pool → dropout, on (batch, channels, mels, frames)."""
+    """Conv → batch norm → ReLU → max-pool → dropout, on (batch, channels, features, frames)."""
 
-    def __init__(self, in_channels: int, out_channels: int, pool: int, dropout: float):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        pool: Union[int, Sequence[int]],
+        dropout: nn.Module,
+        kernel_size: int = 3,
+        shortest: int = 1,
+    ):
+        """`pool`: of both axes, or (features, frames); the convolution keeps the size.
+
+        `shortest`: the least frames that a clip may have here.
+        """
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
         self.norm = nn.BatchNorm2d(out_channels)
-        self.pool = pool
-        self.dropout = nn.Dropout(dropout)
+        self.pool = (pool, pool) if isinstance(pool, int) else tuple(pool)
+        self.dropout = dropout
+        # Else a maximum over padding and true frames belongs to no true column.
+        self.is_cut_off_first = shortest < self.pool[1]
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return the pooled map, zero beyond each clip's length, and the pooled lengths."""
         x = self.norm(self.conv(x)).relu()
-        # ReLU leaves nothing below zero, so that zeroed padding never wins a maximum.
-        x = x * frame_mask(lengths, x.shape[-1])[:, None, None]
-        lengths = pooled(lengths, self.pool)
-        x = clipped_max_pool(x, (self.pool, self.pool))
+        if self.is_cut_off_first:
+            # ReLU leaves nothing below zero, so that zeroed padding never wins a maximum.
+            x = x * frame_mask(lengths, x.shape[-1])[:, None, None]
+        lengths = pooled(lengths, self.pool[1])
+        x = clipped_max_pool(x, self.pool)
         x = x * frame_mask(lengths, x.shape[-1])[:, None, None]
         return self.dropout(x), lengths
 
 
 class ConvStack(nn.Module):
-    """Conv blocks, then the average of each of four equal parts of the time axis, flattened.
+    """Conv blocks over one spectrogram, the first from one channel."""
 
-    On the research shape (128 mels × 563 frames) four columns are left and the average changes
-    nothing; on any other it makes the width independent of the clip's length.
-    """
-
-    COLUMNS = 4
-
-    def __init__(self, channels: Sequence[int], pools: Sequence[int], dropout: float):
+    def __init__(
+        self,
+        channels: Sequence[int],
+        pools: Sequence[Union[int, Sequence[int]]],
+        dropout: nn.Module,
+        kernel_size: int = 3,
+    ):
+        """One block for each of `channels` and `pools`; `dropout` is applied in all of them."""
         super().__init__()
-        self.blocks = nn.ModuleList(
-            ConvBlock(n_in, n_out, pool, dropout)
-            for n_in, n_out, pool in zip((1, *channels), channels, pools)
-        )
-        self.out_features = channels[-1] * self.COLUMNS
+        if len(channels) != len(pools):
+            raise ValueError(f'{len(channels)} conv blocks have {len(pools)} pools')
+        self.blocks = nn.ModuleList()
+        shortest = MIN_FRAMES
+        for n_in, n_out, pool in zip((1, *channels), channels, pools):
+            block = ConvBlock(n_in, n_out, pool, dropout, kernel_size, shortest)
+            shortest = max(1, shortest // block.pool[1])
+            self.blocks.append(block)
+        # Max-pooling is ten times as fast when each place's channels lie side by side.
+        self.to(memory_format=torch.channels_last)
 
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """(batch, n_mels, frames), lengths (batch,) → (batch, out_features)."""
-        x = x[:, None]
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """(batch, n_features, frames) → (batch, channels, rows, columns), true columns (batch,)."""
+        x = x[:, None].contiguous(memory_format=torch.channels_last)
         for block in self.blocks:
             x, lengths = block(x, lengths)
-        return (x.mean(dim=2) @ self._column_weights(lengths, x.shape[-1])).flatten(1)
+        return x, lengths
 
-    def _column_weights(self, lengths: Tensor, n_frames: int) -> Tensor:
-        """(batch, n_frames, COLUMNS) weights of adaptive average pooling over each true length."""
-        column = torch.arange(self.COLUMNS, device=lengths.device)
-        start = column * lengths[:, None] // self.COLUMNS
-        end = -(-(column + 1) * lengths[:, None] // self.COLUMNS)
-        frame = torch.arange(n_frames, device=lengths.device)[None, :, None]
-        inside = (frame >= start[:, None]) & (frame < end[:, None])
-        return inside / (end - start)[:, None]
+
+class BiLstm(nn.Module):
+    """An LSTM each way over true steps, side by side: `nn.LSTM(bidirectional=True)` in two halves.
+
+    The backward half reads each clip reversed in place, so that padding comes after its steps
+    and is never heard. Packed sequences do that too, but take five times as long on a CPU and
+    cannot be exported. Exporting any LSTM with a dynamic length needs
+    `torch.export._patches.register_lstm_while_loop_decomposition`.
+    """
+
+    def __init__(self, n_in: int, width: int):
+        """`width`: of each half."""
+        super().__init__()
+        self.ahead = nn.LSTM(n_in, width, batch_first=True)
+        self.back = nn.LSTM(n_in, width, batch_first=True)
+
+    def forward(self, steps: Tensor, lengths: Tensor) -> Tensor:
+        """(batch, n, n_in), true lengths (batch,) → (batch, n, 2 · width)."""
+        step = torch.arange(steps.shape[1], device=steps.device)
+        end = lengths[:, None]
+        mirrored = torch.where(step < end, end - 1 - step, step)[..., None]
+        back, _ = self.back(steps.gather(1, mirrored.expand_as(steps)))
+        ahead, _ = self.ahead(steps)
+        return torch.cat((ahead, back.gather(1, mirrored.expand_as(back))), dim=2)
+
+
+class AttentionPool(nn.Module):
+    """The mean over time, weighted by a softmax of each true step's learned score."""
+
+    def __init__(self, width: int, hidden: int = 0):
+        """`hidden`: width of a tanh layer before the score; 0 for none."""
+        super().__init__()
+        self.score = (
+            nn.Sequential(nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, 1))
+            if hidden
+            else nn.Linear(width, 1)
+        )
+
+    def forward(self, steps: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        """(batch, n, width), real (batch, n) → summary (batch, width), weights (batch, n)."""
+        weights = self.score(steps)[..., 0].masked_fill(~real, float('-inf')).softmax(dim=1)
+        return (weights[..., None] * steps).sum(dim=1), weights
+
+
+class Chunks(nn.Module):
+    """Cuts a clip into overlapping chunks of equal size; none of its frames is left out.
+
+    They start every `stride` frames, but the last ends where the clip ends: the research's 563
+    frames give its 7 chunks of 128, and the 51 frames that it dropped are in the last of them.
+    A clip shorter than a chunk is repeated until it fills one, which suits any front-end, where
+    zeros may mean a loud sound.
+    """
+
+    def __init__(self, size: int, stride: int):
+        """`size` and `stride` in frames; ValueError if they would leave gaps."""
+        super().__init__()
+        if not 0 < stride <= size:
+            raise ValueError(f'a chunk_stride of {stride} is not between 1 and {size} frames')
+        self.size = size
+        self.stride = stride
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """(batch, n_features, frames) → (batch, n, n_features, size), real (batch, n)."""
+        n = x.shape[-1]
+        # While exporting, two chunks or more: a size that may be one is taken to be one.
+        least = 2 if isinstance(n, torch.SymInt) or n > self.size else 1
+        index = torch.arange(torch.sym_max(least, self._count(n)), device=x.device)
+        excess = lengths - self.size
+        count = torch.maximum(self._count(lengths), 1 + (excess > 0))[:, None]
+        last = excess.clamp(min=0)[:, None]
+        start = torch.where(index < count - 1, index * self.stride, last)
+        frame = start[..., None] + torch.arange(self.size, device=x.device)
+        frame = (frame % lengths[:, None, None]).flatten(1)
+        chunks = x.gather(2, frame[:, None].expand(-1, x.shape[1], -1))
+        return chunks.unflatten(2, (-1, self.size)).transpose(1, 2), index < count
+
+    def _count(self, length: Union[int, Tensor]) -> Union[int, Tensor]:
+        """The chunks of a clip of at least two."""
+        # One more than fit where the last, moved back to the end, would leave a gap before it.
+        return 1 + (length - self.size + max(0, 2 * self.stride - self.size - 1)) // self.stride
+
+
+def map_real(
+    function: Callable[[Tensor], Tensor], items: Tensor, real: Optional[Tensor]
+) -> Tensor:
+    """Apply `function` to the real ones of `items` (batch, n, ...), as one batch of items.
+
+    The others cost nothing, reach no batch norm and come out as zeros. Without `real` (batch, n)
+    all are real.
+    """
+    if real is None:
+        return function(items.flatten(0, 1)).unflatten(0, items.shape[:2])
+    results = function(items[real])
+    spread = results.new_zeros(*real.shape, *results.shape[1:])
+    spread[real] = results
+    return spread

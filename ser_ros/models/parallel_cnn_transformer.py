@@ -5,26 +5,36 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from ser_ros.models.blocks import ConvStack, clipped_max_pool, frame_mask, pooled, remove_level
-
-MIN_FRAMES = 16
+from ser_ros.models.blocks import (
+    MIN_FRAMES,
+    ConvStack,
+    average_grid,
+    clipped_max_pool,
+    frame_mask,
+    pooled,
+    prepare,
+    width_projection,
+)
 
 
 class ParallelCnnTransformer(nn.Module):
-    """Two branches over one spectrogram, concatenated into a linear classifier.
+    """CNN branch beside a transformer over max-pooled frames, concatenated.
 
-    CNN: four conv blocks 1→16→32→64→64, pooled by 2, 4, 4, 4 → 256. Transformer: max-pool 2×4,
-    four post-norm encoder layers of width 64 without positional encoding, mean over time → 64.
-    With 128 mels it has the research's 395,176 parameters for eight classes; with another number
-    a linear layer brings the pooled mels to the encoder's width.
+    CNN: four conv blocks 1→16→32→64→64, pooled by 2, 4, 4, 4, averaged in four equal parts of
+    the time → 256. Transformer: max-pool 2×4, four post-norm encoder layers of width 64 without
+    positional encoding, mean over time → 64. With 128 mels it has the research's 395,176
+    parameters for eight classes; with another number a linear layer brings the pooled mels to
+    the encoder's width.
     """
 
     WIDTH = 64
     POOL = (2, 4)
+    GRID = (1, 4)
+    min_frames = MIN_FRAMES
 
     def __init__(
         self,
-        n_mels: int,
+        n_features: int,
         n_classes: int,
         conv_dropout: float = 0.3,
         encoder_dropout: float = 0.4,
@@ -33,30 +43,22 @@ class ParallelCnnTransformer(nn.Module):
         """`level_invariant`: take the mean level out of each window first."""
         super().__init__()
         self.level_invariant = level_invariant
-        self.cnn = ConvStack((16, 32, 64, 64), (2, 4, 4, 4), conv_dropout)
-        pooled_mels = n_mels // self.POOL[0]
-        self.project = (
-            nn.Identity() if pooled_mels == self.WIDTH else nn.Linear(pooled_mels, self.WIDTH)
-        )
+        self.cnn = ConvStack((16, 32, 64, 64), (2, 4, 4, 4), nn.Dropout(conv_dropout))
+        self.project = width_projection(n_features // self.POOL[0], self.WIDTH)
         layer = nn.TransformerEncoderLayer(
             self.WIDTH, nhead=4, dim_feedforward=512, dropout=encoder_dropout, batch_first=True
         )
         self.encoder = nn.TransformerEncoder(layer, num_layers=4, enable_nested_tensor=False)
-        self.classifier = nn.Linear(self.cnn.out_features + self.WIDTH, n_classes)
+        self.classifier = nn.Linear(64 * self.GRID[1] + self.WIDTH, n_classes)
 
     def forward(self, x: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
-        """(batch, n_mels, frames ≥ 16), true lengths (batch,) → logits (batch, n_classes)."""
-        if lengths is None:
-            lengths = torch.full(x.shape[:1], x.shape[-1], device=x.device)
-        if (shortest := int(lengths.min())) < MIN_FRAMES:
-            raise ValueError(f'{shortest} frames are too few, at least {MIN_FRAMES} are needed')
-        x = x * frame_mask(lengths, x.shape[-1])[:, None]
-        if self.level_invariant:
-            x = remove_level(x, lengths)
-        return self.classifier(torch.cat((self.cnn(x, lengths), self._encode(x, lengths)), dim=1))
+        """(batch, n_features, frames ≥ 16), true lengths (batch,) → logits (batch, n_classes)."""
+        x, lengths = prepare(x, lengths, self.min_frames, self.level_invariant)
+        texture = average_grid(*self.cnn(x, lengths), self.GRID).flatten(1)
+        return self.classifier(torch.cat((texture, self._encode(x, lengths)), dim=1))
 
     def _encode(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """(batch, n_mels, frames) → (batch, WIDTH), the mean over each clip's true time steps."""
+        """(batch, n_features, frames) → (batch, WIDTH), the mean over each clip's true steps."""
         # Padding is dropped whole: a pooled step counts only when all of its frames are real.
         steps = clipped_max_pool(x, self.POOL)
         real = frame_mask(pooled(lengths, self.POOL[1]), steps.shape[-1])

@@ -1,0 +1,50 @@
+"""VGG16 on spectrograms as pictures, its convolutions learned from photographs."""
+
+from torch import Tensor, nn
+
+from ser_ros import SerError
+from ser_ros.models.blocks import Chunks
+from ser_ros.models.transfer import Published, TransferModel, initialise
+
+
+class Vgg(TransferModel):
+    """VGG16 (Simonyan & Zisserman, 2015) over chunks as three-channel pictures, and a head.
+
+    A chunk's features × frames are its picture, in three equal channels; on the research shape
+    it is 128 × 128, in steps of 64 frames. torchvision's convolutions, 14,714,688 parameters,
+    leave 512 × 4 × 4 (averaged to that for another size); head 8192→512→256→classes, 4,328,200
+    parameters for eight. See `Chunks` for what becomes of short clips and of the last frames.
+    """
+
+    PUBLISHED = Published('https://download.pytorch.org/models/vgg16-397923af.pth', 'classifier.')
+    GRID = (4, 4)
+
+    def __init__(
+        self,
+        n_features: int,
+        n_classes: int,
+        chunk_frames: int = 128,
+        chunk_stride: int = 64,
+        dropout: float = 0.5,
+    ):
+        """Untrained (see `transfer`); SerError where no torchvision is that fits this torch."""
+        try:
+            from torchvision.models.vgg import cfgs, make_layers
+        except (ImportError, RuntimeError) as error:  # the latter for another torch's
+            raise SerError(
+                "vgg needs a torchvision that fits this torch; pip install '.[train]' brings it"
+            ) from error
+        head = nn.Sequential(
+            nn.Linear(512 * self.GRID[0] * self.GRID[1], 512),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(512, 256),
+            nn.ReLU(),
+            nn.Linear(256, n_classes),
+        )
+        super().__init__(make_layers(cfgs['D']), Chunks(chunk_frames, chunk_stride), head)
+        initialise(self.features)
+
+    def embed(self, chunks: Tensor) -> Tensor:
+        """(n, n_features, chunk_frames) → (n, 8192)."""
+        return self._map(chunks[:, None].expand(-1, 3, -1, -1)).flatten(1)

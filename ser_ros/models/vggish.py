@@ -1,0 +1,57 @@
+"""VGGish: a smaller VGG that learned from the sound of videos."""
+
+from torch import Tensor, nn
+
+from ser_ros.models.blocks import Chunks
+from ser_ros.models.transfer import Published, TransferModel, initialise
+
+EXAMPLE_FRAMES = 96
+"""0.96 s of the `vggish` front-end, to which the published weights belong."""
+
+
+class Vggish(TransferModel):
+    """VGGish (Hershey et al., 2017) over examples of 96 frames, and a light head.
+
+    Convolutions 64, 128, 256 × 2, 512 × 2 and three layers 4096, 4096, 128, each behind ReLU as
+    in the published port (72,141,184 parameters); head 128→64→classes. 64 features leave
+    512 × 6 × 4; another number is averaged to that. Examples do not overlap, but for the last,
+    which ends where the clip ends (see `Chunks`).
+    """
+
+    PUBLISHED = Published(
+        'https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth', ''
+    )
+    GRID = (6, 4)
+
+    def __init__(self, n_features: int, n_classes: int, dropout: float = 0.3):
+        """Untrained (see `transfer`)."""
+        layers, n_in = [], 1
+        for stage in ((64,), (128,), (256, 256), (512, 512)):
+            for n_out in stage:
+                layers += [nn.Conv2d(n_in, n_out, 3, padding=1), nn.ReLU()]
+                n_in = n_out
+            layers.append(nn.MaxPool2d(2))
+        head = nn.Sequential(
+            nn.Linear(128, 64), nn.ReLU(), nn.Dropout(dropout), nn.Linear(64, n_classes)
+        )
+        super().__init__(nn.Sequential(*layers), Chunks(EXAMPLE_FRAMES, EXAMPLE_FRAMES), head)
+        self.embeddings = nn.Sequential(
+            nn.Linear(512 * self.GRID[0] * self.GRID[1], 4096),
+            nn.ReLU(),
+            nn.Linear(4096, 4096),
+            nn.ReLU(),
+            nn.Linear(4096, 128),
+            nn.ReLU(),
+        )
+        initialise(self.features)
+        initialise(self.embeddings)
+
+    def stages(self) -> list[list[nn.Parameter]]:
+        """The parameters of the convolutions up to each max-pool, then of the embedding."""
+        return [*super().stages(), list(self.embeddings.parameters())]
+
+    def embed(self, chunks: Tensor) -> Tensor:
+        """(n, n_features, 96) → embeddings (n, 128)."""
+        # The published layers read time downwards and, flattened, channels last.
+        maps = self._map(chunks[:, None].transpose(2, 3))
+        return self.embeddings(maps.permute(0, 2, 3, 1).flatten(1))
