@@ -4,7 +4,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from ser_ros import SerError
 from ser_ros.emotions import EMOTIONS
-from ser_ros.features import LogMel, LogMelConfig
+from ser_ros.features import Frontend, FrontendConfig, build_frontend
 from ser_ros.models import build_model
 from ser_ros.paths import share_path
 from ser_ros.settings import build
 
 FORMAT = 'ser_ros bundle'
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DEFAULT_BUNDLE = 'ravdess_parallel_cnn_transformer'
 
 
@@ -36,10 +36,7 @@ class BundleInfo:
 
     architecture: str
     hyperparameters: dict[str, Any]
-    frontend: LogMelConfig
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    """(n_mels,) decibel statistics by which the front-end standardises."""
+    frontend: FrontendConfig
     class_names: tuple[str, ...]
     """In the order of the logits; names of `emotions.EMOTIONS`."""
     window: float
@@ -58,15 +55,12 @@ class BundleInfo:
     """SPDX identifier that the training data asks for."""
 
     def __post_init__(self):
-        n_mels = self.frontend.n_mels
         unknown = [name for name in self.class_names if name not in EMOTIONS]
         checks = {
             f'class_names has unknown classes {unknown}': not unknown,
             'class_names has fewer than two classes, or one twice': len(set(self.class_names))
             == len(self.class_names)
             >= 2,
-            f'mean and std are not {n_mels} numbers': len(self.mean) == len(self.std) == n_mels,
-            'std is not positive': min(self.std, default=1.0) > 0,
             f'temperature {self.temperature} is not positive': self.temperature > 0,
             f'threshold {self.threshold} is not between 0 and 1': 0 <= self.threshold <= 1,
             f'window of {self.window} s is not between 0.5 and 60': 0.5 <= self.window <= 60,
@@ -81,24 +75,52 @@ class Bundle:
     """A model ready to use, on the CPU until it is moved."""
 
     info: BundleInfo
-    frontend: LogMel
+    frontend: Frontend
     model: nn.Module
     path: Path
 
+    @property
+    def min_samples(self) -> int:
+        """Samples of the shortest clip that can be judged, at the front-end's rate."""
+        return self.frontend.n_samples(self.model.min_frames)
+
     @torch.inference_mode()
     def log_probabilities(self, features: Tensor) -> Tensor:
-        """(batch, n_mels, frames) on the model's device → calibrated (batch, n_classes), on CPU."""
+        """(batch, n_features, frames) on the model's device → calibrated (batch, n_classes), on CPU."""
         return (self.model(features) / self.info.temperature).log_softmax(dim=-1).cpu()
 
+    @torch.inference_mode()
+    def classify(self, waveform: Tensor) -> Tensor:
+        """(samples,) of a whole clip, at the front-end's rate → calibrated (n_classes,), on CPU.
 
-def save_bundle(path: Path, info: BundleInfo, model: nn.Module) -> None:
-    """Write `model` and `info` to `path`, whole or not at all."""
+        BundleError for a clip that is too short, or silent where the front-end listens.
+        """
+        rate = self.frontend.sample_rate
+        if len(waveform) < self.min_samples:
+            raise BundleError(
+                f'bundle {self.path}: a clip of {len(waveform) / rate:.3f} s is too short, '
+                f'it takes at least {self.min_samples / rate:.3f} s'
+            )
+        spectrum = self.frontend.spectrum(waveform.to(self.frontend.mean.device))
+        if (spectrum == spectrum[:, :1]).all():
+            raise BundleError(f'bundle {self.path}: the clip is silent where it listens')
+        features = self.frontend.standardise(spectrum)[None]
+        return self.log_probabilities(features.to(next(self.model.parameters()).device))[0]
+
+
+def save_bundle(path: Path, info: BundleInfo, frontend: Frontend, model: nn.Module) -> None:
+    """Write all of it to `path`, whole or not at all."""
     metadata = {
         'format': FORMAT,
         'format_version': str(FORMAT_VERSION),
         **{key: json.dumps(value) for key, value in dataclasses.asdict(info).items()},
     }
-    weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    weights = {
+        'frontend.mean': frontend.mean,
+        'frontend.std': frontend.std,
+        **{f'model.{name}': tensor for name, tensor in model.state_dict().items()},
+    }
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     part = path.with_name(path.name + '.part')
     part.write_bytes(save(weights, metadata))
     part.replace(path)
@@ -124,9 +146,12 @@ def load_bundle(name: Union[str, Path] = '') -> Bundle:
         raise BundleError(f'bundle {path}: {_describe_foreign(path)} ({error})') from error
     try:
         info = _read_info(metadata)
-        frontend = LogMel(info.frontend, info.mean, info.std)
+        frontend = _load_frontend(info.frontend, weights)
         model = build_model(
-            info.architecture, info.frontend.n_mels, len(info.class_names), **info.hyperparameters
+            info.architecture,
+            frontend.n_features,
+            len(info.class_names),
+            **info.hyperparameters,
         )
         _load_weights(model, weights)
     except (SerError, ValueError, RuntimeError) as error:
@@ -147,12 +172,30 @@ def _read_info(metadata: dict[str, str]) -> BundleInfo:
         raise BundleError('a safetensors file, but no ser_ros bundle')
     version = metadata.get('format_version')
     if version != str(FORMAT_VERSION):
-        raise BundleError(f'format version {version}, this release reads {FORMAT_VERSION}')
+        raise BundleError(_describe_version(version))
     described = {key: value for key, value in metadata.items() if not key.startswith('format')}
     return build(BundleInfo, {key: json.loads(value) for key, value in described.items()})
 
 
+def _describe_version(version: Optional[str]) -> str:
+    said = f'format version {version}, this release reads {FORMAT_VERSION}'
+    if version == '1':
+        return f'{said}: made by ser_ros 0.1, train the model again'
+    if version is not None and version.isdecimal() and int(version) > FORMAT_VERSION:
+        return f'{said}: made by a newer release of ser_ros, use that one'
+    return said
+
+
+def _load_frontend(config: FrontendConfig, weights: dict[str, Tensor]) -> Frontend:
+    """Take the front-end's statistics out of `weights`."""
+    if missing := [name for name in ('frontend.mean', 'frontend.std') if name not in weights]:
+        raise BundleError(f'{", ".join(missing)} is missing')
+    return build_frontend(config, weights.pop('frontend.mean'), weights.pop('frontend.std'))
+
+
 def _load_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    model.load_state_dict(weights)
+    if foreign := [name for name in weights if not name.startswith('model.')]:
+        raise BundleError(f'unexpected tensors: {", ".join(foreign)}')
+    model.load_state_dict({name.removeprefix('model.'): t for name, t in weights.items()})
     if bad := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
         raise BundleError(f'weights that are not finite: {", ".join(bad)}')

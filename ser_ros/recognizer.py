@@ -25,7 +25,10 @@ def _setting(default: Optional[float], description: str, low: float, high: float
 
 @dataclass(frozen=True)
 class RecognizerConfig:
-    """How the stream is cut and decided; SerError for a setting beyond its limits."""
+    """How the stream is cut and decided; SerError for a setting beyond its limits.
+
+    A model that takes more than `min_utterance` or `first_estimate` is given what it takes.
+    """
 
     hop: float = _setting(0.25, 'Seconds between two windows.', 0.01, 10.0)
     first_estimate: float = _setting(1.0, 'Seconds of speech before the first.', 0.2, 60.0)
@@ -121,20 +124,36 @@ class Recognizer:
     """Hears one voice: voice activity, windows, model, smoothing, decisions.
 
     Results depend on the samples and stamps alone, not on how they are cut into pushes. Not safe
-    to share between threads. Raises BundleError for a bundle that does not run on 16 kHz.
+    to share between threads. Raises BundleError for a bundle that does not run on 16 kHz
+    frame by frame.
     """
 
     def __init__(
         self, bundle: Bundle, device: str = 'auto', config: Optional[RecognizerConfig] = None
     ):
-        frontend = bundle.info.frontend
+        frontend = bundle.frontend
         if frontend.sample_rate != SAMPLE_RATE:
             raise BundleError(
                 f'bundle {bundle.path}: made for {frontend.sample_rate} Hz, '
                 f'a stream needs one for {SAMPLE_RATE} Hz'
             )
+        if not frontend.is_streaming:
+            raise BundleError(
+                f'bundle {bundle.path}: its front-end {frontend.config.kind} hears whole clips, '
+                'a stream needs another one'
+            )
+        # Wherever in it the frames begin.
+        least = bundle.min_samples + frontend.hop_length - 1
+        self._window = _samples(bundle.info.window)
+        if self._window < least:
+            raise BundleError(
+                f'bundle {bundle.path}: its window of {bundle.info.window} s is shorter than the '
+                f'{least / SAMPLE_RATE:.3f} s that its model takes'
+            )
         self.bundle = bundle
         self.config = config or RecognizerConfig()
+        self._min_utterance = max(_samples(self.config.min_utterance), least)
+        self._first_estimate = max(_samples(self.config.first_estimate), least)
         self.counters = Counters()
         self.expressions = ExpressionMap(bundle.info.class_names)
         self._threshold = (
@@ -143,7 +162,6 @@ class Recognizer:
         self._vad = SileroVad()
         self._segmenter = Segmenter(self.config.vad_threshold, _samples(self.config.end_silence))
         self._tracker = StampTracker(SAMPLE_RATE, self.config.gap_tolerance)
-        self._window = _samples(bundle.info.window)
         self._frames = _FrameBuffer(
             bundle, _samples(self.config.end_silence + self.config.hop) + self._window
         )
@@ -159,8 +177,9 @@ class Recognizer:
 
     def warm_up(self) -> None:
         """Run the longest window once: a GPU's first call takes seconds."""
-        n_frames = self.bundle.frontend.n_frames(self._window)
-        features = torch.zeros(1, self.bundle.info.frontend.n_mels, n_frames, device=self.device)
+        frontend = self.bundle.frontend
+        n_frames = frontend.n_frames(self._window)
+        features = torch.zeros(1, frontend.n_features, n_frames, device=self.device)
         self.bundle.log_probabilities(features)
 
     @property
@@ -228,7 +247,7 @@ class Recognizer:
         if segment is None:
             return []
         if not was_open:
-            self._next_end = segment.start + _samples(self.config.first_estimate)
+            self._next_end = segment.start + self._first_estimate
         estimates = []
         while self._next_end <= self._position:
             if self._segmenter.voiced:
@@ -242,9 +261,9 @@ class Recognizer:
         """The last window of an utterance, and its decision."""
         length = segment.end - segment.start
         estimates = []
-        if length < _samples(self.config.min_utterance):
+        if length < self._min_utterance:
             self.counters.short_utterances += 1
-        elif length < _samples(self.config.first_estimate):
+        elif length < self._first_estimate:
             self._score(segment, segment.end)
             estimates = self._final(segment, is_window=True)
         else:
@@ -308,7 +327,7 @@ class Recognizer:
     def _score(self, segment: Segment, end: int) -> bool:
         """Append the window's calibrated log-probabilities; False where the GPU has no memory."""
         start = max(0, segment.start - _samples(self.config.preroll), end - self._window)
-        features = self._frames.window(start, end)
+        features = self.bundle.frontend.standardise(self._frames.window(start, end))
         try:
             scores = self.bundle.log_probabilities(features[None].to(self.device))
         except torch.OutOfMemoryError:
@@ -322,17 +341,16 @@ class Recognizer:
 
 
 class _FrameBuffer:
-    """The newest log-mel frames; each is computed once, the memory is allocated once."""
+    """The newest frames of the spectrum; each is computed once, the memory is allocated once."""
 
     def __init__(self, bundle: Bundle, n_samples: int):
         """`n_samples`: how far back a window may begin."""
-        self._frontend = bundle.frontend
-        self._n_fft = bundle.info.frontend.n_fft
-        self._hop = bundle.info.frontend.hop_length
+        self._frontend = frontend = bundle.frontend
+        self._hop = frontend.hop_length
         self._keep = n_samples // self._hop + 2
         # Twice the frames kept, so that moving them to the front is rare and windows are slices.
-        self._frames = torch.zeros(bundle.info.frontend.n_mels, 2 * self._keep)
-        self._samples = torch.zeros(self._n_fft + CHUNK)
+        self._frames = torch.zeros(frontend.n_rows, 2 * self._keep)
+        self._samples = torch.zeros(frontend.frame_length + CHUNK)
 
     def reset(self) -> None:
         """Begin a stream."""
@@ -353,7 +371,7 @@ class _FrameBuffer:
             self._frames[:, : self._keep] = self._frames[:, drop : self._n_frames].clone()
             self._first += drop
             self._n_frames = self._keep
-        frames = self._frontend(self._samples[: self._n_samples])
+        frames = self._frontend.spectrum(self._samples[: self._n_samples])
         self._frames[:, self._n_frames : self._n_frames + n_new] = frames
         self._n_frames += n_new
         rest = self._samples[n_new * self._hop : self._n_samples].clone()
@@ -361,9 +379,9 @@ class _FrameBuffer:
         self._n_samples = len(rest)
 
     def window(self, start: int, end: int) -> torch.Tensor:
-        """(n_mels, frames) that lie whole between two sample indices of the stream."""
+        """(n_rows, frames) that lie whole between two sample indices of the stream."""
         first = -(-start // self._hop) - self._first
-        last = (end - self._n_fft) // self._hop + 1 - self._first
+        last = self._frontend.n_frames(end) - self._first
         return self._frames[:, max(0, first) : last]
 
 

@@ -4,7 +4,8 @@ import difflib
 import itertools
 import math
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any, Optional, TypeVar, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Optional, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ser_ros import SerError
 
@@ -14,27 +15,59 @@ T = TypeVar('T')
 def build(cls: type[T], values: Any, where: str = '') -> T:
     """Make a dataclass of `values`, each checked against the type of its field.
 
-    SerError names the key (behind `where`) that is missing, unknown or of the wrong type; an
-    unknown one comes with the nearest known.
+    Of a union of dataclasses the one is made whose constant `kind` the values name, or the first
+    where they name none. SerError names the key (behind `where`) that is missing, unknown or of
+    the wrong type; an unknown one comes with the nearest known.
     """
     if not isinstance(values, dict):
         raise SerError(f'{where or cls.__name__} is no mapping of keys to values')
     prefix = f'{where}.' if where else ''
+    if _is_union_of_dataclasses(cls):
+        cls = _pick(cls, values, prefix + 'kind')
     names = [field.name for field in fields(cls)]
     for key in values:
         if key not in names:
-            near = difflib.get_close_matches(str(key), names, 1, cutoff=0.0)[0]
-            raise SerError(f'unknown key {prefix + str(key)!r}; did you mean {prefix + near!r}?')
+            raise SerError(
+                f'unknown key {prefix + str(key)!r}; did you mean {prefix + _nearest(key, names)!r}?'
+            )
     required = [f.name for f in fields(cls) if f.default is f.default_factory is MISSING]
     if missing := [prefix + name for name in required if name not in values]:
         raise SerError(f'{", ".join(missing)} is missing')
+    constants = {field.name: field.default for field in fields(cls) if not field.init}
+    for key, constant in constants.items():
+        if (value := values.get(key, constant)) != constant:
+            raise SerError(f'{prefix + key} is {value!r}, not {constant!r}')
     kinds = get_type_hints(cls)
-    return cls(**{key: _convert(kinds[key], value, prefix + key) for key, value in values.items()})
+    return cls(
+        **{
+            key: _convert(kinds[key], value, prefix + key)
+            for key, value in values.items()
+            if key not in constants
+        }
+    )
+
+
+def _is_union_of_dataclasses(kind: Any) -> bool:
+    return get_origin(kind) in (Union, UnionType) and all(map(is_dataclass, get_args(kind)))
+
+
+def _pick(union: Any, values: dict, where: str) -> type:
+    """The dataclass that `values` name by their kind."""
+    members = get_args(union)
+    names = [member.kind for member in members]
+    kind = values.get('kind', names[0])
+    if kind not in names:
+        raise SerError(f'{where} is {kind!r}; did you mean {_nearest(kind, names)!r}?')
+    return members[names.index(kind)]
+
+
+def _nearest(name: Any, known: list[str]) -> str:
+    return difflib.get_close_matches(str(name), known, 1, cutoff=0.0)[0]
 
 
 def _convert(kind: Any, value: Any, where: str) -> Any:
     origin, arguments = get_origin(kind), get_args(kind)
-    if is_dataclass(kind):
+    if is_dataclass(kind) or _is_union_of_dataclasses(kind):
         return build(kind, value, where)
     if origin in (list, tuple) and isinstance(value, (list, tuple)):
         kinds = _kinds_of_items(origin, arguments, len(value))

@@ -21,8 +21,7 @@ from ser_ros.bundle import (
     load_bundle,
     save_bundle,
 )
-from ser_ros.features import LogMelConfig
-from ser_ros.recognizer import Recognizer
+from ser_ros.features import LogMelConfig, MfccConfig, ResearchConfig, VggishConfig
 
 
 def parts_of(path):
@@ -61,7 +60,7 @@ def test_round_trip(bundle, bundle_info, bundle_path, tmp_path):
     assert bundle.path == bundle_path
     assert not bundle.model.training
     copy = tmp_path / 'copy.safetensors'
-    save_bundle(copy, bundle.info, bundle.model)
+    save_bundle(copy, bundle.info, bundle.frontend, bundle.model)
     again = load_bundle(copy)
     features = torch.randn(3, 64, 120, generator=torch.Generator().manual_seed(1))
     scores = bundle.log_probabilities(features)
@@ -87,7 +86,7 @@ def test_every_value_comes_back(data, bundle, tmp_path_factory):
         license=data.draw(st.text()),
     )
     path = tmp_path_factory.getbasetemp() / 'any.safetensors'
-    save_bundle(path, info, bundle.model)
+    save_bundle(path, info, bundle.frontend, bundle.model)
     assert load_bundle(path).info == info
 
 
@@ -179,11 +178,23 @@ def test_weights_of_something_else(tmp_path):
     assert 'no ser_ros bundle' in refusal(path)
 
 
-@pytest.mark.parametrize('version', ['0', '2', '1.5', 'new', None])
-def test_wrong_version(broken, version):
+@pytest.mark.parametrize(
+    ('version', 'said'),
+    [
+        ('0', ''),
+        ('1', 'made by ser_ros 0.1, train the model again'),
+        ('3', 'made by a newer release'),
+        ('10', 'made by a newer release'),
+        ('1.5', ''),
+        ('new', ''),
+        (None, ''),
+    ],
+)
+def test_wrong_version(broken, version, said):
     message = refusal(broken({'format_version': version}))
-    assert f'{version}' in message
-    assert f'{FORMAT_VERSION}' in message
+    assert f'version {version}, ' in message
+    assert f'reads {FORMAT_VERSION}' in message
+    assert said in message
 
 
 @pytest.mark.parametrize('key', [field.name for field in dataclasses.fields(BundleInfo)])
@@ -196,24 +207,48 @@ def test_weights_that_are_not_finite_are_named(broken, bundle, value):
     name, weight = next(iter(bundle.model.state_dict().items()))
     weight = weight.clone()
     weight.view(-1)[-1] = value
-    assert name in refusal(broken(changed_weights={name: weight}))
+    assert f'model.{name}' in refusal(broken(changed_weights={f'model.{name}': weight}))
 
 
 def test_weights_of_the_wrong_shape_are_named(broken):
-    message = refusal(broken(changed_weights={'classifier.bias': torch.zeros(7)}))
+    message = refusal(broken(changed_weights={'model.classifier.bias': torch.zeros(7)}))
     assert 'classifier.bias' in message
 
 
-def test_weights_too_many(broken):
-    assert 'extra' in refusal(broken(changed_weights={'extra': torch.zeros(1)}))
+@pytest.mark.parametrize('name', ['extra', 'model.extra', 'frontend.extra'])
+def test_weights_too_many(broken, name):
+    assert name.removeprefix('model.') in refusal(broken(changed_weights={name: torch.zeros(1)}))
 
 
-def test_weights_too_few(bundle_path, tmp_path):
+@pytest.mark.parametrize('name', ['model.classifier.bias', 'frontend.mean', 'frontend.std'])
+def test_weights_too_few(bundle_path, tmp_path, name):
     metadata, weights = parts_of(bundle_path)
-    del weights['classifier.bias']
+    del weights[name]
     path = tmp_path / 'fewer.safetensors'
     path.write_bytes(save(weights, metadata))
-    assert 'classifier.bias' in refusal(path)
+    assert name.removeprefix('model.') in refusal(path)
+
+
+STATISTICS = {
+    'mean too short': ('mean', torch.zeros(63, 1), r'(63, 1), not (64, 1)'),
+    'mean of each frame': ('mean', torch.zeros(64, 98), r'(64, 98), not (64, 1)'),
+    'mean without a frame axis': ('mean', torch.zeros(64), r'(64,), not (64, 1)'),
+    'mean not finite': ('mean', torch.full((64, 1), math.nan), 'not finite'),
+    'mean beyond single precision': (
+        'mean',
+        torch.full((64, 1), 1e300, dtype=torch.float64),
+        'not finite',
+    ),
+    'std not finite': ('std', torch.full((64, 1), math.inf), 'not finite'),
+    'std of zero': ('std', torch.zeros(64, 1), 'not positive'),
+}
+
+
+@pytest.mark.parametrize(('name', 'values', 'said'), STATISTICS.values(), ids=STATISTICS)
+def test_statistics_that_cannot_be_are_named(broken, name, values, said):
+    message = refusal(broken(changed_weights={f'frontend.{name}': values}))
+    assert f'frontend.{name} ' in message
+    assert said in message
 
 
 WRONG = {
@@ -224,9 +259,6 @@ WRONG = {
     'one class': ('class_names', ['happy'], 'two classes'),
     'a class twice': ('class_names', ['happy'] * 8, 'twice'),
     'classes for other weights': ('class_names', ['happy', 'sad'], 'classifier'),
-    'mean too short': ('mean', [0.0], 'mean'),
-    'mean not finite': ('mean', [math.nan] * 64, 'mean'),
-    'std of zero': ('std', [0.0] * 64, 'std'),
     'temperature of zero': ('temperature', 0.0, 'temperature'),
     'temperature not finite': ('temperature', math.inf, 'temperature'),
     'threshold above one': ('threshold', 1.5, 'threshold'),
@@ -234,6 +266,9 @@ WRONG = {
     'endless window': ('window', 1e9, 'window'),
     'window too short': ('window', 0.01, 'window'),
     'unknown front-end setting': ('frontend', {'n_mfcc': 13}, 'n_mfcc'),
+    'unknown front-end': ('frontend', {'kind': 'mfc'}, "did you mean 'mfcc'"),
+    'front-end of no kind at all': ('frontend', {'kind': ['mfcc']}, 'frontend.kind'),
+    'front-end for other weights': ('frontend', {'kind': 'mfcc'}, '(60, 1)'),
     'corpora no mapping': ('corpora', 5, 'corpora'),
     'metrics no mapping': ('metrics', None, 'metrics'),
     'recipe no mapping': ('recipe', [1], 'recipe'),
@@ -273,11 +308,11 @@ JSON = st.recursive(
     | st.booleans()
     | st.integers(-10, 2_000)
     | st.floats()
-    | st.sampled_from(['happy', 'parallel_cnn_transformer', '64', '']),
+    | st.sampled_from(['happy', 'parallel_cnn_transformer', 'mfcc', 'vggish', '64', '']),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(['n_mels', 'hop_length', 'conv_dropout', 'sample_rate', 'x']), inner
+            st.sampled_from(['kind', 'n_mels', 'hop_length', 'conv_dropout', 'x']), inner
         )
     ),
     max_leaves=4,
@@ -290,7 +325,7 @@ JSON = st.recursive(
 @example(key='hyperparameters', value=[])
 @example(key='hyperparameters', value={'level_invariant': [1]})
 @example(key='frontend', value={'f_min': '50'})
-@example(key='mean', value=['a'] * 64)
+@example(key='frontend', value={'kind': 'research'})
 @example(key='class_names', value=[[]])
 def test_any_metadata_is_refused_or_works(key, value, bundle_path, tmp_path_factory):
     metadata, weights = parts_of(bundle_path)
@@ -305,14 +340,69 @@ def test_any_metadata_is_refused_or_works(key, value, bundle_path, tmp_path_fact
         assert_usable(bundle)
 
 
-def test_a_bundle_for_48_khz_loads_but_does_not_run_on_a_stream(write_bundle, tmp_path):
-    frontend = LogMelConfig(48_000, 1_024, 512, 256, 64, 0.0, 24_000.0)
-    path = write_bundle(tmp_path / 'studio.safetensors', frontend=frontend)
+def noise(n, seed=1):
+    return 0.1 * torch.randn(n, generator=torch.Generator().manual_seed(seed))
+
+
+EVERY = {
+    'log_mel': LogMelConfig(),
+    'mfcc': MfccConfig(),
+    'research': ResearchConfig(),
+    'vggish': VggishConfig(),
+}
+
+
+@pytest.mark.parametrize('frontend', EVERY.values(), ids=EVERY)
+def test_any_front_end_comes_back_and_judges_whole_clips(write_bundle, tmp_path, frontend):
+    path = write_bundle(tmp_path / 'other.safetensors', frontend=frontend)
     bundle = load_bundle(path)
-    with pytest.raises(BundleError, match='48000 Hz') as caught:
-        Recognizer(bundle, 'cpu')
-    assert str(path) in str(caught.value)
-    assert '\n' not in str(caught.value)
+    assert bundle.info.frontend == frontend
+    assert (bundle.frontend.mean == -50).all()
+    assert (bundle.frontend.std == 16).all()
+    waveform = noise(60_000)
+    scores = bundle.classify(waveform)
+    assert scores.shape == (8,)
+    torch.testing.assert_close(scores.exp().sum(), torch.tensor(1.0))
+    expected = bundle.log_probabilities(bundle.frontend(waveform[None]))[0]
+    torch.testing.assert_close(scores, expected)
+    assert not torch.equal(bundle.classify(noise(60_000, seed=2)), scores)
+
+
+@pytest.mark.parametrize('frontend', EVERY.values(), ids=EVERY)
+def test_a_clip_that_is_too_short_or_silent_is_refused(write_bundle, tmp_path, frontend):
+    path = write_bundle(tmp_path / 'other.safetensors', frontend=frontend)
+    bundle = load_bundle(path)
+    assert bundle.classify(noise(bundle.min_samples)).isfinite().all()
+    for waveform, said in (
+        (noise(bundle.min_samples - 1), 'too short'),
+        (noise(0), 'too short'),
+        (torch.zeros(60_000), 'silent'),
+    ):
+        with pytest.raises(BundleError) as caught:
+            bundle.classify(waveform)
+        assert str(caught.value).startswith(f'bundle {path}: ')
+        assert said in str(caught.value)
+        assert '\n' not in str(caught.value)
+
+
+def test_a_clip_with_nothing_after_the_research_offset_is_refused(write_bundle, tmp_path):
+    path = write_bundle(tmp_path / 'research.safetensors', frontend=ResearchConfig())
+    bundle = load_bundle(path)
+    assert bundle.min_samples == 24_001
+    waveform = torch.cat((noise(24_000), torch.zeros(48_000)))
+    with pytest.raises(BundleError, match='silent'):
+        bundle.classify(waveform)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+def test_a_gpu_judges_the_same(bundle_path):
+    bundle = load_bundle(bundle_path)
+    expected = bundle.classify(noise(60_000))
+    bundle.model.cuda()
+    torch.testing.assert_close(bundle.classify(noise(60_000)), expected, atol=1e-3, rtol=1e-3)
+    bundle.frontend.cuda()
+    torch.testing.assert_close(bundle.classify(noise(60_000)), expected, atol=1e-3, rtol=1e-3)
 
 
 def test_an_interrupted_save_leaves_the_old_bundle(bundle, bundle_path, tmp_path):
@@ -324,14 +414,14 @@ def test_an_interrupted_save_leaves_the_old_bundle(bundle, bundle_path, tmp_path
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
     try:
         with pytest.raises(OSError, match='too large'):
-            save_bundle(path, changed, bundle.model)
+            save_bundle(path, changed, bundle.frontend, bundle.model)
         with pytest.raises(OSError, match='too large'):
-            save_bundle(tmp_path / 'new.safetensors', changed, bundle.model)
+            save_bundle(tmp_path / 'new.safetensors', changed, bundle.frontend, bundle.model)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert load_bundle(path).info == bundle.info
     assert not (tmp_path / 'new.safetensors').exists()
-    save_bundle(path, changed, bundle.model)
+    save_bundle(path, changed, bundle.frontend, bundle.model)
     assert load_bundle(path).info == changed
     assert [file.name for file in tmp_path.iterdir() if '.part' not in file.name] == [path.name]
 

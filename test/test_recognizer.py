@@ -16,10 +16,16 @@ from ser_ros.audio import SAMPLE_RATE, SECOND
 from ser_ros.audio.formats import PcmFormat, encode_s16le
 from ser_ros.audio.intake import Intake
 from ser_ros.audio.vad import CHUNK, Segmenter, SileroVad, speech_span
-from ser_ros.bundle import Bundle, load_bundle
-from ser_ros.features import LogMel
+from ser_ros.bundle import Bundle, BundleError, load_bundle
+from ser_ros.features import LogMelConfig, MfccConfig, ResearchConfig, VggishConfig
 from ser_ros.recognizer import Recognizer, RecognizerConfig, select_device
 
+FRONTENDS = {
+    'log_mel': LogMelConfig(),
+    '128 mels of 64 ms': LogMelConfig(n_mels=128, n_fft=1024, win_length=1024),
+    'mfcc': MfccConfig(),
+    'vggish': VggishConfig(),
+}
 START = 1_700_000_000 * SECOND
 SAMPLE_NS = SECOND // SAMPLE_RATE
 
@@ -82,6 +88,8 @@ def short_speech(utterance):
 class Scripted(nn.Module):
     """Stands where a model does and gives these logits one after the other, the last for ever."""
 
+    min_frames = 1
+
     def __init__(self, logits):
         super().__init__()
         self.logits = torch.as_tensor(logits, dtype=torch.float32)
@@ -95,7 +103,7 @@ class Scripted(nn.Module):
 
 
 @pytest.fixture
-def scripted(bundle_info, tmp_path):
+def scripted(bundle_info, untrained_frontend, tmp_path):
     """A function that makes a recogniser with a scripted model of these class names."""
 
     def make(logits, class_names=('neutral', 'happy', 'sad'), config=None, **changes):
@@ -103,7 +111,7 @@ def scripted(bundle_info, tmp_path):
             bundle_info,
             **{'class_names': tuple(class_names), 'temperature': 1.0, 'threshold': 0.0, **changes},
         )
-        frontend = LogMel(info.frontend, info.mean, info.std)
+        frontend = untrained_frontend(info.frontend)
         return Recognizer(
             Bundle(info, frontend, Scripted(logits), tmp_path / 'scripted'), 'cpu', config
         )
@@ -145,21 +153,65 @@ def test_windows_end_every_hop_while_somebody_speaks(recognizer, speech):
     assert recognizer.counters.samples == len(speech)
 
 
-def test_a_window_holds_the_frames_of_its_samples_as_computed_offline(scripted, speech):
-    recognizer = scripted([[0.0, 0.0, 0.0]])
+@pytest.mark.parametrize('frontend', FRONTENDS.values(), ids=FRONTENDS)
+def test_a_window_holds_the_frames_of_its_samples_as_computed_offline(scripted, speech, frontend):
+    recognizer = scripted([[0.0, 0.0, 0.0]], frontend=frontend)
+    frontend = recognizer.bundle.frontend
     estimates = windows(hear(recognizer, speech))
-    offline = recognizer.bundle.frontend(torch.from_numpy(speech))
+    offline = frontend.spectrum(torch.from_numpy(speech))
     heard = recognizer.bundle.model.heard
     assert len(heard) == len(estimates) > 30
     segments = segments_of(speech, recognizer.config)
-    hop, n_fft = 160, recognizer.bundle.info.frontend.n_fft
+    hop, length = 160, frontend.frame_length
     for features, estimate in zip(heard, estimates):
         end = (estimate.stamp_ns - START) // SAMPLE_NS
         onset = max(segment.start for segment in segments if segment.start < end)
         start = max(0, onset - 1_600, end - 3 * SAMPLE_RATE)
-        first, last = -(-start // hop), (end - n_fft) // hop + 1
-        torch.testing.assert_close(features, offline[:, first:last], atol=1e-3, rtol=1e-4)
-    assert max(features.shape[1] for features in heard) == 3 * 100 - 3
+        first, last = -(-start // hop), (end - length) // hop + 1
+        expected = frontend.standardise(offline[:, first:last])
+        torch.testing.assert_close(features, expected, atol=1e-3, rtol=1e-4)
+    assert max(features.shape[1] for features in heard) == (3 * SAMPLE_RATE - length) // hop + 1
+
+
+@pytest.mark.parametrize('frontend', FRONTENDS.values(), ids=FRONTENDS)
+def test_any_front_end_that_streams_is_heard(write_bundle, tmp_path, utterance, frontend):
+    path = write_bundle(tmp_path / 'other.safetensors', frontend=frontend)
+    recognizer = Recognizer(load_bundle(path), 'cpu')
+    recognizer.warm_up()
+    whole = hear(recognizer, utterance, len(utterance))
+    assert len(windows(whole)) > 5
+    assert same(hear(recognizer, utterance, 777), whole)
+
+
+@pytest.mark.parametrize(
+    ('frontend', 'said'),
+    [
+        (ResearchConfig(), '48000 Hz'),
+        (ResearchConfig(sample_rate=16_000), 'whole clips'),
+        (LogMelConfig(48_000, 1024), '48000 Hz'),
+        (LogMelConfig(hop_length=16_000, win_length=16_000, n_fft=16_000), 'window of 3.0 s'),
+    ],
+)
+def test_what_does_not_stream_is_refused(write_bundle, tmp_path, frontend, said):
+    path = write_bundle(tmp_path / 'other.safetensors', frontend=frontend)
+    bundle = load_bundle(path)
+    with pytest.raises(BundleError) as refusal:
+        Recognizer(bundle, 'cpu')
+    assert str(refusal.value).startswith(f'bundle {path}: ')
+    assert said in str(refusal.value)
+    assert '\n' not in str(refusal.value)
+
+
+def test_an_utterance_too_short_for_the_model_is_dropped(write_bundle, tmp_path, short_speech):
+    """The 16 frames that the model takes are a second of such a front-end."""
+    frontend = LogMelConfig(n_fft=1024, win_length=1024, hop_length=1024)
+    path = write_bundle(tmp_path / 'slow.safetensors', frontend=frontend)
+    recognizer = Recognizer(load_bundle(path), 'cpu', RecognizerConfig(min_utterance=0.3))
+    assert hear(recognizer, short_speech(0.6, 0.9)) == []
+    assert recognizer.counters.short_utterances == 1
+    estimates = hear(recognizer, short_speech(1.2, 1.5))
+    assert [estimate.is_final for estimate in estimates][-1]
+    assert recognizer.counters.utterances == 1
 
 
 @pytest.fixture(scope='module')

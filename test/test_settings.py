@@ -1,8 +1,8 @@
 """Dataclasses from plain values."""
 
 import math
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Union
 
 import pytest
 
@@ -23,6 +23,56 @@ class Outer:
     parts: dict[str, list[str]] = field(default_factory=dict)
     numbers: tuple[float, ...] = ()
     anything: Any = None
+
+
+@dataclass(frozen=True)
+class Circle:
+    radius: float = 1.0
+    kind: str = field(default='circle', init=False)
+
+
+@dataclass(frozen=True)
+class Square:
+    side: float = 1.0
+    kind: str = field(default='square', init=False)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    shape: Union[Circle, Square] = field(default_factory=Circle)
+
+
+def test_a_kind_decides_between_dataclasses():
+    assert build(Drawing, {'shape': {'kind': 'square', 'side': 2}}) == Drawing(Square(2.0))
+    assert build(Drawing, {'shape': {'kind': 'circle', 'radius': 2}}) == Drawing(Circle(2.0))
+    assert build(Drawing, {'shape': {'radius': 2}}) == Drawing(Circle(2.0))
+    assert build(Union[Circle, Square], {'side': 2, 'kind': 'square'}) == Square(2.0)
+    assert build(Square, {'kind': 'square'}) == Square()
+    drawing = Drawing(Square(3.0))
+    assert build(Drawing, asdict(drawing)) == drawing
+
+
+@pytest.mark.parametrize(
+    ('values', 'said'),
+    [
+        ({'kind': 'sqare'}, "shape.kind is 'sqare'; did you mean 'square'?"),
+        ({'kind': ['square']}, 'shape.kind'),
+        ({'kind': 'square', 'radius': 1}, "unknown key 'shape.radius'"),
+        ({'side': 1}, "unknown key 'shape.side'"),
+        ({'kind': 'square', 'side': 'x'}, "shape.side is 'x'"),
+        (5, 'shape is no mapping'),
+    ],
+)
+def test_what_no_kind_fits_is_named(values, said):
+    with pytest.raises(SerError) as refusal:
+        build(Drawing, {'shape': values})
+    assert said in str(refusal.value)
+    assert '\n' not in str(refusal.value)
+
+
+def test_a_kind_cannot_be_another():
+    with pytest.raises(SerError, match="kind is 'circle', not 'square'"):
+        build(Square, {'kind': 'circle'})
 
 
 def test_values_become_what_the_fields_are():

@@ -1,0 +1,38 @@
+"""Write a bundle as ONNX and as a torch.export program."""
+
+import argparse
+from pathlib import Path
+
+
+def configure(commands: argparse._SubParsersAction) -> None:
+    """Add the parser of `export`."""
+    parser = commands.add_parser(
+        'export',
+        help='write a bundle as ONNX and as a torch.export program',
+        description='Write a bundle as programs that need no ser_ros: raw float32 sound (batch, '
+        "samples) at the front-end's rate in, calibrated log-probabilities (batch, classes) out. "
+        'They are checked against the bundle first.',
+    )
+    parser.add_argument('bundle', nargs='?', default='', help='default: the shipped one')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        metavar='FILE',
+        help="name of the files, to which .onnx and .pt2 are added (default: the bundle's, here)",
+    )
+    parser.add_argument('--format', choices=('onnx', 'torch', 'both'), default='both')
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Export, and print the files with how far they are from the bundle."""
+    from ser_ros.bundle import load_bundle
+    from ser_ros.training.export import SUFFIXES, export_bundle
+
+    bundle = load_bundle(options.bundle)
+    out = options.out or Path(bundle.path.stem)
+    if out.suffix in SUFFIXES.values():
+        out = out.with_suffix('')
+    formats = tuple(SUFFIXES) if options.format == 'both' else (options.format,)
+    for path, difference in export_bundle(bundle, out, formats).items():
+        print(f'{path}: within {difference:.1e} of the bundle')

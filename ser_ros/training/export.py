@@ -1,0 +1,187 @@
+"""A bundle as a program for other runtimes: raw sound in, calibrated log-probabilities out."""
+
+import io
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.export._patches import register_lstm_while_loop_decomposition
+
+from ser_ros import SerError
+from ser_ros.audio.sources import read_audio
+from ser_ros.bundle import Bundle
+from ser_ros.paths import share_path
+
+SUFFIXES = {'onnx': '.onnx', 'torch': '.pt2'}
+METADATA = 'ser_ros.json'
+"""Name of the extra file of a torch.export program; ONNX has the same under its own keys."""
+TOLERANCE = 1e-4
+"""Largest difference of a log-probability from the model's."""
+
+
+def export_bundle(
+    bundle: Bundle, out: Path, formats: Sequence[str] = tuple(SUFFIXES)
+) -> dict[Path, float]:
+    """Write `out`.onnx and `out`.pt2; return how far each is from the model (log-probabilities).
+
+    Their input is float32 (batch, samples) at the front-end's rate, of any length from
+    `Bundle.min_samples` on; their output (batch, n_classes). Nothing is written unless all formats
+    agree with the model within TOLERANCE on several lengths of sound. SerError if they do not, or
+    the files cannot be written.
+    """
+    # Its record of events stumbles over the loop of an LSTM.
+    logging.getLogger('torch._dynamo').setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        # The exporters call what torch itself calls old.
+        warnings.simplefilter('ignore')
+        # An LSTM would be unrolled for the length of the example otherwise.
+        with register_lstm_while_loop_decomposition():
+            exported = _export(bundle)
+            made = {format_: _MAKERS[format_](exported, _metadata(bundle)) for format_ in formats}
+        differences = {}
+        for format_, data in made.items():
+            path = out.with_name(out.name + SUFFIXES[format_])
+            differences[path] = _difference(bundle, _RUNNERS[format_](data))
+            if not differences[path] <= TOLERANCE:
+                raise SerError(
+                    f'{path} is not written: it differs by {differences[path]:.2g} from the '
+                    f'log-probabilities of bundle {bundle.path}, which is not within {TOLERANCE:g}'
+                )
+    _write(dict(zip(differences, made.values())))
+    return differences
+
+
+class _Program(nn.Module):
+    def __init__(self, bundle: Bundle):
+        super().__init__()
+        self.frontend = bundle.frontend
+        self.model = bundle.model
+        self.temperature = bundle.info.temperature
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        features = self.frontend.standardise(self.frontend.spectrum(waveform))
+        return (self.model(features) / self.temperature).log_softmax(dim=-1)
+
+
+def _export(bundle: Bundle) -> ExportedProgram:
+    shape = {0: Dim('batch', min=1), 1: Dim('samples', min=bundle.min_samples)}
+    # Of no length or batch size that could be taken for another dimension.
+    example = torch.zeros(3, bundle.min_samples + 3 * bundle.frontend.sample_rate + 77)
+    exported = torch.export.export(
+        _Program(bundle).eval(),
+        (example,),
+        dynamic_shapes=(shape,),
+        prefer_deferred_runtime_asserts_over_guards=True,
+    )
+    # Among the assertions are guesses from the example on how tensors lie in memory, which a
+    # batch of one would break. Whether the program is right for other lengths is seen by running.
+    for node in list(exported.graph.nodes):
+        if node.target is torch.ops.aten._assert_scalar.default:
+            exported.graph.erase_node(node)
+    exported.graph.eliminate_dead_code()
+    exported.graph_module.recompile()
+    return exported
+
+
+def _metadata(bundle: Bundle) -> dict[str, Any]:
+    info = bundle.info
+    return {
+        'class_names': info.class_names,
+        'sample_rate': bundle.frontend.sample_rate,
+        'min_samples': bundle.min_samples,
+        'window': info.window,
+        'threshold': info.threshold,
+        'architecture': info.architecture,
+        'corpora': list(info.corpora),
+        'license': info.license,
+    }
+
+
+def _make_onnx(exported: ExportedProgram, metadata: dict[str, Any]) -> bytes:
+    program = torch.onnx.export(
+        exported,
+        input_names=['waveform'],
+        output_names=['log_probabilities'],
+        dynamo=True,
+        verbose=False,
+    )
+    for key, value in metadata.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        program.model.metadata_props[key] = text
+    return program.model_proto.SerializeToString()
+
+
+def _make_torch(exported: ExportedProgram, metadata: dict[str, Any]) -> bytes:
+    file = io.BytesIO()
+    torch.export.save(exported, file, extra_files={METADATA: json.dumps(metadata)})
+    return file.getvalue()
+
+
+def _run_onnx(data: bytes) -> Callable[[Tensor], Tensor]:
+    session = onnxruntime.InferenceSession(data, providers=['CPUExecutionProvider'])
+    return lambda waveform: torch.from_numpy(session.run(None, {'waveform': waveform.numpy()})[0])
+
+
+def _run_torch(data: bytes) -> Callable[[Tensor], Tensor]:
+    return torch.export.load(io.BytesIO(data)).module()
+
+
+_MAKERS = {'onnx': _make_onnx, 'torch': _make_torch}
+_RUNNERS = {'onnx': _run_onnx, 'torch': _run_torch}
+
+
+@torch.inference_mode()
+def _difference(bundle: Bundle, program: Callable[[Tensor], Tensor]) -> float:
+    """The largest difference of a log-probability from what the bundle itself says."""
+    differences = [
+        (program(waveform) - bundle.log_probabilities(bundle.frontend(waveform))).abs().max()
+        for waveform in _sounds(bundle.min_samples, bundle.frontend.sample_rate)
+    ]
+    return torch.stack(differences).max().item()
+
+
+def _sounds(min_samples: int, rate: int) -> Iterator[Tensor]:
+    """(batch, samples) of several lengths and of one sound to all of them."""
+    longest = min_samples + 5 * rate
+    sounds = [_voice(longest, rate), 0.1 * _voice(longest, rate)[::-1]]
+    example = share_path('examples/speech.flac')
+    if example.is_file():
+        sounds.append(np.resize(read_audio(example, rate), longest))
+    batch = np.stack(sounds).astype(np.float32)
+    for more in (0, 1, rate // 3, rate, 2 * rate + 123, 3 * rate, 5 * rate):
+        part = torch.from_numpy(batch[:, -(min_samples + more) :])
+        yield from (part[:size] for size in range(1, len(part) + 1))
+
+
+def _voice(n: int, rate: int) -> np.ndarray:
+    """(n,) harmonics of a gliding pitch in syllables, and breath: somewhat like speech."""
+    time = np.arange(n) / rate
+    phase = 2 * np.pi * np.cumsum(140 + 40 * np.sin(2 * np.pi * 0.7 * time)) / rate
+    harmonics = sum(np.sin(k * phase) / k for k in range(1, 25))
+    syllables = np.sin(2 * np.pi * 3 * time).clip(0)
+    breath = np.random.default_rng(1).standard_normal(n)
+    return 0.1 * harmonics * syllables + 0.003 * breath
+
+
+def _write(files: dict[Path, bytes]) -> None:
+    """Write all of them, or none."""
+    parts = {}
+    try:
+        for path, data in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            parts[path] = path.with_name(path.name + '.part')
+            parts[path].write_bytes(data)
+        for path, part in parts.items():
+            part.replace(path)
+    except OSError as error:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+        raise SerError(f'{", ".join(map(str, files))} cannot be written: {error}') from error
