@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Optional
 
 import numpy as np
 
@@ -32,16 +33,82 @@ EMOTIONS = {
     'surprised': Emotion('surprised', 0.40, 0.67),
 }
 
-RAVDESS_LABELS = {
-    '01': 'neutral',
-    '02': 'calm',
-    '03': 'happy',
-    '04': 'sad',
-    '05': 'angry',
-    '06': 'fearful',
-    '07': 'disgust',
-    '08': 'surprised',
+LABELS = {
+    'RAVDESS': {
+        '01': 'neutral',
+        '02': 'calm',
+        '03': 'happy',
+        '04': 'sad',
+        '05': 'angry',
+        '06': 'fearful',
+        '07': 'disgust',
+        '08': 'surprised',
+    },
+    'SAVEE': {
+        'a': 'angry',
+        'd': 'disgust',
+        'f': 'fearful',
+        'h': 'happy',
+        'n': 'neutral',
+        'sa': 'sad',
+        'su': 'surprised',
+    },
+    'CREMA-D': {
+        'ANG': 'angry',
+        'DIS': 'disgust',
+        'FEA': 'fearful',
+        'HAP': 'happy',
+        'NEU': 'neutral',
+        'SAD': 'sad',
+    },
+    'TESS': {
+        'angry': 'angry',
+        'disgust': 'disgust',
+        'fear': 'fearful',
+        'happy': 'happy',
+        'neutral': 'neutral',
+        'ps': 'surprised',  # pleasantly
+        'sad': 'sad',
+    },
+    # Of the German words; L, Langeweile, is boredom, which is no class here.
+    'EmoDB': {
+        'W': 'angry',
+        'E': 'disgust',
+        'A': 'fearful',
+        'F': 'happy',
+        'T': 'sad',
+        'N': 'neutral',
+    },
+    'BanglaSER': {
+        '01': 'happy',
+        '02': 'sad',
+        '03': 'angry',
+        '04': 'surprised',
+        '05': 'neutral',
+    },
 }
+"""Corpus → label in its file names → class."""
+
+SYNONYMS = {
+    'calmness': 'calm',
+    'happiness': 'happy',
+    'joy': 'happy',
+    'sadness': 'sad',
+    'anger': 'angry',
+    'fear': 'fearful',
+    'afraid': 'fearful',
+    'scared': 'fearful',
+    'disgusted': 'disgust',
+    'surprise': 'surprised',
+    'pleasant surprise': 'surprised',
+}
+"""What else people call a class, in their own corpora."""
+
+
+def class_of(word: str) -> Optional[str]:
+    """The class that a word stands for, in any case; None where it is none of them."""
+    word = ' '.join(word.casefold().replace('_', ' ').replace('-', ' ').split())
+    return word if word in EMOTIONS else SYNONYMS.get(word)
 
 
 class ExpressionMap:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ser_ros.emotions import EMOTIONS, RAVDESS_LABELS, ExpressionMap
+from ser_ros.emotions import EMOTIONS, LABELS, SYNONYMS, ExpressionMap, class_of
 
 # The string constants of hri_msgs/Expression.
 ROS4HRI = {
@@ -57,9 +57,48 @@ def test_valence_and_arousal_are_on_the_scale_and_on_the_right_side_of_it():
 
 
 def test_ravdess_labels_are_the_published_codes():
-    assert list(RAVDESS_LABELS) == [f'{code:02}' for code in range(1, 9)]
-    assert RAVDESS_LABELS['06'] == 'fearful'
-    assert set(RAVDESS_LABELS.values()) == set(EMOTIONS)
+    assert list(LABELS['RAVDESS']) == [f'{code:02}' for code in range(1, 9)]
+    assert LABELS['RAVDESS']['06'] == 'fearful'
+    assert set(LABELS['RAVDESS'].values()) == set(EMOTIONS)
+
+
+@pytest.mark.parametrize('corpus', LABELS)
+def test_every_label_is_of_one_class_and_no_class_has_two(corpus):
+    classes = list(LABELS[corpus].values())
+    assert set(classes) <= set(EMOTIONS)
+    assert len(classes) == len(set(classes)) >= 5
+
+
+def test_labels_that_look_alike_are_told_apart():
+    """BanglaSER counts its codes otherwise than RAVDESS; in German, F is Freude and A is Angst."""
+    assert LABELS['BanglaSER']['01'] == 'happy'
+    assert LABELS['RAVDESS']['01'] == 'neutral'
+    assert (LABELS['EmoDB']['F'], LABELS['EmoDB']['A']) == ('happy', 'fearful')
+    assert (LABELS['SAVEE']['f'], LABELS['SAVEE']['a']) == ('fearful', 'angry')
+    assert 'L' not in LABELS['EmoDB']
+
+
+@pytest.mark.parametrize(
+    ('word', 'emotion'),
+    [
+        ('angry', 'angry'),
+        ('Anger', 'angry'),
+        ('HAPPINESS', 'happy'),
+        ('Pleasant_Surprise', 'surprised'),
+        ('pleasant-surprise ', 'surprised'),
+        ('scared', 'fearful'),
+        ('boredom', None),
+        ('', None),
+    ],
+)
+def test_a_word_stands_for_a_class(word, emotion):
+    assert class_of(word) == emotion
+
+
+def test_every_synonym_is_of_a_class():
+    assert set(SYNONYMS.values()) <= set(EMOTIONS)
+    assert not set(SYNONYMS) & set(EMOTIONS)
+    assert all(class_of(word) == emotion for word, emotion in SYNONYMS.items())
 
 
 def test_classes_of_one_expression_are_summed():

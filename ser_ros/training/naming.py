@@ -1,0 +1,164 @@
+"""What the published corpora say in the names of their files."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional
+
+
+@dataclass(frozen=True)
+class FileName:
+    """What the name of one file says."""
+
+    recording: tuple[str, ...]
+    """The same for every copy of a recording, in whichever folder and format."""
+    label: str
+    speaker: str
+    gender: Optional[str]
+    intensity: Optional[str]
+    statement: Optional[str]
+    channel: str
+    """Of corpora that hold more than speech."""
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How one corpus names its files."""
+
+    corpus: str
+    example: str
+    pattern: re.Pattern
+    """Of `folder/stem`, with groups `label`, `speaker` and whatever else tells recordings apart."""
+    genders: dict[str, str]
+    """Speaker → female or male."""
+    intensities: dict[str, str] = field(default_factory=dict)
+    speech: str = ''
+    """The group `channel` of recordings of speech alone, in corpora that hold more."""
+    misspelt: dict[str, str] = field(default_factory=dict)
+    """Names as published → as they were meant."""
+    faulty: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Names of recordings that are not what they say → the reason, and more of it."""
+
+    def parse(self, path: Path) -> Optional[FileName]:
+        """What the file's name says; None where it is not one of this corpus."""
+        stem = self.misspelt.get(path.stem, path.stem)
+        match = self.pattern.fullmatch(f'{path.parent.name}/{stem}')
+        if match is None:
+            return None
+        groups = match.groupdict()
+        channel = groups.pop('channel', '')
+        return FileName(
+            recording=tuple(groups.values()),
+            label=groups['label'],
+            speaker=groups['speaker'],
+            gender=self.genders.get(groups['speaker']),
+            intensity=self.intensities.get(groups.get('intensity', '')),
+            statement=groups.get('statement'),
+            channel=channel,
+        )
+
+
+def _pattern(text: str) -> re.Pattern:
+    return re.compile('(?:.*/)?' + text)
+
+
+def _odd_men(n: int) -> dict[str, str]:
+    """Speakers 01 to `n`, of whom the odd are men and the even women."""
+    return {f'{speaker:02}': 'male' if speaker % 2 else 'female' for speaker in range(1, n + 1)}
+
+
+# fmt: off
+CREMA_D_WOMEN = (
+    1002, 1003, 1004, 1006, 1007, 1008, 1009, 1010, 1012, 1013, 1018, 1020, 1021, 1024, 1025,
+    1028, 1029, 1030, 1037, 1043, 1046, 1047, 1049, 1052, 1053, 1054, 1055, 1056, 1058, 1060,
+    1061, 1063, 1072, 1073, 1074, 1075, 1076, 1078, 1079, 1082, 1084, 1089, 1091,
+)
+# fmt: on
+"""From the corpus's VideoDemographics.csv; the other 48 of its 91 actors are men."""
+
+NAMINGS = {
+    naming.corpus: naming
+    for naming in (
+        # Livingstone & Russo, 2018, doi 10.1371/journal.pone.0196391.
+        Naming(
+            'RAVDESS',
+            '03-01-05-02-01-01-12.wav',
+            _pattern(
+                r'(?P<channel>0[1-3]-0[12])-(?P<label>\d\d)-(?P<intensity>0[12])-'
+                r'(?P<statement>0[12])-(?P<repetition>0[12])-(?P<speaker>[012]\d)'
+            ),
+            _odd_men(24),
+            {'01': 'normal', '02': 'strong'},
+            speech='03-01',
+            # Byte-identical as published; no hash finds it in re-encoded copies.
+            faulty={
+                '03-01-03-01-02-02-07': (
+                    'identical recording',
+                    'published twice, also as 03-01-03-01-02-01-07',
+                )
+            },
+        ),
+        # Haq & Jackson, 2009; as published, DC/a01.wav, or all in one folder.
+        Naming(
+            'SAVEE',
+            'DC_a01.wav',
+            _pattern(r'(?P<speaker>DC|JE|JK|KL)[/_](?P<label>[a-z]{1,2})(?P<sentence>\d\d)'),
+            dict.fromkeys(('DC', 'JE', 'JK', 'KL'), 'male'),
+        ),
+        # Cao et al., 2014, doi 10.1109/TAFFC.2014.2336244; its README names what is faulty.
+        Naming(
+            'CREMA-D',
+            '1001_DFA_ANG_XX.wav',
+            _pattern(
+                r'(?P<speaker>1\d{3})_(?P<statement>[A-Z]{3})_(?P<label>[A-Z]{3})_'
+                r'(?P<intensity>LO|MD|HI|XX)'
+            ),
+            {
+                str(speaker): 'female' if speaker in CREMA_D_WOMEN else 'male'
+                for speaker in range(1001, 1092)
+            },
+            {'LO': 'low', 'MD': 'medium', 'HI': 'high'},
+            misspelt={'1040_ITH_SAD_X': '1040_ITH_SAD_XX'},
+            faulty={
+                '1064_IEO_DIS_MD': (
+                    'known to be faulty',
+                    'a minute in which every emotion is heard',
+                )
+            },
+        ),
+        # Pichora-Fuller & Dupuis, 2020, doi 10.5683/SP2/E8H2MF.
+        Naming(
+            'TESS',
+            'OAF_back_angry.wav',
+            _pattern(r'(?P<speaker>OAF|YAF)_(?P<statement>[^/_]+)_(?P<label>[a-z]+)'),
+            {'OAF': 'female', 'YAF': 'female'},
+            misspelt={'OA_bite_neutral': 'OAF_bite_neutral'},
+        ),
+        # Burkhardt et al., 2005; speakers from its documentation.
+        Naming(
+            'EmoDB',
+            '03a01Fa.wav',
+            _pattern(
+                r'(?P<speaker>\d\d)(?P<statement>[ab]\d\d)(?P<label>[A-Z])(?P<version>[a-z]?)'
+            ),
+            {
+                **dict.fromkeys(('03', '10', '11', '12', '15'), 'male'),
+                **dict.fromkeys(('08', '09', '13', '14', '16'), 'female'),
+            },
+        ),
+        # Das et al., 2022, doi 10.1016/j.dib.2022.108091. Angry and surprised are always strong,
+        # the others normal, which tells it from RAVDESS; three files of it begin with 01.
+        Naming(
+            'BanglaSER',
+            '03-01-01-01-03-03-34.flac',
+            _pattern(
+                r'0[1-3]-01-(?=(?:0[125]-01|0[34]-02)-)(?P<label>\d\d)-'
+                r'(?P<intensity>0[12])-(?P<statement>0[1-3])-(?P<repetition>0[1-3])-'
+                r'(?P<speaker>[0-3]\d)'
+            ),
+            _odd_men(34),
+            {'01': 'normal', '02': 'strong'},
+        ),
+    )
+}
+"""Corpus → how it names its files."""

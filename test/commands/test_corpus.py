@@ -1,0 +1,148 @@
+"""What a corpus holds, printed and drawn."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from ser_ros.__main__ import main
+from ser_ros.training.corpora import read_corpus
+from ser_ros.training.corpus_report import corpus_figure, describe
+
+RATE = 8_000
+CLIPS = {
+    'Actor_01/03-01-03-01-01-01-01.wav': 0.5,
+    'Actor_01/03-01-03-01-02-01-01.wav': 1.0,
+    'Actor_01/03-01-08-02-01-01-01.wav': 1.5,
+    'Actor_02/03-01-03-01-01-01-02.wav': 2.0,
+    'Actor_02/03-01-01-01-01-01-02.wav': 4.0,
+}
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    folder = tmp_path / 'RAVDESS copy'
+    for seed, (name, seconds) in enumerate(CLIPS.items()):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        sound = np.random.default_rng(seed).uniform(-1, 1, round(seconds * RATE))
+        soundfile.write(folder / name, sound, RATE)
+    soundfile.write(folder / '03-01-05-01-01-01-03.wav', np.zeros(RATE), RATE)
+    soundfile.write(folder / '03-01-05-01-01-02-03.wav', np.zeros(RATE), RATE)
+    stereo = np.random.default_rng(9).uniform(-1, 1, (RATE, 2))
+    soundfile.write(folder / '03-01-06-01-01-01-03.wav', stereo, RATE)
+    return folder
+
+
+@pytest.fixture
+def run(capsys, tmp_path, monkeypatch):
+    """A function: arguments → exit status, stdout, lines on stderr; in an empty folder."""
+    (tmp_path / 'here').mkdir()
+    monkeypatch.chdir(tmp_path / 'here')
+
+    def run_command(*arguments):
+        status = main(['corpus', *map(str, arguments)])
+        out, err = capsys.readouterr()
+        # Progress bars overwrite their line.
+        return status, out, [e for e in err.split('\n') if not e.endswith('\r') and e]
+
+    return run_command
+
+
+def test_it_prints_what_there_is(run, corpus, tmp_path):
+    status, out, err = run(corpus)
+    assert (status, err) == (0, [])
+    lines = [' '.join(line.split()) for line in out.splitlines()]
+    assert lines[0] == 'RAVDESS: 6 clips of 3 speakers'
+    assert lines[1] == 'lengths: 0.50 to 4.00 s, median 1.25 s, in all 0.2 minutes'
+    table = lines[3:9]
+    assert table == [
+        'emotion clips gender female gender male intensity normal intensity strong',
+        'neutral 1 1 0 1 0',
+        'happy 3 1 2 3 0',
+        'fearful 1 0 1 1 0',
+        'surprised 1 0 1 0 1',
+        'all 6 2 4 5 1',
+    ]
+    assert 'speakers: 01 3, 02 2, 03 1' in lines
+    silent, stereo = (next(x for x in lines if word in x) for word in ('silent', 'not mono'))
+    assert silent.startswith('problem: 2 × silent, not used, such as ')
+    assert stereo.startswith('problem: 1 × not mono, used, such as ')
+    assert lines[-1] == 'picture: corpus_RAVDESS.png'
+    assert (tmp_path / 'here' / 'corpus_RAVDESS.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_it_prints_json(run, corpus, tmp_path):
+    status, out, err = run(corpus, '--json')
+    assert (status, err) == (0, [])
+    figures = json.loads(out)
+    assert figures == describe(read_corpus(corpus))
+    assert figures['emotions'] == {'neutral': 1, 'happy': 3, 'fearful': 1, 'surprised': 1}
+    assert figures['problems']['silent']['files'] == 2
+    assert figures['seconds']['total'] == pytest.approx(10.0)
+    assert list((tmp_path / 'here').iterdir()) == []
+
+
+def test_the_picture_goes_where_it_is_asked_for(run, corpus, tmp_path):
+    status, out, _ = run(corpus, '--plot', tmp_path / 'mine.svg', '--kind', 'ravdess')
+    assert status == 0
+    assert out.endswith(f'picture: {tmp_path / "mine.svg"}\n')
+    assert '<svg' in (tmp_path / 'mine.svg').read_text()
+    assert list((tmp_path / 'here').iterdir()) == []
+
+
+@pytest.mark.parametrize('name', ['mine.doc', 'mine', 'nowhere/mine.png'])
+def test_a_picture_that_cannot_be_written(run, corpus, name, tmp_path):
+    status, _, err = run(corpus, '--plot', name)
+    assert status == 1
+    (line,) = err
+    assert name in line
+    assert list((tmp_path / 'here').iterdir()) == []
+
+
+@pytest.mark.parametrize('kind', ['auto', 'csv', 'sung'])
+def test_what_is_no_corpus_is_said_in_one_line(run, tmp_path, kind):
+    status, out, err = run(tmp_path, '--kind', kind)
+    assert (status, out) == (1, '')
+    (line,) = err
+    assert line.startswith('ser_ros: corpus')
+
+
+def test_labels_that_are_counted_as_one_class_are_said(run, corpus, tmp_path):
+    sounds = sorted(corpus.rglob('*01.wav'))
+    rows = ['path,emotion,speaker']
+    rows += [f'{sounds[0]},anger,ann', f'{sounds[1]},angry,bob', f'{sounds[2]},sad,bob']
+    path = tmp_path / 'mine.csv'
+    path.write_text('\n'.join(rows))
+    _, out, _ = run(path)
+    assert 'counted as one class, angry: anger, angry' in out
+    assert 'gender not said' in out
+    assert 'problems: none' in out
+
+
+def bars(axes):
+    """Label below each bar → its height, layers summed."""
+    names = [text.get_text() for text in axes.get_xticklabels()]
+    heights = dict.fromkeys(names, 0)
+    for patch in axes.patches:
+        heights[names[round(patch.get_x() + patch.get_width() / 2)]] += patch.get_height()
+    return heights
+
+
+def test_the_bars_are_as_high_as_their_labels_say(corpus):
+    read = read_corpus(corpus)
+    figures = describe(read)
+    by_gender, by_intensity, by_speaker, lengths = corpus_figure(read).axes
+    assert bars(by_gender) == bars(by_intensity) == figures['emotions']
+    assert bars(by_speaker) == figures['speakers'] == {'01': 3, '02': 2, '03': 1}
+    layers = {c.get_label(): [p.get_height() for p in c.patches] for c in by_gender.containers}
+    assert layers == {'female': [1, 1, 0, 0], 'male': [0, 2, 1, 1]}
+    layers = {c.get_label(): [p.get_height() for p in c.patches] for c in by_intensity.containers}
+    assert layers == {'normal': [1, 3, 1, 0], 'strong': [0, 0, 0, 1]}
+    assert lengths.get_xlabel() == 'seconds'
+    assert sum(p.get_height() for p in lengths.patches) == 6
+    edges = [p.get_x() for p in lengths.patches]
+    assert min(edges) == pytest.approx(0.5)
+    for axes in (by_gender, by_intensity, by_speaker):
+        assert axes.get_ylim()[0] == 0
+        assert axes.get_ylim()[1] > max(bars(axes).values())
