@@ -1,0 +1,83 @@
+"""Arrays on disk that take long to make, found by what they were made of."""
+
+import contextlib
+import hashlib
+import json
+import os
+import uuid
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from ser_ros import SerError
+
+
+def default_cache() -> Path:
+    """`ser_ros` in $XDG_CACHE_HOME, or in ~/.cache (XDG Base Directory Specification)."""
+    home = Path(os.environ.get('XDG_CACHE_HOME', ''))
+    # The specification has relative paths ignored.
+    return (home if home.is_absolute() else Path.home() / '.cache') / 'ser_ros'
+
+
+def cache_key(content: bytes, settings: Mapping[str, Any]) -> str:
+    """The name of what is made of these bytes with these (JSON) settings."""
+    head = json.dumps(settings, sort_keys=True).encode() + b'\0'
+    return hashlib.sha256(head + content).hexdigest()
+
+
+class Cache:
+    """Entries of named arrays, one file each; several processes may use one folder at a time.
+
+    Each file is written under a name of its own and then renamed: whoever writes last wins, and
+    nobody reads half of one.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def get(self, key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """The entry of this key; made and stored where it is missing or damaged.
+
+        SerError, naming the folder, where it cannot be stored; no part of it stays behind.
+        """
+        # A folder for each first byte of the hash: some file systems are slow in large ones.
+        path = self.folder / key[:2] / key
+        arrays = _read(path)
+        if arrays is None:
+            arrays = make()
+            self._write(path, safetensors.numpy.save(arrays))
+        return arrays
+
+    def _write(self, path: Path, data: bytes) -> None:
+        part = path.with_name(f'{path.name}.{uuid.uuid4().hex}.part')
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(_checksum(data) + data)
+            part.replace(path)
+        except OSError as error:
+            raise SerError(
+                f'the cache {self.folder} cannot be written ({error.strerror}): make room there, '
+                'or give another folder with --cache, or do without it with --no-cache'
+            ) from error
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> Optional[dict[str, np.ndarray]]:
+    """The arrays in a file; None for one that is missing or not as it was written."""
+    try:
+        stored = path.read_bytes()
+        data = stored[4:]
+        return safetensors.numpy.load(data) if stored[:4] == _checksum(data) else None
+    except (OSError, SafetensorError):
+        return None
+
+
+def _checksum(data: bytes) -> bytes:
+    return zlib.crc32(data).to_bytes(4, 'little')
