@@ -3,11 +3,15 @@
 import argparse
 import dataclasses
 import json
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ser_ros import SerError
 from ser_ros.commands.arguments import device_argument
+
+if TYPE_CHECKING:
+    from ser_ros.bundle import Bundle
 
 
 def configure(commands: argparse._SubParsersAction) -> None:
@@ -16,13 +20,29 @@ def configure(commands: argparse._SubParsersAction) -> None:
         'evaluate',
         parents=[device_argument()],
         help='measure a bundle on speakers it was not trained on',
-        description='Stream the clips of one part of RAVDESS through the recogniser.',
+        description='Let a bundle hear the speakers that it names for one part of its corpora; of '
+        'a corpus that it does not name, all speakers, on the classes that both have.',
     )
     parser.add_argument('bundle', nargs='?', default='', help='default: the shipped one')
-    parser.add_argument('--corpus', type=Path, required=True, help='folder that holds RAVDESS')
-    parser.add_argument('--part', choices=('validation', 'test'), default='validation')
-    parser.add_argument('--gain-db', type=float, default=0.0, help='make the clips this loud')
+    parser.add_argument(
+        '--corpus',
+        type=Path,
+        action='append',
+        required=True,
+        metavar='DIR',
+        help='folder or CSV file of a corpus; may be given several times',
+    )
+    parser.add_argument(
+        '--part',
+        choices=('validation', 'test', 'all'),
+        default='validation',
+        help='of the corpora that the bundle names (default validation)',
+    )
+    parser.add_argument('--gain-db', type=float, default=0.0, help='make the clips louder by this')
     parser.add_argument('--json', action='store_true', help='print all figures as JSON')
+    parser.add_argument(
+        '--report', type=Path, metavar='FILE.html', help='write a report, and FILE.json beside it'
+    )
     parser.add_argument(
         '--record', action='store_true', help='store the figures in the bundle and write its card'
     )
@@ -30,45 +50,80 @@ def configure(commands: argparse._SubParsersAction) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the figures of one part; perhaps record them."""
-    from ser_ros.bundle import load_bundle, save_bundle
-    from ser_ros.recognizer import Recognizer
-    from ser_ros.training.card import write_card
-    from ser_ros.training.corpora import read_ravdess
-    from ser_ros.training.evaluation import hear, measure
+    """Print the figures of each part; perhaps record and report them."""
+    from ser_ros.bundle import load_bundle
+    from ser_ros.training.corpora import read_corpora
+    from ser_ros.training.selection import evaluate, select
 
-    if options.record and options.gain_db:
-        raise SerError('--record is of the clips as they are: leave out --gain-db')
+    if options.record and (options.gain_db or options.part == 'all'):
+        raise SerError('--record is of one part as it is: leave out --gain-db and --part all')
+    if options.report and not options.report.absolute().parent.is_dir():
+        raise SerError(f'--report {options.report}: there is no such folder')
     bundle = load_bundle(options.bundle)
-    if 'RAVDESS speech' not in bundle.info.corpora:
-        raise SerError(f'bundle {bundle.path}: it names no RAVDESS speakers to evaluate on')
-    speakers = bundle.info.corpora['RAVDESS speech'][options.part]
-    clips = [clip for clip in read_ravdess(options.corpus) if clip.speaker in speakers]
-    if not clips:
-        raise SerError(f'{options.corpus} has no clips of speakers {", ".join(speakers)}')
-    recognizer = Recognizer(bundle, options.device)
-    figures = measure(hear(recognizer, clips, options.gain_db), bundle.info.class_names)
+    selections = select(bundle.info, read_corpora(options.corpus), options.part)
+    for selection in selections:
+        notes = selection.notes
+        if selection.missing:
+            notes = [*notes, f'{selection.name}: no clips of {", ".join(selection.missing)}']
+            if options.record:
+                raise SerError(f'{notes[-1]}; --record is of the whole part: give all its corpora')
+        for note in notes:
+            print(f'ser_ros: {note}', file=sys.stderr)
+    parts = {}
+    for selection in selections:
+        parts[selection.name], heard = evaluate(bundle, selection, options.device, options.gain_db)
+    figures = {name: part['figures'] for name, part in parts.items()}
     if options.record:
-        metrics = {**bundle.info.metrics, options.part: figures}
-        bundle.info = dataclasses.replace(bundle.info, metrics=metrics)
-        save_bundle(bundle.path, bundle.info, bundle.model)
-        write_card(bundle)
+        _record(bundle, figures)
+    if options.report:
+        _report(bundle, parts, heard, options.report)
     if options.json:
         print(json.dumps(figures))
-    else:
-        print_figures(options.part, figures)
+        return
+    for name, values in figures.items():
+        _print_figures(name, values)
 
 
-def print_figures(part: str, figures: dict[str, Any]) -> None:
-    """Print what `measure` returned."""
-    print(f'RAVDESS {part}: {figures["clips"]} clips of speakers {" ".join(figures["speakers"])}')
-    print('protocol: speaker-independent, each clip streamed as on the robot')
-    print(f'unweighted accuracy  {figures["unweighted_accuracy"]:.1%}')
-    print(f'accuracy             {figures["accuracy"]:.1%}')
-    print(f'calibration error    {figures["calibration_error"]:.3f}')
-    print(
-        f'expressions given    {figures["coverage"]:.0%} of {figures["utterances"]} utterances, '
-        f'{figures["expression_accuracy_when_given"]:.0%} of them right'
-    )
-    for name, recall in figures['recall'].items():
-        print(f'  recall {name:<12} {recall:.0%}')
+def _record(bundle: 'Bundle', figures: dict[str, Any]) -> None:
+    from ser_ros.bundle import save_bundle
+    from ser_ros.training.card import write_card
+
+    metrics = {**bundle.info.metrics, **figures}
+    bundle.info = dataclasses.replace(bundle.info, metrics=metrics)
+    save_bundle(bundle.path, bundle.info, bundle.frontend, bundle.model)
+    write_card(bundle)
+
+
+def _report(bundle: 'Bundle', parts: dict[str, Any], heard: list, path: Path) -> None:
+    from ser_ros.training.report import write_report, write_results
+
+    info = bundle.info
+    results = {
+        'title': f'{bundle.path.stem}: {", ".join(parts)}',
+        'facts': {
+            'bundle': str(bundle.path),
+            'architecture': info.architecture,
+            'parameters': sum(p.numel() for p in bundle.model.parameters()),
+            'classes': list(info.class_names),
+            'seed': info.seed,
+            'speakers': info.corpora,
+            'recipe': info.recipe,
+        },
+        'parts': parts,
+        'history': [],
+    }
+    write_results(path.with_suffix('.json'), results)
+    write_report(path, results, heard)
+
+
+def _print_figures(name: str, figures: dict[str, Any]) -> None:
+    from ser_ros.training.report import SUMMARY, percent
+
+    print(name)
+    print(f'  protocol: {figures["protocol"]}')
+    for label, write in SUMMARY.items():
+        print(f'  {label:<32} {write(figures)}')
+    if (accuracy := figures.get('unrestricted_accuracy')) is not None:
+        print(f'  {"unweighted accuracy, all classes":<32} {percent(accuracy)}')
+    for class_name, values in figures['classes'].items():
+        print(f'  {"recall of " + class_name:<32} {percent(values["recall"])}')

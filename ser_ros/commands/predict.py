@@ -3,9 +3,16 @@
 import argparse
 import json
 import sys
+from typing import TYPE_CHECKING, Any, Optional
 
 from ser_ros import SerError
 from ser_ros.commands.arguments import device_argument
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ser_ros.bundle import Bundle
+    from ser_ros.recognizer import Recognizer
 
 
 def configure(commands: argparse._SubParsersAction) -> None:
@@ -14,10 +21,13 @@ def configure(commands: argparse._SubParsersAction) -> None:
         'predict',
         parents=[device_argument()],
         help='print the emotions heard in sound files',
-        description='One JSON line for each estimate of each file, times in seconds.',
+        description='One JSON line for each window, each utterance, and each file as a whole '
+        '(kind: window, utterance, clip), times in seconds. A bundle that hears whole clips gives '
+        'only the last.',
     )
     parser.add_argument('files', nargs='+', metavar='FILE', help='WAV, FLAC, ...')
     parser.add_argument('--bundle', default='', help='default: the shipped one')
+    parser.add_argument('--whole', action='store_true', help='only the line of each file')
     parser.set_defaults(run=run)
 
 
@@ -25,41 +35,105 @@ def run(options: argparse.Namespace) -> int:
     """Print the estimates; 1 when a file could not be read."""
     import torch
 
-    from ser_ros.audio.sources import read_audio
+    from ser_ros.audio import SAMPLE_RATE
     from ser_ros.bundle import load_bundle
-    from ser_ros.recognizer import Recognizer
+    from ser_ros.recognizer import Recognizer, select_device
 
     torch.set_num_threads(1)  # a window is too little work to share
-    recognizer = Recognizer(load_bundle(options.bundle), options.device)
-    names = recognizer.bundle.info.class_names
+    bundle = load_bundle(options.bundle)
+    if bundle.frontend.is_streaming and bundle.frontend.sample_rate == SAMPLE_RATE:
+        recognizer = Recognizer(bundle, options.device)
+    else:
+        recognizer = None
+        bundle.model.to(select_device(options.device))
     failed = False
     for file in options.files:
         try:
-            samples = read_audio(file)
+            lines = _classify(bundle, file) if recognizer is None else _hear(recognizer, file)
         except SerError as error:
             print(f'ser_ros: {error}', file=sys.stderr)
             failed = True
             continue
-        recognizer.reset()
-        estimates = recognizer.push(samples, 0) + recognizer.flush()
-        for estimate in estimates:
-            print(
-                json.dumps(
-                    {
-                        'file': file,
-                        'time': round(estimate.stamp_ns / 1e9, 3),
-                        'kind': 'utterance' if estimate.is_final else 'window',
-                        'expression': estimate.expression,
-                        'confidence': round(estimate.confidence, 4),
-                        'valence': round(estimate.valence, 4),
-                        'arousal': round(estimate.arousal, 4),
-                        'probabilities': {
-                            name: round(float(p), 4)
-                            for name, p in zip(names, estimate.probabilities)
-                        },
-                    }
-                )
-            )
-        if not estimates:
+        for line in lines[-1:] if options.whole else lines:
+            print(json.dumps({'file': file, **line}))
+        if not lines:
             print(f'ser_ros: {file}: no speech was heard', file=sys.stderr)
     return int(failed)
+
+
+def _hear(recognizer: 'Recognizer', file: str) -> list[dict[str, Any]]:
+    """The lines of one file that is streamed; none where nobody speaks."""
+    import numpy as np
+
+    from ser_ros.audio import SAMPLE_RATE, SECOND
+    from ser_ros.audio.sources import read_audio
+
+    samples = read_audio(file)
+    recognizer.reset()
+    estimates = recognizer.push(samples, 0) + recognizer.flush()
+    if not estimates:
+        return []
+    names = recognizer.bundle.info.class_names
+    lines = [
+        _line(
+            e.stamp_ns / SECOND,
+            'utterance' if e.is_final else 'window',
+            e.expression,
+            (e.confidence, e.valence, e.arousal),
+            dict(zip(names, e.probabilities)),
+        )
+        for e in estimates
+    ]
+    score = np.mean([np.log(e.probabilities) for e in estimates if e.is_window], axis=0)
+    return [*lines, _clip_line(recognizer.bundle, len(samples) / SAMPLE_RATE, score)]
+
+
+def _classify(bundle: 'Bundle', file: str) -> list[dict[str, Any]]:
+    """The line of one file that is heard as a whole."""
+    import torch
+
+    from ser_ros.audio.sources import read_audio
+
+    rate = bundle.frontend.sample_rate
+    samples = read_audio(file, rate)
+    score = bundle.classify(torch.from_numpy(samples)).double().numpy()
+    return [_clip_line(bundle, len(samples) / rate, score)]
+
+
+def _clip_line(bundle: 'Bundle', seconds: float, score: 'np.ndarray') -> dict[str, Any]:
+    """`score`: (n_classes,) log-probabilities of the whole clip, up to a constant."""
+    import numpy as np
+
+    from ser_ros.emotions import ExpressionMap
+
+    probabilities = np.exp(score - score.max())
+    probabilities /= probabilities.sum()
+    expressions = ExpressionMap(bundle.info.class_names)
+    summed = expressions.sum_classes(probabilities)
+    leader = int(summed.argmax())
+    return _line(
+        seconds,
+        'clip',
+        expressions.expressions[leader] if summed[leader] >= bundle.info.threshold else None,
+        (summed[leader], *expressions.valence_arousal(probabilities)),
+        dict(zip(bundle.info.class_names, probabilities)),
+    )
+
+
+def _line(
+    seconds: float,
+    kind: str,
+    expression: Optional[str],
+    values: tuple[float, float, float],
+    probabilities: dict[str, float],
+) -> dict[str, Any]:
+    confidence, valence, arousal = (round(float(value), 4) for value in values)
+    return {
+        'time': round(seconds, 3),
+        'kind': kind,
+        'expression': expression,
+        'confidence': confidence,
+        'valence': valence,
+        'arousal': arousal,
+        'probabilities': {name: round(float(p), 4) for name, p in probabilities.items()},
+    }

@@ -1,0 +1,104 @@
+"""Draw what a bundle hears in a sound file, or what augmentation makes of it."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ser_ros.bundle import Bundle
+    from ser_ros.training.figures import Figure
+    from ser_ros.training.recipe import AugmentationConfig
+
+MAX_SECONDS, MAX_AUGMENTED_SECONDS = 60, 8
+"""Of a file in one picture."""
+
+
+def configure(commands: argparse._SubParsersAction) -> None:
+    """Add the parser of `inspect`."""
+    parser = commands.add_parser(
+        'inspect',
+        help='draw what a bundle hears in a sound file, or what augmentation makes of it',
+        description='Draw waveform with voice activity, spectrogram, attention over time and the '
+        'emotion timeline. With --augment: the file as training would hear it, several times.',
+    )
+    parser.add_argument('file', metavar='FILE', help='WAV, FLAC, ...')
+    parser.add_argument('--bundle', default='', help='default: the shipped one')
+    parser.add_argument(
+        '--augment',
+        nargs='?',
+        const='',
+        metavar='RECIPE',
+        help="draw augmented versions instead, by this recipe (default: the bundle's)",
+    )
+    parser.add_argument(
+        '--out', type=Path, metavar='PICTURE', help='.png, .svg or .pdf (default: FILE.png, here)'
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write the picture, and print its path."""
+    from ser_ros.bundle import load_bundle
+    from ser_ros.training import figures
+
+    is_augmented = options.augment is not None
+    suffix = '-augmented.png' if is_augmented else '.png'
+    path = options.out or Path(Path(options.file).stem + suffix)
+    figures.check_kind(path)
+    if is_augmented:
+        config = _augmentation(options.augment, options.bundle)
+        figure = _draw_versions(options.file, config)
+    else:
+        figure = _draw_overview(options.file, load_bundle(options.bundle))
+    figures.save(figure, path)
+    print(path)
+
+
+def _draw_overview(file: str, bundle: 'Bundle') -> 'Figure':
+    from ser_ros.audio import SAMPLE_RATE
+    from ser_ros.audio.sources import read_audio
+    from ser_ros.training import figures
+    from ser_ros.training.inspection import inspect, voice_activity
+
+    rate = bundle.frontend.sample_rate
+    samples = read_audio(file)
+    heard = samples if rate == SAMPLE_RATE else read_audio(file, rate)
+    samples = _beginning(file, samples, MAX_SECONDS)
+    inspection = inspect(bundle, heard[: MAX_SECONDS * rate])
+    if not inspection.attention:
+        name = bundle.info.architecture
+        print(f'ser_ros: {name} has no attention over time to draw', file=sys.stderr)
+    return figures.overview(samples, voice_activity(samples), **vars(inspection))
+
+
+def _draw_versions(file: str, config: 'AugmentationConfig') -> 'Figure':
+    from ser_ros.audio.sources import read_audio
+    from ser_ros.training import figures
+    from ser_ros.training.versions import versions
+
+    made = versions(_beginning(file, read_audio(file), MAX_AUGMENTED_SECONDS), config)
+    return figures.versions([(v.title, v.samples, v.features) for v in made])
+
+
+def _beginning(file: str, samples: 'np.ndarray', seconds: int) -> 'np.ndarray':
+    """What of float32 (n,) samples at 16 kHz has room in a picture."""
+    from ser_ros.audio import SAMPLE_RATE
+
+    if len(samples) > seconds * SAMPLE_RATE:
+        print(f'ser_ros: {file}: only its first {seconds} s are drawn', file=sys.stderr)
+    return samples[: seconds * SAMPLE_RATE]
+
+
+def _augmentation(recipe: str, bundle: str) -> 'AugmentationConfig':
+    """Of a recipe, or of the one that a bundle was trained by where that is ''."""
+    from ser_ros.bundle import load_bundle
+    from ser_ros.settings import build
+    from ser_ros.training.recipe import AugmentationConfig, load_recipe
+
+    if recipe:
+        return load_recipe(recipe).augmentation
+    values = load_bundle(bundle).info.recipe.get('augmentation', {})
+    return build(AugmentationConfig, values, "augmentation of the bundle's recipe")

@@ -1,0 +1,389 @@
+"""Pictures of sound and of figures, for the report and for `inspect`.
+
+Every function returns a Figure of its own: nothing of pyplot's state is used or changed.
+"""
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+import librosa
+import numpy as np
+from librosa.display import specshow
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from ser_ros import SerError
+from ser_ros.audio import SAMPLE_RATE
+
+INK = '#1f2328'
+"""Of text and axes; `svg` lets the reader's colour scheme replace it."""
+LIGHT_INK = '#e6e8eb'
+ACCENT, SECOND_ACCENT, MUTED = '#2f7ebc', '#d55e00', '#8b949e'
+
+COLORS = {
+    'neutral': '#8b949e',
+    'calm': '#56b4e9',
+    'happy': '#e69f00',
+    'sad': '#0072b2',
+    'angry': '#d55e00',
+    'fearful': '#cc79a7',
+    'disgust': '#009e73',
+    'surprised': '#c9b400',
+}
+"""One colour for an emotion in all pictures, after Okabe & Ito (2008)."""
+
+WIDTH = 4.8
+"""Inches of a figure in the report: its text can be read on a telephone."""
+
+_STYLE = {
+    'axes.edgecolor': INK,
+    'axes.grid': True,
+    'axes.axisbelow': True,
+    'axes.labelcolor': INK,
+    'axes.spines.right': False,
+    'axes.spines.top': False,
+    'axes.titlecolor': INK,
+    'axes.titlesize': 'medium',
+    'figure.constrained_layout.use': True,
+    'figure.dpi': 100,
+    'font.family': 'sans-serif',
+    'font.sans-serif': ['DejaVu Sans', 'Verdana', 'Arial'],
+    'font.size': 9,
+    'grid.alpha': 0.3,
+    'grid.color': MUTED,
+    'grid.linewidth': 0.6,
+    'legend.frameon': False,
+    'svg.fonttype': 'none',
+    'svg.hashsalt': 'ser_ros',
+    'text.color': INK,
+    'xtick.color': INK,
+    'ytick.color': INK,
+}
+_styled = rc_context(_STYLE)
+
+
+@_styled
+def svg(figure: Figure) -> str:
+    """An SVG document whose text and axes follow a light or a dark colour scheme."""
+    file = io.StringIO()
+    figure.savefig(file, format='svg', transparent=True, metadata={'Date': None})
+    style = (
+        f'<style>svg{{--ink:{INK}}}'
+        f'@media (prefers-color-scheme:dark){{svg{{--ink:{LIGHT_INK}}}}}</style>'
+    )
+    head, tag, body = file.getvalue().replace(INK, 'var(--ink)').partition('<defs>')
+    return head + style.replace('var(--ink)', INK) + tag + body
+
+
+KINDS = ('.png', '.svg', '.pdf')
+"""Suffixes of the pictures that `save` writes."""
+
+
+def check_kind(path: Path) -> None:
+    """SerError for a picture that `save` does not write."""
+    if path.suffix.lower() not in KINDS:
+        raise SerError(f'picture {path}: give it one of the suffixes {", ".join(KINDS)}')
+
+
+@_styled
+def save(figure: Figure, path: Path) -> None:
+    """Write a picture on white, whole or not at all; SerError where it cannot be written."""
+    check_kind(path)
+    part = path.with_name(path.name + '.part')
+    try:
+        figure.savefig(part, format=path.suffix[1:].lower(), dpi=120, facecolor='white')
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise SerError(f'picture {path} cannot be written: {error}') from error
+
+
+@_styled
+def spectrogram(samples: np.ndarray) -> Figure:
+    """Of float32 (n,) samples at 16 kHz."""
+    figure = Figure((WIDTH, 2.2))
+    _draw_spectrogram(figure.subplots(), samples)
+    return figure
+
+
+@_styled
+def versions(
+    sounds: Sequence[tuple[str, np.ndarray, Optional[np.ndarray]]], columns: int = 3
+) -> Figure:
+    """Waveform above spectrogram of several sounds at 16 kHz, each under its title.
+
+    Where standardised features (n_features, frames) are given they take the spectrogram's place.
+    """
+    columns = min(columns, len(sounds))
+    rows = -(-len(sounds) // columns)
+    figure = Figure((4.2 * columns, 3.4 * rows))
+    cells = figure.subfigures(rows, columns, squeeze=False).ravel()
+    longest = max(len(samples) for _, samples, _ in sounds) / SAMPLE_RATE
+    for cell, (title, samples, features) in zip(cells, sounds):
+        wave, below = cell.subplots(2, sharex=True, height_ratios=(1, 2))
+        wave.set_title(title)
+        _draw_waveform(wave, samples)
+        if features is None:
+            _draw_spectrogram(below, samples)
+        else:
+            _draw_features(below, features, len(samples) / SAMPLE_RATE)
+        below.set_xlim(0, longest)
+    return figure
+
+
+@_styled
+def overview(
+    samples: np.ndarray,
+    speech: Sequence[tuple[float, float]],
+    attention: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    heard: np.ndarray,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    decisions: Sequence[tuple[float, str]],
+) -> Figure:
+    """What a bundle heard in float32 (n,) samples at 16 kHz, over seconds.
+
+    `speech`: where voice activity begins and ends. `attention`: name → instants (m,) and weights
+    (m,), NaN where nothing was attended to. `heard`: (n, 2), the stretch that each row of
+    `probabilities` (n, n_classes) is drawn over. `decisions`: instants and what was decided then.
+    """
+    rows = ['waveform', 'spectrogram', *(['attention'] if attention else []), 'emotions']
+    heights = {'waveform': 1.2, 'spectrogram': 2.2, 'attention': 1.2, 'emotions': 2.4}
+    figure = Figure(
+        (float(np.clip(1.2 * len(samples) / SAMPLE_RATE, 8, 30)), sum(heights[r] for r in rows))
+    )
+    axes = dict(
+        zip(
+            rows, figure.subplots(len(rows), sharex=True, height_ratios=[heights[r] for r in rows])
+        )
+    )
+    _draw_waveform(axes['waveform'], samples)
+    for start, end in speech:
+        axes['waveform'].axvspan(start, end, color=SECOND_ACCENT, alpha=0.15, linewidth=0)
+    axes['waveform'].set_title('shaded: voice activity' if speech else 'no voice activity')
+    _draw_spectrogram(axes['spectrogram'], samples)
+    axes['spectrogram'].set_xlabel('')
+    for name, (seconds, weights) in attention.items():
+        axes['attention'].plot(seconds, weights, label=name, linewidth=1.2)
+    if attention:
+        top = max(np.nan_to_num(weights).max() for _, weights in attention.values())
+        axes['attention'].set(ylabel='attention\n(1 = even)', ylim=(0, 1.5 * max(1.0, top)))
+        axes['attention'].legend(loc='upper right', ncols=len(attention))
+    _draw_emotions(axes['emotions'], heard, probabilities, class_names, decisions)
+    axes['emotions'].set(xlim=(0, len(samples) / SAMPLE_RATE), xlabel='time (s)')
+    handles, labels = axes['emotions'].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc='outside lower center', ncols=len(labels), handlelength=1,
+        columnspacing=1,
+    )  # fmt: skip
+    return figure
+
+
+def _draw_emotions(
+    axes: Axes,
+    heard: np.ndarray,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    decisions: Sequence[tuple[float, str]],
+) -> None:
+    """Probabilities stacked, each row over the stretch that it belongs to."""
+    bottom = np.zeros(len(heard))
+    for name, share in zip(class_names, probabilities.T):
+        axes.bar(
+            heard[:, 0], share, heard[:, 1] - heard[:, 0], bottom,
+            align='edge', color=COLORS[name], label=name,
+        )  # fmt: skip
+        bottom += share
+    for seconds, text in decisions:
+        axes.axvline(seconds, color=INK, linewidth=0.8, linestyle=':')
+        axes.annotate(
+            text, (seconds, 1.0), (-2, 2), textcoords='offset points', ha='right', va='bottom'
+        )
+    axes.set(ylabel='probability', ylim=(0, 1.12), yticks=[0, 0.25, 0.5, 0.75, 1])
+
+
+def _draw_waveform(axes: Axes, samples: np.ndarray) -> None:
+    seconds = np.arange(len(samples)) / SAMPLE_RATE
+    axes.plot(seconds, samples, color=ACCENT, linewidth=0.4, rasterized=True)
+    limit = max(0.01, float(np.abs(samples).max(initial=0.0)))
+    axes.set(ylabel='amplitude', ylim=(-1.05 * limit, 1.05 * limit))
+
+
+def _draw_spectrogram(axes: Axes, samples: np.ndarray) -> None:
+    """Decibels on the mel scale, whose ticks are in Hz."""
+    n_fft, hop_length, f_max = 1024, 160, SAMPLE_RATE / 2
+    power = librosa.feature.melspectrogram(
+        y=np.pad(samples, (0, max(0, n_fft - len(samples)))),
+        sr=SAMPLE_RATE,
+        n_fft=n_fft,
+        win_length=400,
+        hop_length=hop_length,
+        n_mels=96,
+        fmax=f_max,
+    )
+    specshow(
+        librosa.power_to_db(power, ref=np.max),
+        sr=SAMPLE_RATE,
+        hop_length=hop_length,
+        x_axis='s',
+        y_axis='mel',
+        fmax=f_max,
+        cmap='magma',
+        ax=axes,
+        rasterized=True,
+    )
+    axes.grid(False)
+    axes.set(xlabel='time (s)', ylabel='frequency (Hz)')
+    axes.set_yticks([250, 500, 1000, 2000, 4000, 8000])
+
+
+def _draw_features(axes: Axes, features: np.ndarray, seconds: float) -> None:
+    axes.imshow(
+        features, origin='lower', aspect='auto', cmap='magma', vmin=-2.5, vmax=2.5,
+        extent=(0, seconds, 0, len(features)),
+    )  # fmt: skip
+    axes.grid(False)
+    axes.set(xlabel='time (s)', ylabel='mel band')
+
+
+@_styled
+def history(rows: Sequence[Mapping[str, float]]) -> Figure:
+    """Loss and validation accuracy of each epoch, as far as known; the best one is marked."""
+    figure = Figure((WIDTH, 3.6))
+    loss, accuracy = figure.subplots(2, sharex=True)
+    for key, label, color in (
+        ('train_loss', 'training', ACCENT),
+        ('val_loss', 'validation', SECOND_ACCENT),
+    ):
+        _draw_curve(loss, rows, key, color=color, label=label)
+    loss.set(ylabel='loss')
+    loss.legend()
+    _draw_curve(accuracy, rows, 'val_accuracy', color=SECOND_ACCENT)
+    if scored := [row for row in rows if 'val_accuracy' in row]:
+        best = max(scored, key=lambda row: row['val_accuracy'])
+        accuracy.plot(best['epoch'], best['val_accuracy'], 'o', color=SECOND_ACCENT)
+        accuracy.set_title(f'best: {best["val_accuracy"]:.1%} in epoch {best["epoch"]:.0f}')
+    accuracy.set(xlabel='epoch', ylabel='unweighted accuracy\nin validation')
+    accuracy.set(xlim=(-0.5, rows[-1]['epoch'] + 0.5), ylim=(0, None))
+    accuracy.yaxis.set_major_formatter(PercentFormatter(1))
+    accuracy.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    return figure
+
+
+def _draw_curve(
+    axes: Axes, rows: Sequence[Mapping[str, float]], key: str, **settings: Any
+) -> None:
+    known = [row for row in rows if key in row]
+    marker = '.' if len(known) == 1 else None
+    epochs = [row['epoch'] for row in known]
+    axes.plot(epochs, [row[key] for row in known], linewidth=1.2, marker=marker, **settings)
+
+
+@_styled
+def confusion(counts: Sequence[Sequence[int]], columns: Sequence[str], normalised: bool) -> Figure:
+    """Rows are the true classes `columns[:len(counts)]`; normalised: shares of each row."""
+    counts = np.array(counts)
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = counts / np.maximum(totals, 1)
+    figure = Figure((WIDTH, 0.46 * len(counts) + 1.1))
+    axes = figure.subplots()
+    axes.imshow(shares, cmap='Blues', vmin=0, vmax=1, aspect='auto')
+    for (row, column), share in np.ndenumerate(shares):
+        text = f'{100 * share:.0f}' if normalised else f'{counts[row, column]}'
+        axes.text(
+            column, row, text if counts[row, column] else '·', ha='center', va='center',
+            color='#ffffff' if share > 0.5 else '#15181c',
+        )  # fmt: skip
+    axes.set_xticks(range(len(columns)), columns, rotation=45, ha='right', rotation_mode='anchor')
+    axes.set_yticks(range(len(counts)), columns[: len(counts)])
+    axes.set(xlabel='heard as', ylabel='true class')
+    axes.set_title('% of the true class' if normalised else 'clips')
+    axes.grid(False)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+@_styled
+def classes(figures: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Precision, recall and F1 of each class."""
+    metrics = {'precision': MUTED, 'recall': ACCENT, 'f1': SECOND_ACCENT}
+    figure = Figure((WIDTH, 0.42 * len(figures) + 0.9))
+    axes = figure.subplots()
+    height = 0.8 / len(metrics)
+    # Labels and bars come from one sequence, from top to bottom.
+    positions = np.arange(len(figures))
+    for number, (metric, color) in enumerate(metrics.items()):
+        values = [100 * class_figures[metric] for class_figures in figures.values()]
+        offset = (number - (len(metrics) - 1) / 2) * height
+        axes.barh(
+            positions + offset, values, height, color=color, label=metric.replace('f1', 'F1')
+        )
+    axes.set_yticks(positions, list(figures))
+    axes.invert_yaxis()
+    axes.set(xlim=(0, 100), xlabel='%')
+    axes.grid(False, axis='y')
+    figure.legend(loc='outside upper center', ncols=len(metrics))
+    return figure
+
+
+@_styled
+def reliability(bins: Mapping[str, Sequence[float]]) -> Figure:
+    """Accuracy in bins of confidence, above how many fall into each."""
+    figure = Figure((WIDTH, 4.2))
+    accuracy, count = figure.subplots(2, sharex=True, height_ratios=(3, 1))
+    n_bins = len(bins['count'])
+    left = np.arange(n_bins) / n_bins
+    accuracy.plot([0, 1], [0, 1], color=MUTED, linestyle='--', label='perfectly calibrated')
+    accuracy.bar(
+        left, bins['accuracy'], 0.94 / n_bins, align='edge', color=ACCENT, label='accuracy'
+    )
+    filled = np.array(bins['count']) > 0
+    accuracy.plot(
+        np.array(bins['confidence'])[filled], np.array(bins['accuracy'])[filled], 'o',
+        markersize=3, color=SECOND_ACCENT, label='at its mean confidence',
+    )  # fmt: skip
+    accuracy.set(ylabel='share that is right', ylim=(0, 1))
+    figure.legend(loc='outside upper center', ncols=3, fontsize='small', columnspacing=1)
+    count.bar(left, bins['count'], 0.94 / n_bins, align='edge', color=MUTED)
+    count.set(xlim=(0, 1), xlabel='confidence', ylabel='how many')
+    return figure
+
+
+@_styled
+def risk_coverage(curve: Mapping[str, Any]) -> Figure:
+    """Share of errors when only the most certain clips are decided."""
+    figure = Figure((WIDTH, 2.6))
+    axes = figure.subplots()
+    axes.plot(curve['coverage'], curve['risk'], color=ACCENT, linewidth=1.4)
+    axes.set(xlim=(0, 1), ylim=(0, max(0.5, *curve['risk']) * 1.05))
+    axes.set(xlabel='share of clips decided', ylabel='share of these\nthat is wrong')
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1))
+    return figure
+
+
+@_styled
+def groups(figures: Mapping[str, Mapping[str, float]], overall: float) -> Figure:
+    """Unweighted accuracy of each group, such as speakers, best first; `overall` is marked."""
+    order = sorted(figures, key=lambda name: -figures[name]['unweighted_accuracy'])
+    figure = Figure((WIDTH, 0.2 * len(order) + 0.9))
+    axes = figure.subplots()
+    values = [100 * figures[name]['unweighted_accuracy'] for name in order]
+    # The value stands in the label, where nothing crosses it.
+    axes.barh(
+        [f'{name}  {value:.0f}%' for name, value in zip(order, values)], values, color=ACCENT
+    )
+    axes.axvline(100 * overall, color=SECOND_ACCENT, linewidth=1.2, label=f'all: {overall:.1%}')
+    axes.invert_yaxis()
+    axes.set(xlim=(0, 100), xlabel='unweighted accuracy (%)')
+    axes.margins(y=0.02)
+    axes.grid(False, axis='y')
+    figure.legend(loc='outside upper center')
+    return figure

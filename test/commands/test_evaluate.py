@@ -1,0 +1,206 @@
+"""`evaluate`, as it is typed."""
+
+import json
+
+import pytest
+import soundfile
+
+from ser_ros.bundle import load_bundle
+
+CORPORA = {'RAVDESS': {'train': ['02'], 'validation': ['03'], 'test': ['01', '11']}}
+CODES = {'happy': '03', 'sad': '04', 'calm': '02'}
+
+
+@pytest.fixture(scope='module')
+def sounds(speech, segments):
+    """A function: number → one second and a half of speech, another one for each number."""
+
+    def sound(number):
+        start = segments[number % len(segments)].start + 40 * number
+        return speech[start : start + 24_000]
+
+    return sound
+
+
+@pytest.fixture(scope='module')
+def ravdess_like(sounds, tmp_path_factory):
+    """Three clips of each of four actors."""
+    folder = tmp_path_factory.mktemp('ravdess')
+    for number, actor in enumerate(('01', '02', '03', '11')):
+        for index, code in enumerate(CODES.values()):
+            name = f'03-01-{code}-01-01-01-{actor}.wav'
+            soundfile.write(folder / name, sounds(3 * number + index), 16_000)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def savee_like(sounds, tmp_path_factory):
+    """Happy, sad and disgusted clips of two speakers."""
+    folder = tmp_path_factory.mktemp('savee')
+    for number, speaker in enumerate(('DC', 'JE')):
+        for index, code in enumerate(('h', 'sa', 'd')):
+            sound = sounds(20 + 3 * number + index)
+            soundfile.write(folder / f'{speaker}_{code}01.wav', sound, 16_000)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def trained(write_bundle, tmp_path_factory):
+    """A bundle that knows who of RAVDESS is for what."""
+    path = tmp_path_factory.mktemp('bundles') / 'trained.safetensors'
+    return write_bundle(path, corpora=CORPORA)
+
+
+@pytest.fixture
+def evaluate(run, trained, ravdess_like):
+    """A function: more arguments → exit status, lines on stdout, lines on stderr."""
+
+    def run_evaluate(*arguments, bundle=trained, corpus=ravdess_like):
+        return run('evaluate', bundle, '--corpus', corpus, '--device', 'cpu', *arguments)
+
+    return run_evaluate
+
+
+def test_it_prints_figures_and_protocol(evaluate):
+    status, out, err = evaluate()
+    assert (status, err) == (0, [])
+    assert out[0] == 'validation'
+    lines = [' '.join(line.split()) for line in out[1:]]
+    assert lines[0].startswith('protocol: speaker-independent: validation speakers of RAVDESS;')
+    assert 'clips 3' in lines
+    assert 'speakers 1' in lines
+    words = ('unweighted accuracy', 'calibration error', 'recall of happy', 'recall of calm')
+    assert all(any(line.startswith(word) for line in lines) for word in words)
+
+
+def test_it_prints_json(evaluate):
+    status, out, _ = evaluate('--part', 'test', '--gain-db', '-20', '--json')
+    assert status == 0
+    (figures,) = map(json.loads, out)
+    assert list(figures) == ['test']
+    assert figures['test']['clips'] == 6
+    assert figures['test']['speakers'] == ['RAVDESS:01', 'RAVDESS:11']
+    assert figures['test']['protocol'].endswith('-20 dB')
+
+
+def test_all_speakers_are_not_called_independent(evaluate):
+    _, out, _ = evaluate('--part', 'all', '--json')
+    figures = json.loads(out[0])['all']
+    assert figures['clips'] == 12
+    assert figures['protocol'].startswith('NOT speaker-independent')
+
+
+def test_another_corpus_is_measured_beside(evaluate, savee_like):
+    status, out, err = evaluate('--corpus', savee_like, '--json')
+    assert status == 0
+    figures = json.loads(out[0])
+    assert list(figures) == ['validation', 'SAVEE (other corpus)']
+    other = figures['SAVEE (other corpus)']
+    assert other['clips'] == 6
+    assert other['confusion']['columns'] == ['happy', 'sad', 'disgust', 'unheard']
+    assert 'other corpus: all speakers of SAVEE' in other['protocol']
+    assert 'unrestricted_accuracy' in other
+    assert err == []
+
+
+def test_labels_are_merged_as_for_the_training(
+    evaluate, write_bundle, tmp_path, ravdess_like, savee_like
+):
+    path = write_bundle(
+        tmp_path / 'merged.safetensors',
+        class_names=('neutral', 'happy', 'sad'),
+        corpora=CORPORA,
+        recipe={'data': {'merge': {'calm': 'neutral'}}},
+    )
+    status, out, err = evaluate('--corpus', savee_like, '--json', bundle=path)
+    assert status == 0
+    figures = json.loads(out[0])
+    assert figures['validation']['classes'].keys() == {'neutral', 'happy', 'sad'}
+    assert figures['SAVEE (other corpus)']['clips'] == 4
+    assert err == ['ser_ros: SAVEE: 2 clips of disgust left out, no class of the bundle']
+
+
+def test_it_records_in_the_bundle_and_its_card(evaluate, write_bundle, savee_like, tmp_path):
+    path = write_bundle(tmp_path / 'mine.safetensors', corpora=CORPORA, metrics={'old': None})
+    path = write_bundle(path, corpora=CORPORA)
+    before = load_bundle(path)
+    status, out, _ = evaluate(
+        '--corpus', savee_like, '--part', 'test', '--record', '--json', bundle=path
+    )
+    assert status == 0
+    after = load_bundle(path)
+    assert after.info.metrics == json.loads(out[0])
+    assert list(after.info.metrics) == ['test', 'SAVEE (other corpus)']
+    for name, weight in before.model.state_dict().items():
+        assert (after.model.state_dict()[name] == weight).all()
+    assert (after.frontend.mean == before.frontend.mean).all()
+    text = (tmp_path / 'mine.md').read_text()
+    assert '| test | 6 | 2 |' in text
+    assert '| SAVEE (other corpus) | 6 | 2 |' in text
+    # A part that is measured later stands beside.
+    evaluate('--record', bundle=path)
+    assert list(load_bundle(path).info.metrics) == ['test', 'SAVEE (other corpus)', 'validation']
+
+
+def test_it_writes_a_report(evaluate, tmp_path):
+    status, out, _ = evaluate('--report', tmp_path / 'report.html', '--json')
+    assert status == 0
+    results = json.loads((tmp_path / 'report.json').read_text())
+    assert results['parts']['validation']['figures'] == json.loads(out[0])['validation']
+    assert len(results['parts']['validation']['predictions']) == 3
+    text = (tmp_path / 'report.html').read_text()
+    assert text.count('<audio') == 3
+    assert 'contains recordings of RAVDESS' in text
+
+
+@pytest.mark.parametrize('arguments', [('--gain-db', '-20'), ('--part', 'all')])
+def test_only_a_part_as_it_is_is_recorded(evaluate, trained, arguments):
+    before = trained.read_bytes()
+    status, out, err = evaluate('--record', *arguments)
+    assert (status, out) == (1, [])
+    assert '--record' in err[0]
+    assert trained.read_bytes() == before
+
+
+def test_only_the_whole_part_is_recorded(evaluate, write_bundle, tmp_path):
+    path = write_bundle(
+        tmp_path / 'two.safetensors',
+        corpora={**CORPORA, 'SAVEE': {'train': ['DC'], 'validation': ['JE'], 'test': ['KL']}},
+    )
+    before = path.read_bytes()
+    status, out, err = evaluate('--record', bundle=path)
+    assert (status, out) == (1, [])
+    assert 'SAVEE:JE' in err[0]
+    assert path.read_bytes() == before
+    # Without being recorded it is measured on who is there, and that is said.
+    status, _, err = evaluate(bundle=path)
+    assert status == 0
+    assert err == ['ser_ros: validation: no clips of SAVEE:JE']
+
+
+def test_a_corpus_without_the_speakers(evaluate, write_bundle, tmp_path):
+    path = write_bundle(
+        tmp_path / 'others.safetensors',
+        corpora={'RAVDESS': {'train': ['01'], 'validation': ['23'], 'test': ['24']}},
+    )
+    status, out, err = evaluate(bundle=path)
+    assert (status, out) == (1, [])
+    assert 'RAVDESS:23' in err[-1]
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'said'),
+    [
+        (('/nowhere/b.safetensors', '--corpus', '/nowhere'), '/nowhere/b.safetensors'),
+        (('--corpus', '/nowhere'), '/nowhere'),
+        (('--corpus', '/nowhere', '--report', '/nowhere/report.html'), '/nowhere/report.html'),
+    ],
+)
+def test_what_is_not_there_is_said_in_one_line(run, trained, arguments, said):
+    if arguments[0].startswith('--'):
+        arguments = (trained, *arguments)
+    status, out, err = run('evaluate', *arguments)
+    assert (status, out) == (1, [])
+    (line,) = err
+    assert line.startswith('ser_ros: ')
+    assert said in line
