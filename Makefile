@@ -1,12 +1,13 @@
 # The environment comes first in every target; when nothing changed that takes under a second.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint
+.PHONY: help setup demo results test lint
 
 ENVIRONMENT := tools/setup.sh && . tools/ros_env.sh
 
 help:
 	@echo 'make setup            make .venv, with ROS 2 where none is sourced'
 	@echo 'make demo [WAV=path]  hear a sound file: estimates as a robot would get them'
+	@echo 'make results          docs/RESULTS.md from docs/results'
 	@echo 'make test [ARGS=...]  all tests; ARGS go to pytest'
 	@echo 'make lint             ruff'
 
@@ -15,6 +16,9 @@ setup:
 
 demo:
 	@$(ENVIRONMENT) && python tools/demo.py $(if $(WAV),'$(WAV)')
+
+results:
+	@$(ENVIRONMENT) && python -m ser_ros results
 
 test:
 	@$(ENVIRONMENT) && python -m pytest $(ARGS)

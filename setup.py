@@ -24,6 +24,7 @@ setup(
     maintainer_email='maintainers@ser-ros.example.org',
     license='Apache-2.0',
     packages=find_packages(include=[NAME, f'{NAME}.*']),
+    package_data={f'{NAME}.training': ['*.jinja']},
     # The ament share folder with colcon, sys.prefix/share with pip.
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
@@ -48,7 +49,20 @@ setup(
     ],
     extras_require={
         'test': ['hypothesis', 'pytest'],
-        'train': ['lightning>=2.6,<3', 'tensorboard', 'torchmetrics>=1.5', 'tqdm'],
+        'train': [
+            'filelock',
+            'jinja2',
+            'librosa>=0.11',
+            'lightning>=2.6,<3',
+            'matplotlib>=3.9',
+            'onnx',
+            'onnxruntime',
+            'onnxscript',
+            'tensorboard',
+            'torchmetrics>=1.5',
+            'torchvision==0.26.*',
+            'tqdm',
+        ],
     },
     entry_points={
         'console_scripts': [

@@ -15,7 +15,7 @@ from ser_ros.audio import SAMPLE_RATE
 from ser_ros.audio.vad import CHUNK, Segmenter, SileroVad
 from ser_ros.bundle import BundleInfo, load_bundle, save_bundle
 from ser_ros.emotions import EMOTIONS
-from ser_ros.features import LogMelConfig
+from ser_ros.features import LogMelConfig, build_frontend
 from ser_ros.models import build_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,13 +105,10 @@ def not_speech():
 @pytest.fixture(scope='session')
 def bundle_info():
     """What an untrained bundle says of itself."""
-    n_mels = LogMelConfig().n_mels
     return BundleInfo(
         architecture='parallel_cnn_transformer',
         hyperparameters={'conv_dropout': 0.2},
         frontend=LogMelConfig(),
-        mean=(-50.0,) * n_mels,
-        std=(16.0,) * n_mels,
         class_names=tuple(EMOTIONS),
         window=3.0,
         temperature=1.5,
@@ -127,18 +124,33 @@ def bundle_info():
 
 
 @pytest.fixture(scope='session')
-def write_bundle(bundle_info):
+def untrained_frontend():
+    """A function: settings → the front-end with statistics as of speech in decibels."""
+
+    def build(config):
+        shape = build_frontend(config).mean.shape
+        return build_frontend(config, torch.full(shape, -50.0), torch.full(shape, 16.0))
+
+    return build
+
+
+@pytest.fixture(scope='session')
+def write_bundle(bundle_info, untrained_frontend):
     """A function that writes an untrained bundle whose decisions are far from even."""
 
     def write(path, **changes):
         info = dataclasses.replace(bundle_info, **changes)
+        frontend = untrained_frontend(info.frontend)
         torch.manual_seed(7)
         model = build_model(
-            info.architecture, info.frontend.n_mels, len(info.class_names), **info.hyperparameters
+            info.architecture,
+            frontend.n_features,
+            len(info.class_names),
+            **info.hyperparameters,
         )
         with torch.no_grad():
             model.classifier.weight *= 8
-        save_bundle(path, info, model)
+        save_bundle(path, info, frontend, model)
         return path
 
     return write
@@ -165,7 +177,7 @@ def ravdess():
 
 @pytest.fixture(scope='session')
 def tiny_corpus(speech, segments, tmp_path_factory):
-    """Files named as RAVDESS's, of the same voice at other speeds: enough to train on, not well."""
+    """Files named as RAVDESS's, of one voice, each with noise of its own: enough to train on."""
     folder = tmp_path_factory.mktemp('corpus')
     pieces = [speech[s.start : s.start + 24_000] for s in segments]
     pieces = [piece for piece in pieces if len(piece) == 24_000]
@@ -174,9 +186,11 @@ def tiny_corpus(speech, segments, tmp_path_factory):
         (folder / f'Actor_{actor}').mkdir()
         for code in RAVDESS_CODES if actor in ('02', '04') else (1, 3, 5):
             piece = pieces[(code + int(actor)) % len(pieces)] * np.float32(0.5 + code / 16)
+            sound = np.concatenate((edge, piece, edge))
+            noise = np.random.default_rng((code, int(actor))).standard_normal(len(sound))
             soundfile.write(
                 folder / f'Actor_{actor}' / f'03-01-{code:02}-01-01-01-{actor}.wav',
-                np.concatenate((edge, piece, edge)),
+                sound + 1e-3 * noise,
                 SAMPLE_RATE,
             )
     return folder

@@ -16,7 +16,7 @@ ALLOWED = {
     'paths': set(),
     'settings': set(),
     'audio': set(),
-    'features': set(),
+    'features': {'settings'},
     'models': set(),
     'bundle': {'emotions', 'features', 'models', 'paths', 'settings'},
     'recognizer': {'audio', 'bundle', 'emotions'},
@@ -25,7 +25,18 @@ ALLOWED = {
 ALLOWED['training'] = set(ALLOWED) - {'nodes'}
 ALLOWED['commands'] = set(ALLOWED) - {'nodes'}
 ALLOWED['__main__'] = {'commands'}
-TRAINING_ONLY = {'lightning', 'matplotlib', 'pandas', 'tensorboard', 'torchmetrics'}
+TRAINING_ONLY = {
+    'jinja2',
+    'librosa',
+    'lightning',
+    'matplotlib',
+    'onnx',
+    'onnxruntime',
+    'onnxscript',
+    'pandas',
+    'tensorboard',
+    'torchmetrics',
+}
 
 
 def part_of(path):

@@ -85,6 +85,9 @@ compgen -G '/usr/lib/*/alsa-lib/libasound_module_pcm_pulse.so' > /dev/null \
     || useful+=(libasound2-plugins)
 found pulseaudio || found pipewire-pulse || useful+=(pulseaudio)
 found pactl || useful+=(pulseaudio-utils)
+# The browser that opens the reports in the tests.
+found chromium || useful+=(chromium)
+found chromedriver || useful+=(chromium-driver)
 
 install_debian_packages() {
     export DEBIAN_FRONTEND=noninteractive
@@ -98,7 +101,7 @@ if ((${#missing[@]})); then
     by_hand="install by hand: sudo apt-get install ${missing[*]}"
     if [[ $(id -u) != 0 ]] || ! found apt-get; then
         ((${#required[@]} == 0)) || die "missing Debian packages; $by_hand"
-        say "missing Debian packages (microphone and its tests); $by_hand"
+        say "missing Debian packages (microphone, and a browser for tests); $by_hand"
     else
         say "installing Debian packages: ${missing[*]}"
         log=$(mktemp "${TMPDIR:-/tmp}/ser_ros-apt.XXXXXX")

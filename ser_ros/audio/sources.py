@@ -23,8 +23,8 @@ class SourceError(SerError):
     """Sound that cannot be had; the message says which and what there is instead."""
 
 
-def read_audio(path: Union[str, Path]) -> np.ndarray:
-    """A sound file as float32 (n,) samples at 16 kHz, channels averaged.
+def read_audio(path: Union[str, Path], sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+    """A sound file as float32 (n,) samples at `sample_rate`, channels averaged.
 
     Raises SourceError for a file that is missing, empty or no sound.
     """
@@ -32,8 +32,8 @@ def read_audio(path: Union[str, Path]) -> np.ndarray:
         samples = sanitize(_read(file, file.frames)).mean(axis=1)
     return (
         samples
-        if file.samplerate == SAMPLE_RATE
-        else soxr.resample(samples, file.samplerate, SAMPLE_RATE)
+        if file.samplerate == sample_rate
+        else soxr.resample(samples, file.samplerate, sample_rate)
     )
 
 

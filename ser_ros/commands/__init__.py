@@ -4,5 +4,16 @@ Each has `configure(commands)`, which adds its parser, and `run(options)`, which
 status. What is heavy is imported by `run`, so that `--help` is quick.
 """
 
-COMMANDS = ('train', 'evaluate', 'predict', 'devices')
+COMMANDS = (
+    'corpus',
+    'models',
+    'train',
+    'cross_validate',
+    'evaluate',
+    'predict',
+    'inspect',
+    'export',
+    'results',
+    'devices',
+)
 """Modules of this package, in the order of `--help`."""

@@ -1,6 +1,13 @@
 """Arguments that several commands take."""
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ser_ros.paths import share_path
+
+if TYPE_CHECKING:
+    from ser_ros.training.fit import Compute
 
 
 def device_argument() -> argparse.ArgumentParser:
@@ -10,3 +17,56 @@ def device_argument() -> argparse.ArgumentParser:
         '--device', default='auto', help='auto, cpu, cuda or cuda:N (default auto)'
     )
     return parser
+
+
+def training_arguments() -> argparse.ArgumentParser:
+    """A parent parser with the recipe, its corpora, and what a training runs on."""
+    parser = argparse.ArgumentParser(add_help=False, parents=[device_argument()])
+    parser.add_argument(
+        'recipe', metavar='RECIPE', help='the name of a shipped recipe, or a .yaml file'
+    )
+    parser.add_argument(
+        '--corpus',
+        type=Path,
+        action='append',
+        required=True,
+        metavar='DIR',
+        help='folder or CSV file of a corpus; once for each that the recipe is for',
+    )
+    parser.add_argument(
+        '--set',
+        nargs='+',
+        action='extend',
+        default=[],
+        metavar='KEY=VALUE',
+        help='override a key of the recipe, such as optimization.epochs=20',
+    )
+    parser.add_argument(
+        '--workers', type=int, default=0, help='processes that prepare batches (default 0)'
+    )
+    cache = parser.add_mutually_exclusive_group()
+    cache.add_argument('--cache', type=Path, metavar='DIR', help='folder for decoded sound')
+    cache.add_argument('--no-cache', action='store_true', help='decode the corpora each time')
+    return parser
+
+
+def recipe_names() -> str:
+    """The shipped recipes, for the end of a help text; without what it takes to read them."""
+    folder = share_path('config/recipes')
+    paths = sorted(path.relative_to(folder).with_suffix('') for path in folder.rglob('*.yaml'))
+    names = [path.as_posix() for path in paths if not path.name.endswith('base')]
+    return f'shipped recipes: {", ".join(names)}'
+
+
+def compute(options: argparse.Namespace, **others: int) -> 'Compute':
+    """What a training runs on, from the options of `training_arguments` and `others`.
+
+    SerError for a device that is not there.
+    """
+    from ser_ros.recognizer import select_device
+    from ser_ros.training.cache import default_cache
+    from ser_ros.training.fit import Compute
+
+    folder = None if options.no_cache else options.cache or default_cache()
+    device = str(select_device(options.device))
+    return Compute(device=device, workers=options.workers, cache=folder, **others)

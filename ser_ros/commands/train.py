@@ -1,40 +1,62 @@
-"""Train a model on a corpus and write a bundle."""
+"""Train a model on corpora and write a bundle."""
 
 import argparse
+import sys
 from pathlib import Path
 
-from ser_ros.commands.arguments import device_argument
-from ser_ros.commands.evaluate import print_figures
+from ser_ros.commands.arguments import compute, recipe_names, training_arguments
 
 
 def configure(commands: argparse._SubParsersAction) -> None:
     """Add the parser of `train`."""
     parser = commands.add_parser(
         'train',
-        parents=[device_argument()],
-        help='train a model on RAVDESS and write a bundle',
-        description='Train on RAVDESS. A run that was interrupted goes on where it stopped.',
+        parents=[training_arguments()],
+        help='train a model on corpora and write a bundle',
+        description='Train by a recipe. A run that was interrupted goes on from its last whole '
+        'epoch when the same command is given again.',
+        epilog=recipe_names(),
     )
-    parser.add_argument('recipe', help='a recipe file, or the name of a shipped one')
-    parser.add_argument('--corpus', type=Path, required=True, help='folder that holds RAVDESS')
     parser.add_argument('--out', type=Path, help='folder of the run (default runs/RECIPE)')
+    parser.add_argument(
+        '--devices', type=int, default=1, help='GPUs, or processes on the CPU, of each machine'
+    )
+    parser.add_argument(
+        '--nodes',
+        type=int,
+        default=1,
+        help='machines; give the command on each, with MASTER_ADDR, MASTER_PORT and NODE_RANK set',
+    )
     parser.set_defaults(run=run)
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> int:
     """Train, and print how well the bundle does on the validation part."""
-    from ser_ros.bundle import load_bundle
-    from ser_ros.paths import share_path
-    from ser_ros.training.card import write_card
     from ser_ros.training.recipe import load_recipe
+    from ser_ros.training.report import SUMMARY
+    from ser_ros.training.run_report import write_run_report
     from ser_ros.training.train import train
 
-    path = Path(options.recipe)
-    if path.suffix != '.yaml':
-        path = share_path(f'config/recipes/{options.recipe}.yaml')
-    recipe = load_recipe(path)
+    recipe = load_recipe(options.recipe, options.set)
     out = options.out or Path('runs', recipe.name)
-    bundle = load_bundle(train(recipe, options.corpus, out, options.device))
-    write_card(bundle)
-    print_figures('validation', bundle.info.metrics['validation'])
-    print(f'bundle: {bundle.path}')
+    machines = compute(options, devices=options.devices, nodes=options.nodes)
+    try:
+        result = train(recipe, options.corpus, out, machines)
+    except KeyboardInterrupt:
+        print(
+            'ser_ros: interrupted; the run goes on from its last whole epoch when the same '
+            'command is given again',
+            file=sys.stderr,
+        )
+        return 130
+    if result is None:  # the first process tells of it
+        return 0
+    results = write_run_report(result, {'validation': result.validation}, machines)
+    figures = results['parts']['validation']['figures']
+    print(f'protocol: {figures["protocol"]}')
+    for label, write in SUMMARY.items():
+        print(f'validation, {label}: {write(figures)}')
+    print(f'bundle: {result.bundle}')
+    print(f'card: {result.bundle.with_suffix(".md")}')
+    print(f'report: {result.bundle.with_name("report.html")}')
+    return 0

@@ -9,7 +9,7 @@ from typing import Any, Union
 import yaml
 
 from ser_ros import SerError
-from ser_ros.features import LogMelConfig
+from ser_ros.features import FrontendConfig, LogMelConfig
 from ser_ros.paths import share_path
 from ser_ros.settings import build
 
@@ -96,6 +96,9 @@ class AugmentationConfig:
                 raise SerError(f'{setting.name} runs from {value[0]} to {value[1]}, it must rise')
             if setting.name.endswith('_probability') and not 0 <= value <= 1:
                 raise SerError(f'{setting.name} is {value}, not between 0 and 1')
+        for name in ('crop', 'speed', 'reverb_rt60'):
+            if getattr(self, name)[0] <= 0:
+                raise SerError(f'{name} begins at {getattr(self, name)[0]}, it must be positive')
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,11 @@ class Recipe:
     """The same seed on the same machine gives the same figures to the last digit."""
     architecture: str = 'parallel_cnn_transformer'
     hyperparameters: dict[str, Any] = field(default_factory=dict)
-    frontend: LogMelConfig = field(default_factory=LogMelConfig)
+    pretrained: str = ''
+    """Weights that vgg and vggish start from: published (in torch's cache), a file, or none."""
+    freeze: int = 0
+    """Stages of those weights, of five, that stay as they are."""
+    frontend: FrontendConfig = field(default_factory=LogMelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)

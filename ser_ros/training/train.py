@@ -1,77 +1,127 @@
-"""From a recipe and a corpus to a bundle."""
+"""From a recipe and corpora to a bundle."""
 
+import copy
 import dataclasses
 import json
-import logging
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from ser_ros import SerError
 from ser_ros.bundle import BundleInfo, load_bundle, save_bundle
 from ser_ros.emotions import EMOTIONS
-from ser_ros.features import LogMel
-from ser_ros.recognizer import Recognizer, RecognizerConfig, select_device
-from ser_ros.training.corpora import read_ravdess
+from ser_ros.features import build_frontend, fit_frontend
+from ser_ros.models import build_model
+from ser_ros.models.transfer import TransferModel, freeze, load_published
+from ser_ros.recognizer import RecognizerConfig
+from ser_ros.training.batches import EmotionData
+from ser_ros.training.corpora import Clip, license_of, merge_labels, read_corpora
 from ser_ros.training.dataset import (
     TrainingWindows,
     Utterance,
+    WholeClips,
     load_utterances,
-    pad,
     stream_windows,
 )
-from ser_ros.training.evaluation import fit_temperature, fit_threshold, hear, measure
+from ser_ros.training.evaluation import (
+    ClipResult,
+    fit_temperature,
+    fit_threshold,
+    listen,
+    measure,
+)
+from ser_ros.training.fit import Compute, Fit, fit
 from ser_ros.training.recipe import Recipe
-from ser_ros.training.splits import RAVDESS_FOLDS, Split, speaker_split
+from ser_ros.training.splits import PARTS, Split, split_clips
 from ser_ros.training.task import EmotionTask
 
-RAVDESS_LICENSE = 'CC-BY-NC-SA-4.0'
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training."""
+
+    bundle: Path
+    split: Split
+    history: list[dict[str, float]]
+    """One row an epoch, see `fit.Fit`."""
+    validation: list[ClipResult]
 
 
-def train(recipe: Recipe, corpus: Path, out: Path, device: str = 'auto') -> Path:
-    """Train on RAVDESS below `corpus`; return the bundle written into the folder `out`.
+def train(
+    recipe: Recipe, corpora: Sequence[Path], out: Path, compute: Optional[Compute] = None
+) -> Optional[Run]:
+    """Train on the corpora in these folders; write bundle, checkpoints and logs to `out`.
 
-    A run that was interrupted goes on from its last whole epoch. Raises SerError for a corpus, a
-    split or a device that is not there, a folder that holds another run, and a loss that is not
-    finite.
+    A run that was interrupted goes on from its last whole epoch. Returns None in all processes
+    but the first. Raises SerError for a corpus, a split or a device that is not there, a folder
+    that holds another run, and a loss that is not finite.
     """
-    compute = select_device(device)
+    compute = compute or Compute()
     _claim(out, recipe)
-    logging.getLogger('lightning.pytorch').setLevel(logging.WARNING)
-    # Lightning 2.6 with torch 2.11; nothing a user can do about it.
-    warnings.filterwarnings('ignore', message='.*LeafSpec')
-    lightning.seed_everything(recipe.seed, workers=True, verbose=False)
-    split = recipe_split(recipe, corpus)
-    class_names = tuple(EMOTIONS)
-    training = load_utterances(split.train, class_names)
-    validation = load_utterances(split.validation, class_names)
-    task = EmotionTask(recipe, class_names, *decibel_statistics(recipe, training))
-    best = _fit(task, recipe, training, validation, out, compute)
-    task.load_state_dict(torch.load(best, weights_only=True, map_location='cpu')['state_dict'])
+    split = recipe_split(recipe, corpora)
+    class_names = present_classes(split.train)
+    rate = recipe.frontend.sample_rate
+    training, validation = (
+        load_utterances(clips, class_names, rate, compute.cache)
+        for clips in (split.train, split.validation)
+    )
+    task, fitted = _fit(recipe, len(class_names), training, validation, out, compute)
+    refitted = None
+    if recipe.refit:
+        both = [*training, *validation]
+        refitted = _fit(recipe, len(class_names), both, [], out / 'refit', compute)
+    if not fitted.is_first_process:
+        return None
+    path = out / f'{recipe.name.replace("/", "_")}.safetensors'
     info = BundleInfo(
         architecture=recipe.architecture,
         hyperparameters=recipe.hyperparameters,
         frontend=recipe.frontend,
-        mean=tuple(task.frontend.mean.flatten().tolist()),
-        std=tuple(task.frontend.std.flatten().tolist()),
         class_names=class_names,
         window=recipe.augmentation.crop[1],
         temperature=1.0,
         threshold=0.0,
-        corpora={'RAVDESS speech': split.speakers()},
+        corpora=speakers(split),
         recipe=dataclasses.asdict(recipe),
         seed=recipe.seed,
         metrics={},
-        license=RAVDESS_LICENSE,
+        license=license_of(recipe.data.corpora),
     )
-    return calibrate(info, task.model, split, out / f'{recipe.name}.safetensors')
+    results = calibrate(info, task, split.validation, path, compute.device)
+    if refitted:
+        info = load_bundle(path).info
+        learnt = {
+            corpus: {'train': sorted(p['train'] + p['validation']), 'test': p['test']}
+            for corpus, p in info.corpora.items()
+        }
+        task, _ = refitted
+        info = dataclasses.replace(info, corpora=learnt)
+        save_bundle(path, info, task.frontend, task.model)
+    return Run(path, split, fitted.history, results)
+
+
+def _fit(
+    recipe: Recipe,
+    n_classes: int,
+    training: Sequence[Utterance],
+    validation: Sequence[Utterance],
+    out: Path,
+    compute: Compute,
+) -> tuple[EmotionTask, Fit]:
+    """Train; the task has the weights of the best epoch, or of the last without validation."""
+    lightning.seed_everything(recipe.seed, workers=True, verbose=False)
+    task = make_task(recipe, n_classes, training)
+    frontend = copy.deepcopy(task.frontend)
+    data = make_data(recipe, task, training, validation, compute.workers)
+    fitted = fit(task, data, out, compute)
+    task.model.load_state_dict(_model_weights(fitted.best))
+    task.frontend = frontend  # what it was, whatever averaging made of its numbers
+    return task, fitted
 
 
 def _claim(out: Path, recipe: Recipe) -> None:
@@ -84,103 +134,133 @@ def _claim(out: Path, recipe: Recipe) -> None:
     path.write_text(text)
 
 
-def recipe_split(recipe: Recipe, corpus: Path) -> Split:
-    """The recipe's split of RAVDESS; SerError for a fold that there is not."""
-    fold = recipe.split.fold
-    if fold not in RAVDESS_FOLDS:
-        raise SerError(f'fold {fold} is not one of {", ".join(map(str, RAVDESS_FOLDS))}')
-    clips = read_ravdess(corpus)
-    return speaker_split(clips, RAVDESS_FOLDS[fold], recipe.split.validation_speakers)
+def recipe_split(recipe: Recipe, corpora: Sequence[Path]) -> Split:
+    """The recipe's split of the corpora in these folders; SerError where they are others."""
+    found = {corpus.name: corpus for corpus in read_corpora(corpora)}
+    wanted = recipe.data.corpora
+    if set(found) != set(wanted):
+        raise SerError(
+            f'the recipe learns from {", ".join(wanted)}, and --corpus gives {", ".join(found)}: '
+            f'they must be the same (--set data.corpora=[{",".join(found)}])'
+        )
+    clips = [clip for name in wanted for clip in found[name].clips]
+    return split_clips(merge_labels(clips, recipe.data.merge), recipe.split)
 
 
-def decibel_statistics(recipe: Recipe, utterances: Sequence[Utterance]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (n_mels,) of the spoken parts, at the mean training gain."""
-    frontend = LogMel(recipe.frontend)
+def speakers(split: Split) -> dict[str, dict[str, list[str]]]:
+    """Corpus → part → its speakers, sorted."""
+    parts = {part: getattr(split, part) for part in PARTS}
+    names = dict.fromkeys(clip.corpus for clips in parts.values() for clip in clips)
+    return {
+        name: {
+            part: sorted({clip.speaker for clip in clips if clip.corpus == name})
+            for part, clips in parts.items()
+        }
+        for name in names
+    }
+
+
+def present_classes(clips: Sequence[Clip]) -> tuple[str, ...]:
+    """The classes of these clips, in the vocabulary's order."""
+    present = {clip.emotion for clip in clips}
+    return tuple(name for name in EMOTIONS if name in present)
+
+
+def make_task(recipe: Recipe, n_classes: int, training: Sequence[Utterance]) -> EmotionTask:
+    """Front-end, fitted on the training part, and model, untrained."""
+    frontend = fit_frontend(recipe.frontend, _heard(recipe, training))
+    model = build_model(
+        recipe.architecture, frontend.n_features, n_classes, **recipe.hyperparameters
+    )
+    if isinstance(model, TransferModel):
+        if recipe.pretrained:
+            load_published(model, recipe.pretrained)
+        freeze(model, recipe.freeze)
+    elif recipe.pretrained or recipe.freeze:
+        raise SerError(
+            f'{recipe.architecture} has no published weights: leave out pretrained, freeze'
+        )
+    weights = class_weights(training, n_classes) if recipe.optimization.class_weights else None
+    return EmotionTask(recipe, frontend, model, n_classes, weights)
+
+
+def _heard(recipe: Recipe, training: Sequence[Utterance]) -> Iterator[Tensor]:
+    """What the front-end's statistics are of: the spoken parts, or whole clips; at the mean gain."""
     gain = 10 ** (sum(recipe.augmentation.gain_db) / 2 / 20)
-    decibels = [
-        frontend.decibels(torch.from_numpy(u.samples[u.speech.start : u.speech.end]) * gain)
-        for u in utterances
-    ]
-    frames = torch.cat(decibels, dim=1)
-    return frames.mean(dim=1), frames.std(dim=1)
+    is_streaming = build_frontend(recipe.frontend).is_streaming
+    for utterance in training:
+        samples = torch.from_numpy(utterance.samples) * gain
+        yield samples[utterance.speech.start : utterance.speech.end] if is_streaming else samples
 
 
-def _fit(
-    task: EmotionTask,
+def class_weights(training: Sequence[Utterance], n_classes: int) -> Tensor:
+    """(n_classes,) weights inverse to each class's share; their mean over the clips is 1."""
+    counts = torch.bincount(torch.tensor([u.label for u in training]), minlength=n_classes)
+    return len(training) / (n_classes * counts.clamp(min=1))
+
+
+def make_data(
     recipe: Recipe,
+    task: EmotionTask,
     training: Sequence[Utterance],
     validation: Sequence[Utterance],
-    out: Path,
-    device: torch.device,
-) -> Path:
-    """Train; return the checkpoint of the best epoch by validation."""
-    config, stream = recipe.optimization, RecognizerConfig()
-    if len(training) < config.batch_size:
-        raise SerError(
-            f'{len(training)} training clips do not fill a batch of {config.batch_size}'
-        )
-    train_batches = DataLoader(
-        TrainingWindows(training, recipe.augmentation),
-        config.batch_size,
-        shuffle=True,
-        drop_last=True,
-        collate_fn=pad,
+    workers: int = 0,
+) -> EmotionData:
+    """Batches of windows as the stream cuts them, or of whole clips where the front-end asks so."""
+    items_of = TrainingWindows if task.frontend.is_streaming else WholeClips
+    items = items_of(training, recipe.data, recipe.augmentation, recipe.seed)
+    weights = None
+    if recipe.data.balance_classes:
+        labels = torch.tensor([items.label(index) for index in range(len(items))])
+        weights = class_weights(training, task.n_classes)[labels]
+    return EmotionData(
+        items,
+        [_validation_windows(recipe, task, utterance) for utterance in validation],
+        recipe.optimization.batch_size,
+        recipe.seed,
+        weights,
+        workers,
     )
-    validation_batches = DataLoader(
-        [
-            [
-                (torch.from_numpy(window), utterance.label)
-                for window in stream_windows(
-                    utterance, recipe.augmentation.crop[1], 2 * stream.hop, stream.first_estimate
-                )
-            ]
-            for utterance in validation
-        ],
-        batch_size=None,
-        collate_fn=pad,
-    )
-    trainer = lightning.Trainer(
-        accelerator='gpu' if device.type == 'cuda' else 'cpu',
-        devices=[device.index or 0] if device.type == 'cuda' else 1,
-        precision=config.precision,
-        max_epochs=config.epochs,
-        callbacks=[
-            ModelCheckpoint(
-                out, 'best', monitor='val_accuracy', mode='max', enable_version_counter=False
-            ),
-            ModelCheckpoint(out, 'last', enable_version_counter=False),
-            EMAWeightAveraging(decay=config.ema_decay),
-            LearningRateMonitor('epoch'),
-        ],
-        logger=TensorBoardLogger(out, name=None, version=''),
-        log_every_n_steps=10,
-        num_sanity_val_steps=0,
-        enable_model_summary=False,
-    )
-    last = out / 'last.ckpt'
-    trainer.fit(
-        task,
-        train_batches,
-        validation_batches,
-        ckpt_path=last if last.is_file() else None,
-        weights_only=True,
-    )
-    return out / 'best.ckpt'
 
 
-def calibrate(info: BundleInfo, model: torch.nn.Module, split: Split, path: Path) -> Path:
-    """Write the bundle with temperature, threshold and metrics of the validation part."""
-    save_bundle(path, info, model)
-    results = hear(Recognizer(load_bundle(path), 'cpu'), split.validation)
-    temperature = fit_temperature(results, info.class_names)
-    threshold = fit_threshold(
-        [result.at_temperature(temperature) for result in results],
-        info.class_names,
-        info.recipe['target_accuracy'],
+def _validation_windows(
+    recipe: Recipe, task: EmotionTask, utterance: Utterance
+) -> list[tuple[Tensor, int]]:
+    if not task.frontend.is_streaming:
+        return [(torch.from_numpy(utterance.samples), utterance.label)]
+    stream = RecognizerConfig()
+    # Every other window of the stream's: they overlap so much that the rest adds little.
+    windows = stream_windows(
+        utterance, recipe.augmentation.crop[1], 2 * stream.hop, stream.first_estimate
     )
+    return [(torch.from_numpy(window), utterance.label) for window in windows]
+
+
+def _model_weights(checkpoint: Path) -> dict[str, Tensor]:
+    """Those of the model in a checkpoint of its task."""
+    state = torch.load(checkpoint, weights_only=True, map_location='cpu')['state_dict']
+    return {k.removeprefix('model.'): v for k, v in state.items() if k.startswith('model.')}
+
+
+def calibrate(
+    info: BundleInfo, task: EmotionTask, clips: Sequence[Clip], path: Path, device: str = 'auto'
+) -> list[ClipResult]:
+    """Write the bundle with temperature, threshold and figures of the validation `clips`.
+
+    Returns what the finished bundle makes of them.
+    """
+    names = info.class_names
+
+    def write_and_listen() -> list[ClipResult]:
+        save_bundle(path, info, task.frontend, task.model)
+        return listen(load_bundle(path), clips, device)
+
+    results = write_and_listen()
+    temperature = fit_temperature(results, names)
+    results = [result.at_temperature(temperature) for result in results]
+    threshold = fit_threshold(results, names, info.recipe['target_accuracy'])
     info = dataclasses.replace(info, temperature=temperature, threshold=threshold)
-    save_bundle(path, info, model)
-    recognizer = Recognizer(load_bundle(path), 'cpu')
-    metrics = {'validation': measure(hear(recognizer, split.validation), info.class_names)}
-    save_bundle(path, dataclasses.replace(info, metrics=metrics), model)
-    return path
+    results = write_and_listen()
+    info = dataclasses.replace(info, metrics={'validation': measure(results, names)})
+    save_bundle(path, info, task.frontend, task.model)
+    return results

@@ -1,12 +1,20 @@
-"""What a model is trained on: augmentation, mixup, losses."""
+"""What a model is asked: targets, losses, schedules, how validation judges."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from ser_ros.training.recipe import AugmentationConfig, Recipe
-from ser_ros.training.task import Augment, EmotionTask
+from ser_ros.features import build_frontend
+from ser_ros.models import build_model
+from ser_ros.training.recipe import AugmentationConfig, OptimizationConfig, Recipe
+from ser_ros.training.task import (
+    EmotionTask,
+    clip_losses,
+    learning_rate_schedule,
+    soft_targets,
+)
 
 NAMES = ['happy', 'sad', 'angry', 'calm']
 ONE_BIT = 2.0**-15
@@ -26,8 +34,13 @@ def make_task(augmentation, **optimization):
         hyperparameters={'conv_dropout': 0.0, 'encoder_dropout': 0.0},
         optimization=dataclasses.replace(Recipe().optimization, **optimization),
     )
-    n_mels = recipe.frontend.n_mels
-    return EmotionTask(recipe, NAMES, torch.full((n_mels,), -50.0), torch.full((n_mels,), 16.0))
+    frontend = build_frontend(
+        recipe.frontend, mean=torch.full((64, 1), -50.0), std=torch.full((64, 1), 16.0)
+    )
+    model = build_model(
+        recipe.architecture, frontend.n_features, len(NAMES), **recipe.hyperparameters
+    )
+    return EmotionTask(recipe, frontend, model, len(NAMES))
 
 
 def batch():
@@ -38,88 +51,10 @@ def batch():
     return samples, lengths, torch.tensor([0, 1, 2, 3])
 
 
-# Lightning says that a step which no trainer runs logs nothing.
-pytestmark = pytest.mark.filterwarnings('ignore:.*trainer.*')
-
-
-def test_augmentation_off_changes_nothing():
-    augment = Augment(PLAIN)
-    samples = noise(3, 5_000)
-    torch.testing.assert_close(augment.waveform(samples), samples, atol=ONE_BIT, rtol=0)
-    x = torch.randn(3, 64, 90)
-    torch.testing.assert_close(augment.spectrogram(x), x)
-
-
-@pytest.mark.parametrize('gain_db', [-20.0, 6.0])
-def test_gain(gain_db):
-    augment = Augment(dataclasses.replace(PLAIN, gain_db=(gain_db, gain_db)))
-    samples = noise(3, 5_000)
-    expected = (samples * 10 ** (gain_db / 20)).clamp(-1, 1)
-    torch.testing.assert_close(augment.waveform(samples), expected, atol=ONE_BIT, rtol=0)
-
-
-def test_a_quiet_voice_is_as_coarse_as_in_a_message():
-    augment = Augment(dataclasses.replace(PLAIN, gain_db=(-60.0, -60.0)))
-    steps = augment.waveform(noise(3, 5_000)) / ONE_BIT
-    assert (steps == steps.round()).all()
-    assert 0 < len(steps.unique()) < 40
-
-
-def test_loud_samples_are_clipped_as_a_microphone_does():
-    augment = Augment(dataclasses.replace(PLAIN, gain_db=(40.0, 40.0)))
-    out = augment.waveform(noise(2, 1_000))
-    assert out.abs().max() == 1
-
-
-@pytest.mark.parametrize('snr_db', [10.0, 30.0])
-def test_noise_is_relative_to_each_clip(snr_db):
-    torch.manual_seed(1)
-    config = dataclasses.replace(PLAIN, noise_probability=1.0, noise_snr_db=(snr_db, snr_db))
-    samples = noise(2, 50_000) * torch.tensor([[1.0], [0.1]])
-    added = Augment(config).waveform(samples) - samples
-    ratio = 20 * (samples.std(dim=1) / added.std(dim=1)).log10()
-    torch.testing.assert_close(ratio, torch.full((2,), snr_db), atol=0.2, rtol=0)
-
-
-def test_noise_comes_as_often_as_it_shall():
-    torch.manual_seed(1)
-    samples = noise(400, 200)
-    changed = Augment(dataclasses.replace(PLAIN, noise_probability=0.3)).waveform(samples)
-    share = ((changed - samples).abs() > 2 * ONE_BIT).any(dim=1).float().mean()
-    assert share == pytest.approx(0.3, abs=0.06)
-
-
-@pytest.mark.parametrize(
-    ('axis', 'width', 'config'),
-    [
-        (1, 16, dataclasses.replace(PLAIN, mel_masks=2, mel_mask_width=8)),
-        (2, 40, dataclasses.replace(PLAIN, time_masks=2, time_mask_width=20)),
-    ],
-    ids=['mels', 'frames'],
-)
-def test_masks_are_whole_bands_of_their_width_at_most(axis, width, config):
-    torch.manual_seed(1)
-    out = Augment(config).spectrogram(torch.ones(200, 64, 90))
-    other = 3 - axis
-    assert (out.amin(dim=other) == out.amax(dim=other)).all()
-    masked = (out.amin(dim=other) == 0).sum(dim=1)
-    assert masked.max() <= width
-    # Two masks, each half as wide as it may be on average, that seldom meet.
-    assert 0.35 * width < masked.float().mean() < 0.5 * width
-
-
-def test_masks_fit_a_clip_shorter_than_they_are():
-    torch.manual_seed(1)
-    config = dataclasses.replace(PLAIN, time_masks=3, time_mask_width=50)
-    out = Augment(config).spectrogram(torch.ones(50, 64, 10))
-    assert out.shape == (50, 64, 10)
-    assert set(out.unique().tolist()) <= {0.0, 1.0}
-
-
 def test_without_augmentation_the_loss_is_cross_entropy():
     task = make_task(PLAIN, label_smoothing=0.1)
     samples, lengths, labels = batch()
-    loss = task.training_step((samples, lengths, labels))
+    loss = task.losses((samples, lengths, labels)).mean()
     logits = task(samples, lengths)
     expected = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
     torch.testing.assert_close(loss, expected, atol=1e-4, rtol=1e-4)
@@ -138,8 +73,7 @@ def test_a_clip_is_judged_without_its_padding():
 def test_a_training_step_is_finite_and_teaches(alpha):
     augmentation = dataclasses.replace(AugmentationConfig(), mixup_alpha=alpha)
     task = make_task(augmentation)
-    loss = task.training_step(batch())
-    assert loss.ndim == 0
+    loss = task.losses(batch()).mean()
     assert loss.isfinite()
     loss.backward()
     gradients = [p.grad for p in task.model.parameters()]
@@ -160,7 +94,7 @@ def test_mixup_gives_both_labels_their_share():
     for seed in range(5):
         torch.manual_seed(seed)
         # Every clip is once a first and once an other: the shares add up to the plain mean.
-        torch.testing.assert_close(task.training_step((samples, lengths, labels)), losses.mean())
+        torch.testing.assert_close(task.losses((samples, lengths, labels)).mean(), losses.mean())
 
 
 def test_mixup_mixes_the_sounds():
@@ -169,7 +103,7 @@ def test_mixup_mixes_the_sounds():
     for seed in range(6):
         task = make_task(dataclasses.replace(PLAIN, mixup_alpha=1.0))
         torch.manual_seed(seed)
-        losses.add(round(task.training_step((samples, lengths, labels)).item(), 5))
+        losses.add(round(task.losses((samples, lengths, labels)).mean().item(), 5))
     assert len(losses) > 1
 
 
@@ -184,8 +118,77 @@ def test_validation_judges_an_utterance_by_the_mean_of_its_windows():
     assert task.accuracy.compute() == 0
 
 
-def test_statistics_travel_with_the_task():
-    task = make_task(PLAIN)
-    assert (task.frontend.mean == -50).all()
-    assert (task.frontend.std == 16).all()
-    assert {'frontend.mean', 'frontend.std'} <= set(task.state_dict())
+def test_a_label_that_is_no_class_wants_all_of_them_alike():
+    targets = soft_targets(torch.tensor([2, -1]), 4)
+    assert targets.tolist() == [[0.0, 0.0, 1.0, 0.0], [0.25] * 4]
+
+
+def loss_of(logits, label, weights=None, **config):
+    weights = torch.ones(4) if weights is None else weights
+    targets = soft_targets(torch.tensor([label]), 4)
+    config = OptimizationConfig(**{'label_smoothing': 0.0, **config})
+    return clip_losses(torch.tensor([logits]), targets, weights, config).item()
+
+
+def test_class_weights_multiply_a_clips_loss():
+    logits = [1.0, -0.5, 0.3, 0.0]
+    weights = torch.tensor([1.0, 3.0, 1.0, 1.0])
+    assert loss_of(logits, 1, weights) == pytest.approx(3 * loss_of(logits, 1))
+    assert loss_of(logits, 2, weights) == pytest.approx(loss_of(logits, 2))
+
+
+def test_the_focal_loss_is_that_of_its_paper():
+    logits = [1.0, -0.5, 0.3, 0.0]
+    p = torch.tensor(logits).softmax(dim=0)[1].item()
+    expected = -((1 - p) ** 2) * torch.tensor(p).log().item()
+    assert loss_of(logits, 1, loss='focal', focal_gamma=2.0) == pytest.approx(expected, rel=1e-5)
+    assert loss_of(logits, 1, loss='focal', focal_gamma=0.0) == pytest.approx(loss_of(logits, 1))
+
+
+def rates(**config):
+    """The learning rate of each of 100 steps, ten an epoch."""
+    config = OptimizationConfig(epochs=10, learning_rate=0.1, **config)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], config.learning_rate)
+    schedule = learning_rate_schedule(optimizer, config, 100)
+    seen = []
+    for _ in range(100):
+        seen.append(optimizer.param_groups[0]['lr'])
+        optimizer.step()
+        schedule.step()
+    return seen
+
+
+def test_cosine_falls_from_its_peak_behind_the_warm_up_to_nothing():
+    seen = rates(schedule='cosine', warmup_epochs=2.0)
+    assert seen[:20] == sorted(seen[:20])
+    assert seen[20] == max(seen) == pytest.approx(0.1)
+    assert seen[20:] == sorted(seen[20:], reverse=True)
+    assert seen[60] == pytest.approx(0.05)
+    assert seen[-1] < 1e-4
+
+
+def test_step_falls_every_so_many_epochs():
+    seen = rates(schedule='step', step_epochs=4, step_factor=0.1)
+    assert seen[39] == pytest.approx(0.1)
+    assert seen[40] == pytest.approx(0.01)
+    assert seen[80] == pytest.approx(0.001)
+
+
+def test_constant_stays_and_one_cycle_rises_and_falls():
+    assert set(rates(schedule='constant')) == {0.1}
+    seen = rates(schedule='one_cycle')
+    assert max(seen) == pytest.approx(0.1)
+    assert seen[0] < 0.01
+    assert seen[-1] < 1e-5
+
+
+@pytest.mark.parametrize(('optimizer', 'kind'), [('adamw', 'AdamW'), ('sgd', 'SGD')])
+def test_frozen_weights_are_left_to_themselves(optimizer, kind):
+    task = make_task(PLAIN, optimizer=optimizer, schedule='constant', momentum=0.8)
+    task.model.classifier.requires_grad_(False)
+    task.trainer = SimpleNamespace(estimated_stepping_batches=10)
+    made = task.configure_optimizers()['optimizer']
+    assert type(made).__name__ == kind
+    frozen = set(map(id, task.model.classifier.parameters()))
+    assert not frozen & {id(p) for group in made.param_groups for p in group['params']}
+    assert optimizer == 'adamw' or made.param_groups[0]['momentum'] == 0.8

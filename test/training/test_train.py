@@ -1,27 +1,45 @@
-"""From a corpus to a bundle: two epochs on a few seconds of speech."""
+"""From corpora to a bundle: two epochs on a few seconds of speech."""
 
 import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
 import torch
+import yaml
 
 from ser_ros import SerError
+from ser_ros.audio.vad import Segment
 from ser_ros.bundle import load_bundle
+from ser_ros.features import build_frontend
 from ser_ros.models.parallel_cnn_transformer import ParallelCnnTransformer
 from ser_ros.recognizer import Recognizer
-from ser_ros.training.recipe import AugmentationConfig, OptimizationConfig, Recipe, SplitConfig
-from ser_ros.training.train import decibel_statistics, recipe_split, train
+from ser_ros.training.dataset import Utterance
+from ser_ros.training.fit import Compute
+from ser_ros.training.recipe import (
+    AugmentationConfig,
+    DataConfig,
+    OptimizationConfig,
+    Recipe,
+    SplitConfig,
+)
+from ser_ros.training.train import class_weights, make_task, recipe_split, train
 
 # Sixteen clips to train on, in batches of four.
 BATCHES = 4
 RECIPE = Recipe(
     name='tiny',
     seed=3,
+    hyperparameters={'conv_dropout': 0.2},
     split=SplitConfig(validation_speakers=('03',)),
     augmentation=AugmentationConfig(crop=(1.0, 1.5)),
     optimization=OptimizationConfig(epochs=2, batch_size=4),
 )
+CPU = Compute('cpu')
 
 
 def changed(**optimization):
@@ -34,10 +52,10 @@ pytestmark = pytest.mark.filterwarnings('ignore::UserWarning', 'ignore::FutureWa
 
 
 @pytest.fixture(scope='module')
-def run(tiny_corpus, tmp_path_factory):
-    """The folder and the bundle of a training."""
+def finished(tiny_corpus, tmp_path_factory):
+    """The folder of a training, and what it returned."""
     out = tmp_path_factory.mktemp('runs') / 'tiny'
-    return out, train(RECIPE, tiny_corpus, out, 'cpu')
+    return out, train(RECIPE, [tiny_corpus], out, CPU)
 
 
 @pytest.fixture
@@ -57,10 +75,19 @@ def steps():
     handle.remove()
 
 
-def test_the_bundle_says_how_it_was_made(run, tiny_corpus):
-    out, path = run
-    assert path == out / 'tiny.safetensors'
-    info = load_bundle(path).info
+def assert_equal_weights(one, other):
+    for name, weight in one.model.state_dict().items():
+        assert torch.equal(other.model.state_dict()[name], weight), name
+
+
+def without_time(history):
+    return [{k: v for k, v in row.items() if k != 'seconds'} for row in history]
+
+
+def test_the_bundle_says_how_it_was_made(finished):
+    out, run = finished
+    assert run.bundle == out / 'tiny.safetensors'
+    info = load_bundle(run.bundle).info
     assert info.architecture == 'parallel_cnn_transformer'
     assert info.frontend == RECIPE.frontend
     assert info.window == 1.5
@@ -68,7 +95,7 @@ def test_the_bundle_says_how_it_was_made(run, tiny_corpus):
     assert info.recipe['optimization']['epochs'] == 2
     assert info.license == 'CC-BY-NC-SA-4.0'
     assert info.corpora == {
-        'RAVDESS speech': {
+        'RAVDESS': {
             'train': ['02', '04'],
             'validation': ['03'],
             'test': ['01', '11', '20', '21'],
@@ -77,76 +104,80 @@ def test_the_bundle_says_how_it_was_made(run, tiny_corpus):
     assert 0.1 <= info.temperature <= 10
     assert 0 < info.threshold < 1
     assert list(info.metrics) == ['validation']
-    assert info.metrics['validation']['clips'] == 3
-    assert info.metrics['validation']['speakers'] == ['03']
+    assert info.metrics['validation']['clips'] == len(run.validation) == 3
+    assert info.metrics['validation']['speakers'] == ['RAVDESS:03']
 
 
-def test_the_bundle_runs(run, utterance):
-    recognizer = Recognizer(load_bundle(run[1]), 'cpu')
+def test_the_bundle_runs(finished, utterance):
+    recognizer = Recognizer(load_bundle(finished[1].bundle), 'cpu')
     estimates = recognizer.push(utterance, 0) + recognizer.flush()
     assert sum(estimate.is_final for estimate in estimates) == 1
     assert recognizer.counters.windows > 5
 
 
-def test_the_run_can_be_looked_at_and_gone_on_with(run):
-    out, _ = run
+def test_the_run_can_be_looked_at_and_gone_on_with(finished):
+    out, run = finished
     assert list(out.glob('events.out.tfevents.*'))
     checkpoint = torch.load(out / 'last.ckpt', weights_only=True, map_location='cpu')
     assert checkpoint['global_step'] == 2 * BATCHES
     assert (out / 'best.ckpt').is_file()
+    assert [row['epoch'] for row in run.history] == [0, 1]
+    for row in run.history:
+        assert {'train_loss', 'val_loss', 'val_accuracy', 'learning_rate', 'seconds'} <= set(row)
 
 
-def test_statistics_are_those_of_the_training_part(run):
-    info = load_bundle(run[1]).info
-    assert all(-100 < mean < 0 for mean in info.mean)
-    assert all(1 < std < 40 for std in info.std)
+def test_the_same_seed_gives_the_same_to_the_last_digit(finished, tiny_corpus, tmp_path):
+    _, run = finished
+    again = train(RECIPE, [tiny_corpus], tmp_path, Compute('cpu', workers=1))
+    assert without_time(again.history) == without_time(run.history)
+    first, second = load_bundle(run.bundle), load_bundle(again.bundle)
+    assert second.info == first.info
+    assert_equal_weights(first, second)
 
 
-def test_the_seed_decides_everything(run, tiny_corpus, tmp_path):
-    again = load_bundle(train(RECIPE, tiny_corpus, tmp_path, 'cpu'))
-    first = load_bundle(run[1])
-    assert again.info == first.info
-    for name, weight in first.model.state_dict().items():
-        torch.testing.assert_close(again.model.state_dict()[name], weight, rtol=0, atol=0)
+def test_another_seed_gives_something_else(finished, tiny_corpus, tmp_path):
+    other = train(dataclasses.replace(RECIPE, seed=4), [tiny_corpus], tmp_path, CPU)
+    assert without_time(other.history) != without_time(finished[1].history)
 
 
 def power_cut(model):
     raise RuntimeError('power cut')
 
 
-def test_an_interrupted_run_goes_on_from_its_last_whole_epoch(tiny_corpus, tmp_path, steps):
-    recipe = changed(epochs=4, learning_rate=0.0)  # so that no epoch is better than the first
-    steps.at, steps.call = 3 * BATCHES + 2, power_cut
+@pytest.mark.parametrize('average', ['ema', 'swa', 'none'])
+def test_a_resumed_run_ends_as_an_unbroken_one(tiny_corpus, tmp_path, steps, average):
+    recipe = changed(epochs=4, average=average, swa_start=0.5)
+    unbroken = train(recipe, [tiny_corpus], tmp_path / 'unbroken', CPU)
+    steps.clear()
+    steps.at, steps.call = 2 * BATCHES + 2, power_cut
     with pytest.raises(RuntimeError, match='power cut'):
-        train(recipe, tiny_corpus, tmp_path, 'cpu')
-    assert not (tmp_path / 'tiny.safetensors').exists()
+        train(recipe, [tiny_corpus], tmp_path / 'broken', CPU)
+    assert not (tmp_path / 'broken' / 'tiny.safetensors').exists()
     steps.at = None
     steps.clear()
-    bundle = load_bundle(train(recipe, tiny_corpus, tmp_path, 'cpu'))
-    # Only the fourth epoch is begun anew.
-    assert steps['steps'] == BATCHES
-    assert bundle.info.metrics['validation']['clips'] == 3
-    last = torch.load(tmp_path / 'last.ckpt', weights_only=True, map_location='cpu')
-    assert last['global_step'] == 4 * BATCHES
+    resumed = train(recipe, [tiny_corpus], tmp_path / 'broken', CPU)
+    assert steps['steps'] == 2 * BATCHES  # only what was not a whole epoch is done again
+    assert without_time(resumed.history) == without_time(unbroken.history)
+    assert_equal_weights(load_bundle(unbroken.bundle), load_bundle(resumed.bundle))
 
 
-def test_a_finished_run_gives_its_bundle_again(run, tiny_corpus, steps):
-    out, path = run
-    before = load_bundle(path)
-    path.unlink()
-    after = load_bundle(train(RECIPE, tiny_corpus, out, 'cpu'))
+def test_a_finished_run_gives_its_bundle_again(finished, tiny_corpus, steps):
+    out, run = finished
+    before = load_bundle(run.bundle)
+    run.bundle.unlink()
+    again = train(RECIPE, [tiny_corpus], out, CPU)
     assert steps['steps'] == 0
+    assert again.history == run.history
+    after = load_bundle(again.bundle)
     assert after.info == before.info
-    for name, weight in before.model.state_dict().items():
-        assert torch.equal(after.model.state_dict()[name], weight)
+    assert_equal_weights(before, after)
 
 
-def test_a_folder_of_another_recipe_is_not_gone_on_with(run, tiny_corpus):
+def test_a_folder_of_another_recipe_is_not_gone_on_with(finished, tiny_corpus):
     """Or else a bundle would name a recipe that its weights were not made by."""
-    out, _ = run
     other = dataclasses.replace(RECIPE, seed=4)
     with pytest.raises(SerError, match='tiny'):
-        train(other, tiny_corpus, out, 'cpu')
+        train(other, [tiny_corpus], finished[0], CPU)
 
 
 def break_weights(model):
@@ -158,60 +189,238 @@ def break_weights(model):
 def test_a_loss_that_is_not_finite_is_an_error(tiny_corpus, tmp_path, steps, step):
     steps.at, steps.call = step, break_weights
     with pytest.raises(SerError, match='finite'):
-        train(RECIPE, tiny_corpus, tmp_path, 'cpu')
+        train(RECIPE, [tiny_corpus], tmp_path, CPU)
+    assert not list(tmp_path.glob('*.safetensors*'))
 
 
-def test_fewer_clips_than_a_batch_is_an_error(tiny_corpus, tmp_path):
-    with pytest.raises(SerError, match='16.*17'):
-        train(changed(batch_size=17), tiny_corpus, tmp_path, 'cpu')
+def test_early_stopping(tiny_corpus, tmp_path):
+    # With a rate of nothing no epoch is better than the first.
+    recipe = changed(epochs=9, early_stopping=2, learning_rate=0.0)
+    assert len(train(recipe, [tiny_corpus], tmp_path, CPU).history) == 3
+
+
+def test_averages_differ_from_the_last_weights(tiny_corpus, tmp_path):
+    bundles = {}
+    for average in ('none', 'ema', 'swa'):
+        recipe = changed(average=average, ema_decay=0.5, swa_start=0.25)
+        bundles[average] = load_bundle(
+            train(recipe, [tiny_corpus], tmp_path / average, CPU).bundle
+        )
+    weights = [bundle.model.classifier.weight for bundle in bundles.values()]
+    assert not torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert not torch.equal(weights[1], weights[2])
+
+
+def test_a_refit_hears_the_validation_speakers_too(finished, tiny_corpus, tmp_path):
+    run = train(dataclasses.replace(RECIPE, refit=True), [tiny_corpus], tmp_path, CPU)
+    before, after = load_bundle(finished[1].bundle), load_bundle(run.bundle)
+    assert after.info.corpora == {
+        'RAVDESS': {'train': ['02', '03', '04'], 'test': ['01', '11', '20', '21']}
+    }
+    assert after.info.temperature == before.info.temperature
+    assert after.info.threshold == before.info.threshold
+    assert not torch.equal(before.model.classifier.weight, after.model.classifier.weight)
+    assert not torch.equal(before.frontend.mean, after.frontend.mean)
+
+
+def test_balanced_classes_with_weights_and_copies_train(tiny_corpus, tmp_path):
+    recipe = dataclasses.replace(
+        changed(epochs=1, class_weights=True, loss='focal', optimizer='sgd', schedule='cosine'),
+        data=DataConfig(
+            balance_classes=True, noisy_copies=1, nonspeech=0.2, merge={'calm': 'neutral'}
+        ),
+    )
+    info = load_bundle(train(recipe, [tiny_corpus], tmp_path, CPU).bundle).info
+    assert 'calm' not in info.class_names
+    assert len(info.class_names) == 7
+
+
+def test_class_weights_are_inverse_to_the_shares():
+    segment = Segment(0, 1)
+    utterances = [Utterance(None, segment, label) for label in [0, 0, 0, 1]]
+    weights = class_weights(utterances, 2)
+    torch.testing.assert_close(weights, torch.tensor([2 / 3, 2.0]))
 
 
 def test_a_fold_that_is_none(tiny_corpus, tmp_path):
     recipe = dataclasses.replace(RECIPE, split=SplitConfig(fold=7))
-    with pytest.raises(SerError, match=r'fold 7.*1, 2, 3, 4, 5, 6'):
-        train(recipe, tiny_corpus, tmp_path, 'cpu')
+    with pytest.raises(SerError, match='fold 7'):
+        train(recipe, [tiny_corpus], tmp_path, CPU)
 
 
-def test_a_corpus_without_the_speakers(tiny_corpus):
-    recipe = dataclasses.replace(RECIPE, split=SplitConfig(fold=2, validation_speakers=('03',)))
-    with pytest.raises(SerError, match='10, 12, 14'):
-        recipe_split(recipe, tiny_corpus)
+def test_another_corpus_than_the_recipes(tiny_corpus):
+    recipe = dataclasses.replace(RECIPE, data=DataConfig(corpora=('RAVDESS', 'BanglaSER')))
+    with pytest.raises(SerError, match='RAVDESS, BanglaSER'):
+        recipe_split(recipe, [tiny_corpus])
+
+
+def test_weights_that_nobody_published(tiny_corpus, tmp_path):
+    recipe = dataclasses.replace(RECIPE, pretrained='published')
+    with pytest.raises(SerError, match='no published weights'):
+        train(recipe, [tiny_corpus], tmp_path, CPU)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a CUDA device')
 @pytest.mark.parametrize('device', ['cuda', 'cuda:1', 'tpu'])
 def test_a_device_that_is_not_there(tiny_corpus, tmp_path, device):
     with pytest.raises(SerError, match=device):
-        train(RECIPE, tiny_corpus, tmp_path, device)
+        train(RECIPE, [tiny_corpus], tmp_path, Compute(device))
 
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
 def test_on_a_gpu(tiny_corpus, tmp_path, utterance):
-    bundle = load_bundle(train(RECIPE, tiny_corpus, tmp_path, 'cuda'))
+    bundle = load_bundle(train(RECIPE, [tiny_corpus], tmp_path, Compute('cuda')).bundle)
     recognizer = Recognizer(bundle, 'cuda')
     assert recognizer.push(utterance, 0) + recognizer.flush()
 
 
-def test_statistics_by_hand(speech):
-    from ser_ros.audio.vad import Segment
-    from ser_ros.features import LogMel
-    from ser_ros.training.dataset import Utterance
-
-    augmentation = AugmentationConfig(gain_db=(-10.0, 10.0))
+def test_the_front_end_is_fitted_to_the_spoken_parts_at_the_mean_gain(speech):
+    augmentation = AugmentationConfig(gain_db=(-30.0, -10.0))
     recipe = dataclasses.replace(RECIPE, augmentation=augmentation)
     utterances = [
         Utterance(speech, Segment(16_000, 32_000), 0),
-        Utterance(speech, Segment(40_000, 48_000), 0),
+        Utterance(speech, Segment(40_000, 48_000), 1),
     ]
-    mean, std = decibel_statistics(recipe, utterances)
-    frontend = LogMel(recipe.frontend)
-    frames = torch.cat(
-        [
-            frontend.decibels(torch.from_numpy(speech[16_000:32_000])),
-            frontend.decibels(torch.from_numpy(speech[40_000:48_000])),
-        ],
-        dim=1,
+    fitted = make_task(recipe, 2, utterances).frontend
+    frontend = build_frontend(recipe.frontend)
+    heard = [
+        torch.from_numpy(speech[s.start : s.end]) * 0.1 for s in (u.speech for u in utterances)
+    ]
+    frames = torch.cat([frontend.spectrum(sound) for sound in heard], dim=1)
+    torch.testing.assert_close(fitted.mean[:, 0], frames.mean(dim=1))
+    torch.testing.assert_close(fitted.std[:, 0], frames.std(dim=1))
+
+
+# --- Other processes ---------------------------------------------------------------------------
+
+PLAIN = {
+    'seed': 3,
+    'architecture': 'parallel_cnn_transformer',
+    'split': {'validation_speakers': ['03']},
+    'optimization': {'epochs': 2, 'batch_size': 4},
+}
+
+
+def command(tmp_path, corpus, recipe, *arguments):
+    path = tmp_path / 'recipe.yaml'
+    path.write_text(yaml.safe_dump(recipe))
+    return [
+        *(sys.executable, '-m', 'ser_ros', 'train', path, '--corpus', corpus, '--no-cache'),
+        *('--device', 'cpu', '--out', tmp_path / 'run', *arguments),
+    ]
+
+
+def test_interrupted_by_hand_a_run_leaves_its_last_epoch(tiny_corpus, tmp_path):
+    recipe = {**PLAIN, 'optimization': {'epochs': 2000, 'batch_size': 4}}
+    process = subprocess.Popen(
+        command(tmp_path, tiny_corpus, recipe),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
     )
-    torch.testing.assert_close(mean, frames.mean(dim=1))
-    torch.testing.assert_close(std, frames.std(dim=1))
+    last = tmp_path / 'run' / 'last.ckpt'
+    while not last.is_file():
+        assert process.poll() is None, process.stderr.read()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert 'Traceback' not in err
+    checkpoint = torch.load(last, weights_only=True, map_location='cpu')
+    assert checkpoint['global_step'] % BATCHES == 0
+    assert not list((tmp_path / 'run').glob('*.safetensors*'))
+
+
+PROBE = """
+import json, os, sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ser_ros import models
+from ser_ros.training import train as training
+from ser_ros.training.fit import Compute
+from ser_ros.training.recipe import load_recipe
+from ser_ros.training.task import EmotionTask
+
+
+class Mean(nn.Module):
+    min_frames = 1
+
+    def __init__(self, n_features, n_classes):
+        super().__init__()
+        torch.manual_seed(1)
+        self.linear = nn.Linear(n_features, n_classes)
+
+    def forward(self, x, lengths=None):
+        return self.linear(x.sum(dim=2) / lengths[:, None])
+
+
+seen, gradients = [], []
+
+
+class Watched(EmotionTask):
+    def losses(self, batch):
+        seen.append((self.current_epoch, batch[0].sum(dim=1).tolist()))
+        return super().losses(batch)
+
+    def on_before_optimizer_step(self, optimizer):
+        gradients.append(self.model.linear.weight.grad.flatten().tolist())
+
+
+torch.set_num_threads(1)
+models.MODELS['mean'] = Mean
+training.EmotionTask = Watched
+recipe, corpus, out, devices = sys.argv[1:]
+run = training.train(
+    load_recipe(recipe), [Path(corpus)], Path(out), Compute('cpu', devices=int(devices))
+)
+rank = os.environ.get('LOCAL_RANK', '0')
+history = run and [{k: r[k] for k in ('train_loss', 'val_loss', 'val_accuracy')} for r in run.history]
+Path(out, f'rank{rank}.json').write_text(
+    json.dumps({'seen': seen, 'gradients': gradients, 'history': history})
+)
+"""
+
+
+def test_two_processes_learn_what_one_does(tiny_corpus, tmp_path):
+    """Over gloo: each clip once an epoch, the same gradients, exact validation figures."""
+    recipe = tmp_path / 'recipe.yaml'
+    plain = {
+        **PLAIN,
+        'architecture': 'mean',
+        'augmentation': {'noise_probability': 0.0, 'gain_db': [0, 0], 'mel_masks': 0}
+        | {'time_masks': 0, 'mixup_alpha': 0.0},
+        # Sixteen clips in five batches: the processes' shares are not all alike.
+        'optimization': {'epochs': 2, 'batch_size': 3, 'average': 'none'},
+    }
+    recipe.write_text(yaml.safe_dump(plain))
+    probe = tmp_path / 'probe.py'
+    probe.write_text(PROBE)
+    ranks = {}
+    for devices in (1, 2):
+        out = tmp_path / f'run{devices}'
+        subprocess.run(
+            [sys.executable, probe, recipe, tiny_corpus, out, str(devices)],
+            check=True,
+            capture_output=True,
+            timeout=300,
+        )
+        ranks[devices] = [json.loads(p.read_text()) for p in sorted(out.glob('rank*.json'))]
+        assert len(ranks[devices]) == devices
+    (one,), two = ranks[1], ranks[2]
+    for epoch in (0, 1):
+        alone = sorted(s for e, batch in one['seen'] if e == epoch for s in batch)
+        together = sorted(s for r in two for e, batch in r['seen'] if e == epoch for s in batch)
+        assert len(alone) == 16
+        assert together == pytest.approx(alone, abs=1e-3)
+    for rank in two:
+        torch.testing.assert_close(
+            torch.tensor(rank['gradients']), torch.tensor(one['gradients']), atol=1e-5, rtol=1e-4
+        )
+    assert two[1]['history'] is None
+    for row, other in zip(two[0]['history'], one['history'], strict=True):
+        assert row == pytest.approx(other, abs=1e-5)

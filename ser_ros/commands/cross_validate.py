@@ -1,0 +1,90 @@
+"""Train and test on all folds of a split, with one seed or several."""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from ser_ros import SerError
+from ser_ros.commands.arguments import compute, recipe_names, training_arguments
+
+
+def configure(commands: argparse._SubParsersAction) -> None:
+    """Add the parser of `cross-validate`."""
+    parser = commands.add_parser(
+        'cross-validate',
+        parents=[training_arguments()],
+        help='train and test on all folds, with one seed or several',
+        description='Train each fold and hear its test part once. Folds that are finished are '
+        'not run again, those that were interrupted go on, and the same command in another '
+        'terminal, or on another GPU, takes the folds that are left.',
+        epilog=recipe_names(),
+    )
+    parser.add_argument('--folds', type=_numbers, default=(), help='1-6 or 1,3 (default all)')
+    parser.add_argument('--seeds', type=_numbers, default=(1,), help='1-3 or 1,5 (default 1)')
+    parser.add_argument('--out', type=Path, required=True, help='folder of the runs')
+    parser.add_argument(
+        '--results',
+        type=Path,
+        metavar='DIR',
+        help="folder in which a small JSON file of each fold goes to a folder of the recipe's "
+        'name (default: beside the runs)',
+    )
+    parser.set_defaults(run=run)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """`1-3,5` → (1, 2, 3, 5)."""
+    numbers = []
+    for piece in text.split(','):
+        match = re.fullmatch(r'(\d{1,6})(?:-(\d{1,6}))?', piece.strip())
+        if match is None:
+            raise argparse.ArgumentTypeError(f'{text!r} is no list such as 1-3,5')
+        first, last = int(match[1]), int(match[2] or match[1])
+        if not first <= last < first + 1000:
+            raise argparse.ArgumentTypeError(f'{piece} is no range')
+        numbers += range(first, last + 1)
+    return tuple(dict.fromkeys(numbers))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run what is not finished; print the table of what is."""
+    from ser_ros.training.cross_validation import cross_validate, results_folder
+    from ser_ros.training.recipe import load_recipe
+    from ser_ros.training.results import fold_table
+
+    recipe = load_recipe(options.recipe, options.set)
+    results = results_folder(options.results, recipe) if options.results else options.out
+    try:
+        outcome = cross_validate(
+            recipe,
+            options.corpus,
+            options.out,
+            options.folds,
+            options.seeds,
+            results,
+            compute(options),
+        )
+    except KeyboardInterrupt:
+        print(
+            'ser_ros: interrupted; it goes on from the last whole epoch when the same command is '
+            'given again',
+            file=sys.stderr,
+        )
+        return 130
+    if outcome.summary:
+        print(f'{recipe.name}: {outcome.summary.pooled["figures"]["protocol"]}')
+        print('\n'.join(fold_table(outcome.summary)))
+        print(f'table: {options.out / "table.md"}')
+        print(f'report: {options.out / "report.html"}')
+        print(f'results: {results}')
+    for name in outcome.elsewhere:
+        print(f'{name}: left to the process that is at it')
+    for reason in dict.fromkeys(outcome.failures.values()):
+        names = [name for name in outcome.failures if outcome.failures[name] == reason]
+        print(f'ser_ros: {", ".join(names)}: {reason}', file=sys.stderr)
+    if outcome.failures:
+        raise SerError(
+            f'{len(outcome.failures)} of the runs failed; the same command tries them again'
+        )
+    return 0

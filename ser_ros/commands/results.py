@@ -1,0 +1,33 @@
+"""Write the page of results from what cross-validation kept of each fold."""
+
+import argparse
+from pathlib import Path
+
+
+def configure(commands: argparse._SubParsersAction) -> None:
+    """Add the parser of `results`."""
+    parser = commands.add_parser(
+        'results',
+        help='write the page of results of all recipes',
+        description='Make the tables of docs/RESULTS.md from the JSON files that '
+        'cross-validate --results leaves of each fold.',
+    )
+    parser.add_argument(
+        'folder',
+        nargs='?',
+        type=Path,
+        default=Path('docs', 'results'),
+        help='default docs/results',
+    )
+    parser.add_argument('--out', type=Path, help='default: RESULTS.md beside the folder')
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write the page."""
+    from ser_ros.training.report import write_whole
+    from ser_ros.training.results_page import render
+
+    out = options.out or options.folder.parent / 'RESULTS.md'
+    write_whole(out, render(options.folder))
+    print(f'results: {out}')

@@ -1,0 +1,197 @@
+"""`cross-validate`, as it is typed: two folds, one epoch, and what is left when it is given again."""
+
+import json
+import shutil
+from collections import Counter
+
+import pytest
+import torch
+from filelock import FileLock
+
+from ser_ros.__main__ import main
+from ser_ros.bundle import load_bundle
+from ser_ros.models.parallel_cnn_transformer import ParallelCnnTransformer
+from ser_ros.training.results import read_fold
+
+pytestmark = pytest.mark.filterwarnings('ignore::UserWarning', 'ignore::FutureWarning')
+
+RECIPE = """
+split: {protocol: leave_one_speaker_out, validation_speakers: ['03']}
+augmentation: {crop: [1.0, 1.5]}
+optimization: {epochs: 1, batch_size: 8}
+"""
+
+
+class Session:
+    """A folder with a recipe, in which the command is given."""
+
+    def __init__(self, folder, corpus, capsys):
+        self.folder, self.corpus, self.capsys = folder, corpus, capsys
+
+    def __call__(self, *arguments):
+        """Exit status, lines on stdout, lines on stderr that are no progress."""
+        status = main(
+            [
+                *('cross-validate', str(self.folder / 'short.yaml')),
+                *('--corpus', str(self.corpus), '--device', 'cpu', '--no-cache'),
+                *('--out', str(self.folder / 'runs'), '--results', str(self.folder / 'results')),
+                *arguments,
+            ]
+        )
+        out, err = self.capsys.readouterr()
+        lines = [line.rsplit('\r', 1)[-1].strip() for line in err.splitlines()]
+        return status, out.splitlines(), [line for line in lines if line.startswith('ser_ros: ')]
+
+    def result(self, name):
+        return self.folder / 'results' / 'short' / f'{name}.json'
+
+
+@pytest.fixture(scope='module')
+def template(tmp_path_factory):
+    """Where the first session leaves what the others start from."""
+    return tmp_path_factory.mktemp('cross_validation') / 'template'
+
+
+@pytest.fixture
+def steps():
+    """Counts training steps."""
+    counter = Counter()
+
+    def hook(module, inputs):
+        if isinstance(module, ParallelCnnTransformer) and module.training:
+            counter['steps'] += 1
+
+    handle = torch.nn.modules.module.register_module_forward_pre_hook(hook)
+    yield counter
+    handle.remove()
+
+
+@pytest.fixture
+def session(template, tmp_path, tiny_corpus, capsys):
+    """A session in which folds 5 and 1 are finished, and fold 3 could not be."""
+    session = Session(tmp_path / 'session', tiny_corpus, capsys)
+    if not template.exists():
+        first = Session(template, tiny_corpus, capsys)
+        template.mkdir()
+        (template / 'short.yaml').write_text(RECIPE)
+        # Fold 3 tests the speaker who validates: it fails, and the one behind it is run.
+        first.outcome = first('--folds', '5,3,1')
+        (template / 'outcome.json').write_text(json.dumps(first.outcome))
+    shutil.copytree(template, session.folder)
+    session.outcome = json.loads((template / 'outcome.json').read_text())
+    return session
+
+
+def test_a_fold_that_fails_does_not_lose_the_others(session):
+    status, out, err = session.outcome
+    assert status == 1
+    assert any(line.startswith('ser_ros: fold3_seed1: ') and '03' in line for line in err)
+    assert '1 of the runs failed' in err[-1]
+    table = [line for line in out if line.startswith('|')]
+    assert [line.split('|')[1].strip() for line in table] == [
+        *('fold', '---', '1', '5', 'pooled', 'mean ± std')
+    ]
+    assert (session.folder / 'runs' / 'table.md').read_text().splitlines() == table
+    page = (session.folder / 'runs' / 'report.html').read_text()
+    assert '<title>short: 2 of 7 folds, seed 1' in page
+    assert page.count('<audio') > 0  # the hardest clips
+
+
+def test_what_is_kept_of_a_fold(session):
+    result = read_fold(session.result('fold5_seed1'))
+    assert (result.name, result.fold, result.seed, result.n_folds) == ('short', 5, 1, 7)
+    assert result.is_speaker_independent
+    assert 'fold 5' in result.protocol
+    assert len(result.class_names) == 8
+    assert result.epochs == 1
+    assert result.parameters == result.trainable_parameters > 100_000
+    assert result.seconds_per_epoch > 0
+    assert 0 < result.milliseconds_per_window < 1000
+    assert result.source_rate == 16_000
+    assert result.machine['device'] == 'cpu'
+    assert result.machine['processor']
+    assert result.versions['torch'] == torch.__version__
+    assert result.validation['speakers'] == ['RAVDESS:03']
+    assert result.test['speakers'] == ['RAVDESS:11']
+    assert result.test['clips'] == len(result.predictions['name']) == 3
+    bundle = load_bundle(session.folder / 'runs' / 'fold5_seed1' / 'short.safetensors')
+    assert bundle.info.temperature == result.temperature
+    assert bundle.info.metrics['test']['accuracy'] == pytest.approx(
+        result.test['accuracy'], abs=1e-4
+    )
+    written = json.loads((bundle.path.parent / 'results.json').read_text())
+    assert list(written['parts']) == ['validation', 'test']
+
+
+def test_what_is_finished_is_not_run_again(session, steps):
+    before = {path: path.read_bytes() for path in session.result('x').parent.iterdir()}
+    assert len(before) == 2
+    status, out, err = session('--folds', '1,5')
+    assert (status, err, steps['steps']) == (0, [], 0)
+    assert {path: path.read_bytes() for path in before} == before
+    first = [line for line in session.outcome[1] if line.startswith('|')]
+    assert [line for line in out if line.startswith('|')] == first
+
+
+def test_a_fold_that_was_trained_but_not_tested_is_only_tested(session, steps):
+    path = session.result('fold1_seed1')
+    before = read_fold(path)
+    path.unlink()
+    (session.folder / 'runs' / 'fold1_seed1.lock').touch()  # of a process that was killed
+    status, _, err = session('--folds', '1')
+    assert (status, err, steps['steps']) == (0, [], 0)
+    after = read_fold(path)
+    assert after.predictions == before.predictions
+    assert after.test == before.test
+
+
+def test_another_processs_fold_is_left_to_it(session, steps):
+    session.result('fold1_seed1').unlink()
+    with FileLock(session.folder / 'runs' / 'fold1_seed1.lock'):
+        status, out, err = session('--folds', '1,5')
+    assert (status, err, steps['steps']) == (0, [], 0)
+    assert out[-1].startswith('fold1_seed1: ')
+    assert not session.result('fold1_seed1').exists()
+    assert any('1 of 7 folds' in line for line in out)
+
+
+def test_results_of_another_recipe_are_not_mixed_in(session, steps):
+    status, out, err = session('--folds', '1', '--set', 'optimization.learning_rate=0.5')
+    assert (status, out, steps['steps']) == (1, [], 0)
+    (line,) = err
+    assert 'fold1_seed1.json' in line
+    assert 'optimization.learning_rate=0.001' in line
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'said'),
+    [
+        (['--folds', '8'], 'fold 8'),
+        (['--set', 'split.protocol=random', 'split.validation_speakers=[]', '--folds', '6'], '6'),
+        (['--corpus', 'nowhere'], 'nowhere'),
+        (['--set', 'split.protocol=published'], 'leave_one_speaker_out'),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(session, arguments, said):
+    status, out, err = session(*arguments)
+    assert (status, out) == (1, [])
+    (line,) = err
+    assert said in line
+
+
+def test_what_is_wrong_with_all_folds_is_said_once(session):
+    out = str(session.folder / 'others')
+    status, _, err = session('--set', 'data.corpora=[SAVEE]', '--out', out, '--results', out)
+    assert status == 1
+    first, last = err
+    assert first.startswith('ser_ros: fold1_seed1, fold2_seed1, ')
+    assert 'RAVDESS' in first
+    assert '7 of the runs failed' in last
+
+
+@pytest.mark.parametrize('text', ['', '1-', '3-1', 'all', '1,,2', '-1', '1-99999'])
+def test_numbers_that_are_none(capsys, text):
+    with pytest.raises(SystemExit) as caught:
+        main(['cross-validate', 'vgg', '--corpus', 'x', '--out', 'y', f'--seeds={text}'])
+    assert caught.value.code == 2
+    assert '--seeds' in capsys.readouterr().err

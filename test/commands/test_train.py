@@ -1,0 +1,132 @@
+"""`train`, as it is typed."""
+
+import json
+from collections import Counter
+
+import pytest
+import torch
+
+from ser_ros.__main__ import main
+from ser_ros.bundle import load_bundle
+from ser_ros.commands.arguments import recipe_names
+from ser_ros.models.parallel_cnn_transformer import ParallelCnnTransformer
+from ser_ros.training.recipe import shipped_recipes
+
+pytestmark = pytest.mark.filterwarnings('ignore::UserWarning', 'ignore::FutureWarning')
+
+RECIPE = """
+split: {validation_speakers: ['03']}
+augmentation: {crop: [1.0, 1.5]}
+optimization: {epochs: 1, batch_size: 8}
+"""
+BATCHES = 2
+
+
+@pytest.fixture
+def run(capsys, tmp_path, tiny_corpus, monkeypatch):
+    """A function: arguments → exit status, lines on stdout, the last line on stderr."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'short.yaml').write_text(RECIPE)
+
+    def run_train(*arguments):
+        status = main(
+            ['train', 'short.yaml', '--corpus', str(tiny_corpus), *arguments, '--device', 'cpu']
+        )
+        out, err = capsys.readouterr()
+        # Progress bars stand between them.
+        said = ('protocol: ', 'validation, ', 'bundle: ', 'card: ', 'report: ')
+        return status, [o for o in out.splitlines() if o.startswith(said)], err.splitlines()[-1]
+
+    return run_train
+
+
+@pytest.fixture
+def steps():
+    """Counts training steps; that of the number `interrupt_at` is where Ctrl-C is pressed."""
+    counter = Counter()
+    counter.interrupt_at = None
+
+    def hook(module, inputs):
+        if isinstance(module, ParallelCnnTransformer) and module.training:
+            if counter['steps'] == counter.interrupt_at:
+                raise KeyboardInterrupt
+            counter['steps'] += 1
+
+    handle = torch.nn.modules.module.register_module_forward_pre_hook(hook)
+    yield counter
+    handle.remove()
+
+
+def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(run, tmp_path, steps):
+    command = ('--set', 'optimization.epochs=2', 'seed=5', '--cache', 'decoded')
+    steps.interrupt_at = BATCHES + 1
+    status, out, err = run(*command)
+    assert (status, out) == (130, [])
+    assert 'same command' in err
+    folder = tmp_path / 'runs' / 'short'
+    assert not (folder / 'short.safetensors').exists()
+
+    steps.interrupt_at = None
+    steps.clear()
+    status, out, _ = run(*command)
+    assert status == 0
+    assert steps['steps'] == BATCHES  # only the epoch that was interrupted
+    assert out[0].startswith('protocol: speaker-independent')
+    assert 'streamed' in out[0]
+    assert 'validation, clips: 3' in out
+    assert any(line.startswith('validation, unweighted accuracy: ') for line in out)
+    assert out[-3:] == [
+        'bundle: runs/short/short.safetensors',
+        'card: runs/short/short.md',
+        'report: runs/short/report.html',
+    ]
+    bundle = load_bundle(folder / 'short.safetensors')
+    assert (bundle.info.seed, bundle.info.recipe['optimization']['epochs']) == (5, 2)
+    assert bundle.info.metrics['validation']['protocol'] == out[0].removeprefix('protocol: ')
+    assert '# short' in (folder / 'short.md').read_text()
+    results = json.loads((folder / 'results.json').read_text())
+    assert list(results['parts']) == ['validation']
+    assert [row['epoch'] for row in results['history']] == [0, 1]
+    assert results['facts']['settings']['seed'] == 5
+    assert '<title>short, fold 1, seed 5' in (folder / 'report.html').read_text()
+    assert list((tmp_path / 'decoded').rglob('*'))
+
+
+def test_a_recipe_that_is_none_is_said_in_one_line(capsys, tmp_path):
+    assert main(['train', 'no_such', '--corpus', str(tmp_path)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ''
+    assert err.count('\n') == 1
+    assert 'parallel_fusion' in err
+
+
+def test_an_override_that_is_none_is_said_in_one_line(capsys, tmp_path):
+    arguments = ['train', 'vgg', '--corpus', str(tmp_path), '--set', 'optimization.epoch=3']
+    assert main(arguments) == 1
+    _, err = capsys.readouterr()
+    assert err.count('\n') == 1
+    assert 'optimization.epochs' in err
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [['vgg'], ['--corpus', 'x'], ['vgg', '--corpus', 'x', '--cache', 'y', '--no-cache']],
+)
+def test_what_is_no_command_line(capsys, arguments):
+    with pytest.raises(SystemExit) as caught:
+        main(['train', *arguments])
+    assert caught.value.code == 2
+    assert 'usage' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('command', ['train', 'cross-validate'])
+def test_help_names_the_shipped_recipes(capsys, command):
+    with pytest.raises(SystemExit):
+        main([command, '--help'])
+    told = ' '.join(capsys.readouterr().out.split())
+    # The formatter may break a line behind a hyphen or a slash.
+    assert recipe_names().replace(' ', '') in told.replace(' ', '')
+
+
+def test_the_names_in_the_help_are_those_that_are_taken():
+    assert recipe_names() == f'shipped recipes: {", ".join(shipped_recipes())}'
