@@ -114,7 +114,7 @@ def bundle_info():
         temperature=1.5,
         threshold=0.25,
         corpora={
-            'RAVDESS speech': {'train': ['02', '04'], 'validation': ['03'], 'test': ['01', '11']}
+            'RAVDESS': {'train': ['02', '04'], 'validation': ['03'], 'test': ['01', '11']}
         },
         recipe={'seed': 7},
         seed=7,

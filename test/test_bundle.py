@@ -445,10 +445,10 @@ def test_the_shipped_bundle(monkeypatch, tmp_path):
     assert info.frontend.sample_rate == 16_000
     assert 'NC' in info.license
     assert_usable(bundle)
-    parts = [set(speakers) for speakers in info.corpora['RAVDESS speech'].values()]
+    parts = [set(speakers) for speakers in info.corpora['RAVDESS'].values()]
     assert len(parts) == 3
     assert len(set.union(*parts)) == sum(map(len, parts)) == 24
-    assert set(info.corpora['RAVDESS speech']['test']) == {'01', '11', '20', '21'}
+    assert set(info.corpora['RAVDESS']['test']) == {'01', '11', '20', '21'}
     assert info.metrics['test']['unweighted_accuracy'] >= 0.5
     card = bundle.path.with_suffix('.md').read_text()
     assert f'{info.metrics["test"]["unweighted_accuracy"]:.1%}' in card

@@ -89,7 +89,7 @@ def test_a_program_says_what_its_numbers_mean(recurrent):
         'window': 3.0,
         'threshold': 0.25,
         'architecture': 'cnn_lstm',
-        'corpora': ['RAVDESS speech'],
+        'corpora': ['RAVDESS'],
         'license': 'CC-BY-NC-SA-4.0',
     }
     model = onnx.load(with_suffix(out, '.onnx'))
