@@ -113,9 +113,7 @@ def bundle_info():
         window=3.0,
         temperature=1.5,
         threshold=0.25,
-        corpora={
-            'RAVDESS': {'train': ['02', '04'], 'validation': ['03'], 'test': ['01', '11']}
-        },
+        corpora={'RAVDESS': {'train': ['02', '04'], 'validation': ['03'], 'test': ['01', '11']}},
         recipe={'seed': 7},
         seed=7,
         metrics={},

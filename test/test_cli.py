@@ -7,7 +7,6 @@ import pytest
 
 from ser_ros import __version__
 from ser_ros.__main__ import main
-from ser_ros.bundle import load_bundle
 
 COMMANDS = ['train', 'evaluate', 'predict', 'inspect', 'export', 'devices']
 
@@ -47,25 +46,6 @@ def test_devices_lists_what_can_compute(run):
     assert out[0] == 'compute'
     assert out[1].split()[0] == 'cpu'
     assert 'microphones' in out
-
-
-RECIPE = """
-split: {validation_speakers: ['03']}
-augmentation: {crop: [1.0, 1.5]}
-optimization: {epochs: 1, batch_size: 8}
-"""
-
-
-@pytest.mark.filterwarnings('ignore::UserWarning', 'ignore::FutureWarning')
-def test_train_writes_a_bundle_with_its_card(run, tiny_corpus, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / 'short.yaml').write_text(RECIPE)
-    status, out, _ = run('train', 'short.yaml', '--corpus', tiny_corpus, '--device', 'cpu')
-    assert status == 0
-    assert out[-1] == 'bundle: runs/short/short.safetensors'
-    assert any('unweighted accuracy' in line for line in out)
-    bundle = load_bundle(tmp_path / 'runs' / 'short' / 'short.safetensors')
-    assert '# short' in bundle.path.with_suffix('.md').read_text()
 
 
 def exits(capsys, *arguments):

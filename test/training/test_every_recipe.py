@@ -28,6 +28,7 @@ SMALLER = {
     ),
     'research/vgg': ('frontend.duration=1.0',),
     'vggish': ('freeze=5',),
+    'companion': ('data.corpora=[RAVDESS]',),
 }
 
 

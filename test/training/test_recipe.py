@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from ser_ros import SerError
-from ser_ros.training.recipe import Recipe, load_recipe
+from ser_ros.training.recipe import Recipe, load_recipe, shipped_recipes
 
 
 @pytest.fixture
@@ -132,18 +132,62 @@ class TupleDumper(yaml.SafeDumper):
 TupleDumper.add_representer(tuple, yaml.SafeDumper.represent_list)
 
 
-def shipped():
-    from pathlib import Path
+@pytest.mark.parametrize(
+    ('text', 'value'), [('1e-3', 1e-3), ('0.002', 0.002), ('2E+1', 20.0), ('3', 3.0)]
+)
+def test_overrides_come_last_and_numbers_are_numbers(write, text, value):
+    path = write(f'optimization: {{learning_rate: {text}, epochs: 9}}\n')
+    assert load_recipe(path).optimization.learning_rate == value
+    recipe = load_recipe(path, ['optimization.learning_rate=5e-1', f'optimization.epochs={7}'])
+    assert recipe.optimization.learning_rate == 0.5
+    assert recipe.optimization.epochs == 7
+    assert load_recipe(path, [f'optimization.learning_rate={text}']) == load_recipe(path)
 
-    folder = Path(__file__).resolve().parents[2] / 'config' / 'recipes'
-    return [pytest.param(path, id=path.stem) for path in sorted(folder.glob('*.yaml'))]
+
+def test_overrides_take_lists_and_mappings():
+    recipe = load_recipe(
+        'parallel_fusion',
+        ['data.corpora=[RAVDESS, SAVEE]', 'data.merge={calm: neutral}', 'seed=7'],
+    )
+    assert recipe.data.corpora == ('RAVDESS', 'SAVEE')
+    assert recipe.data.merge == {'calm': 'neutral'}
+    assert recipe.seed == 7
+    assert recipe.name == 'parallel_fusion'
 
 
-@pytest.mark.parametrize('path', shipped())
-def test_shipped_recipes_are_right(path):
-    recipe = load_recipe(path)
-    assert recipe.name == path.stem
+@pytest.mark.parametrize(
+    ('override', 'wrong'),
+    [
+        ('optimization.epoch=3', 'optimization.epochs'),
+        ('epochs', 'KEY=VALUE'),
+        ('=3', 'KEY=VALUE'),
+        ('seed=[', 'seed='),
+        ('optimization.loss=hinge', 'cross_entropy, focal'),
+        ('optimization.batch_size=0', 'batch_size'),
+        ('augmentation.speed=[0, 1]', 'speed'),
+        ('augmentation.noise_probability=1.5', 'noise_probability'),
+        ('split.protocol=fold', 'leave_one_speaker_out'),
+        ('frontend.kind=log_mels', 'log_mel'),
+    ],
+)
+def test_an_override_that_cannot_be_is_said_in_one_line(override, wrong):
+    with pytest.raises(SerError) as caught:
+        load_recipe('parallel_fusion', [override])
+    assert wrong in str(caught.value)
+    assert '\n' not in str(caught.value)
+
+
+def test_a_name_that_is_no_recipe_comes_with_those_that_are():
+    with pytest.raises(SerError, match=r"'parallel_fusions'.*research/vgg"):
+        load_recipe('parallel_fusions')
+
+
+@pytest.mark.parametrize('name', shipped_recipes())
+def test_shipped_recipes_can_be_read(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name
     assert recipe.split.fold == 1
-    assert recipe.frontend.sample_rate == 16_000
-    assert recipe.frontend.n_mels == 64
-    assert recipe.frontend.win_length == 400
+    assert recipe.split.protocol == 'folds'
+    is_research = name.startswith('research/')
+    assert (recipe.frontend.kind == 'log_mel') or is_research or 'vggish' in name or 'mfcc' in name
+    assert recipe.optimization.optimizer == ('sgd' if is_research else 'adamw')

@@ -356,7 +356,8 @@ class Mean(nn.Module):
         self.linear = nn.Linear(n_features, n_classes)
 
     def forward(self, x, lengths=None):
-        return self.linear(x.sum(dim=2) / lengths[:, None])
+        n_frames = x.shape[2] if lengths is None else lengths[:, None]
+        return self.linear(x.sum(dim=2) / n_frames)
 
 
 seen, gradients = [], []
