@@ -147,7 +147,11 @@ class Trial:
 
 def render(folder: Path) -> str:
     """The page for the results in a folder; the same for the same files. SerError: see `read_folds`."""
-    summaries = summarise(read_folds(folder))
+    summaries = [
+        summary
+        for summary in summarise(read_folds(folder))
+        if _is_comparable(build(Recipe, summary.runs[0].recipe))
+    ]
     independent = [s for s in summaries if s.is_speaker_independent]
     sections = [
         INTRODUCTION,
@@ -193,6 +197,7 @@ def _systems(summaries: Sequence[Summary]) -> Iterator[str]:
     machines = sorted({_machine(run) for summary in summaries for run in summary.runs})
     letters = dict(zip(machines, string.ascii_uppercase))
     shipped = {name: load_recipe(name) for name in shipped_recipes()}
+    shipped = {name: recipe for name, recipe in shipped.items() if _is_comparable(recipe)}
     recipes = {s.runs[0].name: build(Recipe, s.runs[0].recipe) for s in summaries} | shipped
     rows = []
     for name in sorted(recipes, key=lambda name: _rank(recipes[name])):
@@ -205,6 +210,11 @@ def _systems(summaries: Sequence[Summary]) -> Iterator[str]:
     yield _lines(markdown_table(HEADER, rows))
     if letters:
         yield _lines([f'Machine {letter}: {name}.' for name, letter in letters.items()])
+
+
+def _is_comparable(recipe: Recipe) -> bool:
+    """Whether it is about what this page is about: RAVDESS alone, all of its classes."""
+    return recipe.data.corpora == ('RAVDESS',) and not recipe.data.merge
 
 
 def _rank(recipe: Recipe) -> tuple:

@@ -264,6 +264,9 @@ def row(lines, *beginning):
 def test_every_shipped_recipe_has_a_row(page):
     lines = page()
     for name in shipped_recipes():
+        if load_recipe(name).data.corpora != ('RAVDESS',):
+            assert not [line for line in lines if f'`{name}`' in line]
+            continue
         cells = row(lines, f'`{load_recipe(name).architecture}`', f'`{name}`')
         assert cells[2] == 'not run'
     assert lines.count('Not run.') == 2  # random splits and the default
