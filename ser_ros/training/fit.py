@@ -83,7 +83,7 @@ def fit(task: EmotionTask, data: EmotionData, out: Path, compute: Compute) -> Fi
         max_epochs=config.epochs,
         callbacks=[
             *_averaging(config, len(data.items)),
-            *_early_stopping(config),
+            *_early_stopping(config, data),
             history,
             interruption,
             LearningRateMonitor('epoch'),
@@ -194,7 +194,15 @@ def _best(out: Path, data: EmotionData) -> list[Callback]:
     ]
 
 
-def _early_stopping(config: OptimizationConfig) -> list[Callback]:
-    if not config.early_stopping:
+class Stopping(EarlyStopping):
+    """Early stopping that a run which had stopped, and is started again, remembers."""
+
+    def on_train_start(self, trainer: lightning.Trainer, task: EmotionTask) -> None:
+        """Stop at once where it had stopped."""
+        trainer.should_stop = self.wait_count >= self.patience
+
+
+def _early_stopping(config: OptimizationConfig, data: EmotionData) -> list[Callback]:
+    if not config.early_stopping or not data.validation:
         return []
-    return [EarlyStopping('val_accuracy', mode='max', patience=config.early_stopping)]
+    return [Stopping('val_accuracy', mode='max', patience=config.early_stopping)]

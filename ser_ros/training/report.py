@@ -12,6 +12,7 @@ import base64
 import contextlib
 import io
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
@@ -73,7 +74,8 @@ def write_report(path: Path, results: Results, heard: Sequence[ClipResult] = ())
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file whole or not at all; SerError where it cannot be written."""
-    part = path.with_name(path.name + '.part')
+    # Processes of one training may write the same at the same time.
+    part = path.with_name(f'{path.name}.{os.getpid()}.part')
     try:
         part.write_text(text, encoding='utf-8')
         part.replace(path)

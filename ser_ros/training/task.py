@@ -72,13 +72,16 @@ class EmotionTask(lightning.LightningModule):
         n_clips = torch.tensor(len(losses), device=self.device)
         n_clips = self.trainer.strategy.reduce(n_clips, reduce_op='sum')
         loss = losses.sum() * self.trainer.world_size / n_clips
+        self._check(loss)
+        self.log('train_loss', loss, on_epoch=True, on_step=False, sync_dist=True, batch_size=1)
+        return loss
+
+    def _check(self, loss: Tensor) -> None:
         if not loss.isfinite():
             raise SerError(
                 f'the loss is not finite in epoch {self.current_epoch}; a lower learning_rate '
                 'may help'
             )
-        self.log('train_loss', loss, on_epoch=True, on_step=False, sync_dist=True, batch_size=1)
-        return loss
 
     def validation_step(self, batch: Batch) -> None:
         """A batch is one utterance's windows; its decision is their mean log-probability."""
@@ -88,8 +91,10 @@ class EmotionTask(lightning.LightningModule):
         self.accuracy.update(score, labels[:1])
 
     def on_validation_epoch_end(self) -> None:
-        """Log exact means over all processes' utterances."""
-        self.log('val_loss', self.validation_loss.compute(), prog_bar=True)
+        """Log exact means over all processes' utterances; SerError if the loss is not finite."""
+        loss = self.validation_loss.compute()
+        self._check(loss)
+        self.log('val_loss', loss, prog_bar=True)
         self.log('val_accuracy', self.accuracy.compute(), prog_bar=True)
         self.validation_loss.reset()
         self.accuracy.reset()

@@ -37,6 +37,7 @@ from ser_ros.training.evaluation import (
 )
 from ser_ros.training.fit import Compute, Fit, fit
 from ser_ros.training.recipe import Recipe
+from ser_ros.training.report import write_whole
 from ser_ros.training.splits import PARTS, Split, split_clips
 from ser_ros.training.task import EmotionTask
 
@@ -62,8 +63,10 @@ def train(
     that holds another run, and a loss that is not finite.
     """
     compute = compute or Compute()
-    _claim(out, recipe)
     split = recipe_split(recipe, corpora)
+    if not split.validation:
+        raise SerError('no speaker validates, by whom to calibrate: set split.n_validation')
+    _claim(out, recipe)
     class_names = present_classes(split.train)
     rate = recipe.frontend.sample_rate
     training, validation = (
@@ -128,10 +131,14 @@ def _claim(out: Path, recipe: Recipe) -> None:
     """Make the folder of a run; a bundle must not name a recipe that its weights were not made by."""
     text = json.dumps(dataclasses.asdict(recipe), indent=2)
     path = out / 'recipe.json'
-    if path.is_file() and path.read_text() != text:
+    if not path.is_file():
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SerError(f'{out} cannot be made: {error}') from error
+        write_whole(path, text)
+    elif path.read_text() != text:
         raise SerError(f'{out} holds a run of another recipe; give another folder, or remove it')
-    out.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
 
 
 def recipe_split(recipe: Recipe, corpora: Sequence[Path]) -> Split:

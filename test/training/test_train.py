@@ -196,7 +196,9 @@ def test_a_loss_that_is_not_finite_is_an_error(tiny_corpus, tmp_path, steps, ste
 def test_early_stopping(tiny_corpus, tmp_path):
     # With a rate of nothing no epoch is better than the first.
     recipe = changed(epochs=9, early_stopping=2, learning_rate=0.0)
-    assert len(train(recipe, [tiny_corpus], tmp_path, CPU).history) == 3
+    run = train(recipe, [tiny_corpus], tmp_path, CPU)
+    assert len(run.history) == 3
+    assert train(recipe, [tiny_corpus], tmp_path, CPU).history == run.history
 
 
 def test_averages_differ_from_the_last_weights(tiny_corpus, tmp_path):
@@ -213,7 +215,8 @@ def test_averages_differ_from_the_last_weights(tiny_corpus, tmp_path):
 
 
 def test_a_refit_hears_the_validation_speakers_too(finished, tiny_corpus, tmp_path):
-    run = train(dataclasses.replace(RECIPE, refit=True), [tiny_corpus], tmp_path, CPU)
+    recipe = dataclasses.replace(changed(early_stopping=5), refit=True)
+    run = train(recipe, [tiny_corpus], tmp_path, CPU)
     before, after = load_bundle(finished[1].bundle), load_bundle(run.bundle)
     assert after.info.corpora == {
         'RAVDESS': {'train': ['02', '03', '04'], 'test': ['01', '11', '20', '21']}
@@ -247,6 +250,22 @@ def test_a_fold_that_is_none(tiny_corpus, tmp_path):
     recipe = dataclasses.replace(RECIPE, split=SplitConfig(fold=7))
     with pytest.raises(SerError, match='fold 7'):
         train(recipe, [tiny_corpus], tmp_path, CPU)
+
+
+def test_nobody_to_validate_by(tiny_corpus, tmp_path):
+    recipe = dataclasses.replace(RECIPE, split=SplitConfig(n_validation=0))
+    with pytest.raises(SerError, match='split.n_validation'):
+        train(recipe, [tiny_corpus], tmp_path / 'run', CPU)
+    assert not (tmp_path / 'run').exists()
+
+
+def test_a_last_step_that_diverges_is_an_error_too(tiny_corpus, tmp_path):
+    recipe = changed(
+        epochs=1, batch_size=16, optimizer='sgd', schedule='constant', learning_rate=1e38
+    )
+    with pytest.raises(SerError, match='finite'):
+        train(recipe, [tiny_corpus], tmp_path, CPU)
+    assert not list(tmp_path.glob('*.safetensors*'))
 
 
 def test_another_corpus_than_the_recipes(tiny_corpus):
