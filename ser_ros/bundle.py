@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ser_ros import SerError
 from ser_ros.emotions import EMOTIONS
 from ser_ros.features import Frontend, FrontendConfig, build_frontend
+from ser_ros.files import write_whole
 from ser_ros.models import build_model
 from ser_ros.paths import share_path
 from ser_ros.settings import build
@@ -109,7 +110,7 @@ class Bundle:
 
 
 def save_bundle(path: Path, info: BundleInfo, frontend: Frontend, model: nn.Module) -> None:
-    """Write all of it to `path`, whole or not at all."""
+    """Write all of it to `path`, whole or not at all; SerError where it cannot be written."""
     metadata = {
         'format': FORMAT,
         'format_version': str(FORMAT_VERSION),
@@ -121,9 +122,7 @@ def save_bundle(path: Path, info: BundleInfo, frontend: Frontend, model: nn.Modu
         **{f'model.{name}': tensor for name, tensor in model.state_dict().items()},
     }
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    part = path.with_name(path.name + '.part')
-    part.write_bytes(save(weights, metadata))
-    part.replace(path)
+    write_whole(path, save(weights, metadata))
 
 
 def find_bundle(name: Union[str, Path]) -> Path:

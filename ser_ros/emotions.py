@@ -126,6 +126,13 @@ class ExpressionMap:
         """(n_classes,) class probabilities → (n_expressions,), classes of one expression summed."""
         return np.bincount(self._index, probabilities, len(self.expressions))
 
+    def decide(self, probabilities: np.ndarray, threshold: float) -> tuple[Optional[str], float]:
+        """The leading expression, None below the threshold, and its confidence."""
+        summed = self.sum_classes(probabilities)
+        leader = int(summed.argmax())
+        expression = self.expressions[leader] if summed[leader] >= threshold else None
+        return expression, float(summed[leader])
+
     def valence_arousal(self, probabilities: np.ndarray) -> tuple[float, float]:
         """Expected valence and arousal under (n_classes,) probabilities."""
         return float(probabilities @ self._valence), float(probabilities @ self._arousal)

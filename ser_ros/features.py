@@ -1,7 +1,7 @@
 """Front-ends: waveform → spectrum, row by row and frame by frame → standardised features."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Optional, Union
 
 import torch
@@ -11,7 +11,6 @@ from torchaudio.functional import create_dct
 from torchaudio.transforms import MelSpectrogram, Spectrogram
 
 from ser_ros import SerError
-from ser_ros.settings import build
 
 
 def _kind(name: str) -> str:
@@ -352,16 +351,6 @@ _MODULES: dict[type, type[Frontend]] = {
     ResearchConfig: Research,
     VggishConfig: Vggish,
 }
-
-
-def frontend_config(values: dict) -> FrontendConfig:
-    """Settings from plain values; without `kind` they are a log-mel's. SerError names a wrong one."""
-    return build(FrontendConfig, values, 'frontend')
-
-
-def frontend_values(config: FrontendConfig) -> dict:
-    """Plain values that `frontend_config` reads."""
-    return asdict(config)
 
 
 def build_frontend(

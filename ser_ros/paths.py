@@ -19,3 +19,10 @@ def share_path(relative: str) -> Path:
         pass
     paths = [candidate / relative for candidate in candidates]
     return next((path for path in paths if path.exists()), paths[-1])
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the training recipes that come with the package, such as `research/vgg`."""
+    folder = share_path('config/recipes')
+    names = [p.relative_to(folder).with_suffix('').as_posix() for p in folder.rglob('*.yaml')]
+    return sorted(name for name in names if not name.endswith('base'))

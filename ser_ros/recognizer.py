@@ -120,6 +120,11 @@ def select_device(name: str) -> torch.device:
     return device
 
 
+def is_streamed(bundle: Bundle) -> bool:
+    """Whether a `Recognizer` takes it; others are for whole clips alone."""
+    return bundle.frontend.is_streaming and bundle.frontend.sample_rate == SAMPLE_RATE
+
+
 class Recognizer:
     """Hears one voice: voice activity, windows, model, smoothing, decisions.
 

@@ -1,5 +1,7 @@
 """The front-ends against librosa and published recipes, and what streams and batches need."""
 
+import dataclasses
+
 import librosa
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from ser_ros import SerError
 from ser_ros.features import (
+    FrontendConfig,
     LogMel,
     LogMelConfig,
     Mfcc,
@@ -20,9 +23,8 @@ from ser_ros.features import (
     VggishConfig,
     build_frontend,
     fit_frontend,
-    frontend_config,
-    frontend_values,
 )
+from ser_ros.settings import build
 
 LOG_MELS = {
     'default': LogMelConfig(),
@@ -341,15 +343,17 @@ def test_too_little_to_standardise_by(config, waveforms):
 
 @pytest.mark.parametrize('config', EVERY.values(), ids=EVERY)
 def test_settings_survive_as_plain_values(config):
-    values = frontend_values(config)
+    values = dataclasses.asdict(config)
     assert values['kind'] == config.kind
-    assert frontend_config(values) == config
+    assert build(FrontendConfig, values, 'frontend') == config
     assert type(build_frontend(config).config) is type(config)
 
 
 def test_settings_without_a_kind_are_of_a_log_mel():
-    assert frontend_config({'n_mels': 80}) == LogMelConfig(n_mels=80)
-    assert frontend_config({'kind': 'mfcc', 'n_mels': 80}) == MfccConfig(n_mels=80)
+    assert build(FrontendConfig, {'n_mels': 80}, 'frontend') == LogMelConfig(n_mels=80)
+    assert build(FrontendConfig, {'kind': 'mfcc', 'n_mels': 80}, 'frontend') == MfccConfig(
+        n_mels=80
+    )
 
 
 @pytest.mark.parametrize(
@@ -374,6 +378,6 @@ def test_settings_without_a_kind_are_of_a_log_mel():
 )
 def test_settings_that_cannot_be_are_named(values, said):
     with pytest.raises(SerError) as refusal:
-        frontend_config(values)
+        build(FrontendConfig, values, 'frontend')
     assert said in str(refusal.value)
     assert '\n' not in str(refusal.value)

@@ -13,12 +13,13 @@ PACKAGE = Path(__file__).resolve().parents[1] / 'ser_ros'
 ALLOWED = {
     '__init__': set(),
     'emotions': set(),
+    'files': set(),
     'paths': set(),
     'settings': set(),
     'audio': set(),
-    'features': {'settings'},
+    'features': set(),
     'models': set(),
-    'bundle': {'emotions', 'features', 'models', 'paths', 'settings'},
+    'bundle': {'emotions', 'features', 'files', 'models', 'paths', 'settings'},
     'recognizer': {'audio', 'bundle', 'emotions'},
     'nodes': {'audio', 'bundle', 'emotions', 'paths', 'recognizer'},
 }

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ser_ros.paths import share_path
+from ser_ros.paths import shipped_recipes
 
 if TYPE_CHECKING:
     from ser_ros.training.fit import Compute
@@ -19,19 +19,27 @@ def device_argument() -> argparse.ArgumentParser:
     return parser
 
 
-def training_arguments() -> argparse.ArgumentParser:
-    """A parent parser with the recipe, its corpora, and what a training runs on."""
-    parser = argparse.ArgumentParser(add_help=False, parents=[device_argument()])
-    parser.add_argument(
-        'recipe', metavar='RECIPE', help='the name of a shipped recipe, or a .yaml file'
-    )
+def corpus_argument() -> argparse.ArgumentParser:
+    """A parent parser with `--corpus`, a list of paths."""
+    parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument(
         '--corpus',
         type=Path,
         action='append',
         required=True,
         metavar='DIR',
-        help='folder or CSV file of a corpus; once for each that the recipe is for',
+        help='folder or CSV file of a corpus; once for each corpus',
+    )
+    return parser
+
+
+def training_arguments() -> argparse.ArgumentParser:
+    """A parent parser with the recipe, its corpora, and what a training runs on."""
+    parser = argparse.ArgumentParser(
+        add_help=False, parents=[device_argument(), corpus_argument()]
+    )
+    parser.add_argument(
+        'recipe', metavar='RECIPE', help='the name of a shipped recipe, or a .yaml file'
     )
     parser.add_argument(
         '--set',
@@ -51,11 +59,8 @@ def training_arguments() -> argparse.ArgumentParser:
 
 
 def recipe_names() -> str:
-    """The shipped recipes, for the end of a help text; without what it takes to read them."""
-    folder = share_path('config/recipes')
-    paths = sorted(path.relative_to(folder).with_suffix('') for path in folder.rglob('*.yaml'))
-    names = [path.as_posix() for path in paths if not path.name.endswith('base')]
-    return f'shipped recipes: {", ".join(names)}'
+    """The shipped recipes, for the end of a help text."""
+    return f'shipped recipes: {", ".join(shipped_recipes())}'
 
 
 def compute(options: argparse.Namespace, **others: int) -> 'Compute':

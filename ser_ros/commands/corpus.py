@@ -33,8 +33,11 @@ def configure(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print the figures, and draw them."""
     from ser_ros.training.corpora import read_corpus
-    from ser_ros.training.corpus_report import describe, draw
+    from ser_ros.training.corpus_report import corpus_figure, describe
+    from ser_ros.training.figures import check_kind, save
 
+    if options.plot:
+        check_kind(options.plot)
     corpus = read_corpus(options.path, options.kind)
     figures = describe(corpus)
     if options.json:
@@ -45,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
     if picture is None and not options.json:
         picture = Path(f'corpus_{corpus.name}.png')
     if picture is not None:
-        draw(corpus, picture)
+        save(corpus_figure(corpus), picture)
     if not options.json:
         print(f'picture: {picture}')
 

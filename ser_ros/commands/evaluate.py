@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ser_ros import SerError
-from ser_ros.commands.arguments import device_argument
+from ser_ros.commands.arguments import corpus_argument, device_argument
 
 if TYPE_CHECKING:
     from ser_ros.bundle import Bundle
@@ -18,20 +18,12 @@ def configure(commands: argparse._SubParsersAction) -> None:
     """Add the parser of `evaluate`."""
     parser = commands.add_parser(
         'evaluate',
-        parents=[device_argument()],
+        parents=[device_argument(), corpus_argument()],
         help='measure a bundle on speakers it was not trained on',
         description='Let a bundle hear the speakers that it names for one part of its corpora; of '
         'a corpus that it does not name, all speakers, on the classes that both have.',
     )
     parser.add_argument('bundle', nargs='?', default='', help='default: the shipped one')
-    parser.add_argument(
-        '--corpus',
-        type=Path,
-        action='append',
-        required=True,
-        metavar='DIR',
-        help='folder or CSV file of a corpus; may be given several times',
-    )
     parser.add_argument(
         '--part',
         choices=('validation', 'test', 'all'),
@@ -95,6 +87,7 @@ def _record(bundle: 'Bundle', figures: dict[str, Any]) -> None:
 
 
 def _report(bundle: 'Bundle', parts: dict[str, Any], heard: list, path: Path) -> None:
+    from ser_ros.models import count_parameters
     from ser_ros.training.report import write_report, write_results
 
     info = bundle.info
@@ -103,7 +96,7 @@ def _report(bundle: 'Bundle', parts: dict[str, Any], heard: list, path: Path) ->
         'facts': {
             'bundle': str(bundle.path),
             'architecture': info.architecture,
-            'parameters': sum(p.numel() for p in bundle.model.parameters()),
+            'parameters': count_parameters(bundle.model),
             'classes': list(info.class_names),
             'seed': info.seed,
             'speakers': info.corpora,

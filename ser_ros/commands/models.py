@@ -34,11 +34,11 @@ def _sizes(architecture: str) -> tuple[str, str, str]:
     """Parameters with 128 mels and with 64, and those of them that are published."""
     import torch
 
-    from ser_ros.models import build_model
+    from ser_ros.models import build_model, count_parameters
     from ser_ros.models.transfer import published_parameters
 
     with torch.device('meta'):  # shapes without numbers, so that large ones cost nothing
         models = [build_model(architecture, n_mels, 8) for n_mels in (128, 64)]
-    totals = [sum(parameter.numel() for parameter in model.parameters()) for model in models]
+    totals = [count_parameters(model) for model in models]
     published = published_parameters(models[0])
     return f'{totals[0]:,}', f'{totals[1]:,}', f'{published:,}' if published else '-'

@@ -35,13 +35,12 @@ def run(options: argparse.Namespace) -> int:
     """Print the estimates; 1 when a file could not be read."""
     import torch
 
-    from ser_ros.audio import SAMPLE_RATE
     from ser_ros.bundle import load_bundle
-    from ser_ros.recognizer import Recognizer, select_device
+    from ser_ros.recognizer import Recognizer, is_streamed, select_device
 
     torch.set_num_threads(1)  # a window is too little work to share
     bundle = load_bundle(options.bundle)
-    if bundle.frontend.is_streaming and bundle.frontend.sample_rate == SAMPLE_RATE:
+    if is_streamed(bundle):
         recognizer = Recognizer(bundle, options.device)
     else:
         recognizer = None
@@ -109,13 +108,12 @@ def _clip_line(bundle: 'Bundle', seconds: float, score: 'np.ndarray') -> dict[st
     probabilities = np.exp(score - score.max())
     probabilities /= probabilities.sum()
     expressions = ExpressionMap(bundle.info.class_names)
-    summed = expressions.sum_classes(probabilities)
-    leader = int(summed.argmax())
+    expression, confidence = expressions.decide(probabilities, bundle.info.threshold)
     return _line(
         seconds,
         'clip',
-        expressions.expressions[leader] if summed[leader] >= bundle.info.threshold else None,
-        (summed[leader], *expressions.valence_arousal(probabilities)),
+        expression,
+        (confidence, *expressions.valence_arousal(probabilities)),
         dict(zip(bundle.info.class_names, probabilities)),
     )
 

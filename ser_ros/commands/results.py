@@ -25,7 +25,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write the page."""
-    from ser_ros.training.report import write_whole
+    from ser_ros.files import write_whole
     from ser_ros.training.results_page import render
 
     out = options.out or options.folder.parent / 'RESULTS.md'

@@ -32,6 +32,11 @@ MODELS = {
 }
 
 
+def count_parameters(model: nn.Module) -> int:
+    """Numbers in the weights."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def build_model(
     architecture: str, n_features: int, n_classes: int, /, **hyperparameters: Any
 ) -> nn.Module:

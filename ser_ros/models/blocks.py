@@ -167,6 +167,28 @@ class ConvStack(nn.Module):
         return x, lengths
 
 
+class CnnBranch(ConvStack):
+    """Conv blocks, then the average of each part of a grid, flattened: texture of fixed width."""
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        pools: Sequence[int],
+        dropout: float,
+        grid: tuple[int, int],
+    ):
+        """`grid`: parts of (features, frames)."""
+        super().__init__(channels, pools, nn.Dropout(dropout))
+        self.grid = grid
+        self.out_features = channels[-1] * grid[0] * grid[1]
+
+    def forward(self, x: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
+        """(batch, n_features, frames), true lengths (batch,) → (batch, out_features)."""
+        if lengths is None:
+            lengths = torch.full(x.shape[:1], x.shape[-1], device=x.device)
+        return average_grid(*super().forward(x, lengths), self.grid).flatten(1)
+
+
 class BiLstm(nn.Module):
     """An LSTM each way over true steps, side by side: `nn.LSTM(bidirectional=True)` in two halves.
 

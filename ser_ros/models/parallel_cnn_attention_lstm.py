@@ -9,8 +9,7 @@ from ser_ros.models.blocks import (
     MIN_FRAMES,
     AttentionPool,
     BiLstm,
-    ConvStack,
-    average_grid,
+    CnnBranch,
     clipped_max_pool,
     frame_mask,
     pooled,
@@ -31,7 +30,6 @@ class ParallelCnnAttentionLstm(nn.Module):
     WIDTH = 64
     LSTM_WIDTH = 128
     POOL = (2, 4)
-    GRID = (1, 4)
     min_frames = MIN_FRAMES
 
     def __init__(
@@ -45,18 +43,17 @@ class ParallelCnnAttentionLstm(nn.Module):
         """`level_invariant`: take the mean level out of each window first."""
         super().__init__()
         self.level_invariant = level_invariant
-        self.cnn = ConvStack((16, 32, 64, 64), (2, 4, 4, 4), nn.Dropout(conv_dropout))
+        self.cnn = CnnBranch((16, 32, 64, 64), (2, 4, 4, 4), conv_dropout, grid=(1, 4))
         self.project = width_projection(n_features // self.POOL[0], self.WIDTH)
         self.lstm = BiLstm(self.WIDTH, self.LSTM_WIDTH)
         self.dropout = nn.Dropout(lstm_dropout)
         self.attention = AttentionPool(2 * self.LSTM_WIDTH)
-        self.classifier = nn.Linear(64 * self.GRID[1] + 2 * self.LSTM_WIDTH, n_classes)
+        self.classifier = nn.Linear(self.cnn.out_features + 2 * self.LSTM_WIDTH, n_classes)
 
     def forward(self, x: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
         """(batch, n_features, frames ≥ 16), true lengths (batch,) → logits (batch, n_classes)."""
         x, lengths = prepare(x, lengths, self.min_frames, self.level_invariant)
-        texture = average_grid(*self.cnn(x, lengths), self.GRID).flatten(1)
-        return self.classifier(torch.cat((texture, self._encode(x, lengths)), dim=1))
+        return self.classifier(torch.cat((self.cnn(x, lengths), self._encode(x, lengths)), dim=1))
 
     def _encode(self, x: Tensor, lengths: Tensor) -> Tensor:
         """(batch, n_features, frames) → (batch, 2 · LSTM_WIDTH), attended over true steps."""

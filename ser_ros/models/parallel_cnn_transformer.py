@@ -7,8 +7,7 @@ from torch import Tensor, nn
 
 from ser_ros.models.blocks import (
     MIN_FRAMES,
-    ConvStack,
-    average_grid,
+    CnnBranch,
     clipped_max_pool,
     frame_mask,
     pooled,
@@ -29,7 +28,6 @@ class ParallelCnnTransformer(nn.Module):
 
     WIDTH = 64
     POOL = (2, 4)
-    GRID = (1, 4)
     min_frames = MIN_FRAMES
 
     def __init__(
@@ -43,19 +41,18 @@ class ParallelCnnTransformer(nn.Module):
         """`level_invariant`: take the mean level out of each window first."""
         super().__init__()
         self.level_invariant = level_invariant
-        self.cnn = ConvStack((16, 32, 64, 64), (2, 4, 4, 4), nn.Dropout(conv_dropout))
+        self.cnn = CnnBranch((16, 32, 64, 64), (2, 4, 4, 4), conv_dropout, grid=(1, 4))
         self.project = width_projection(n_features // self.POOL[0], self.WIDTH)
         layer = nn.TransformerEncoderLayer(
             self.WIDTH, nhead=4, dim_feedforward=512, dropout=encoder_dropout, batch_first=True
         )
         self.encoder = nn.TransformerEncoder(layer, num_layers=4, enable_nested_tensor=False)
-        self.classifier = nn.Linear(64 * self.GRID[1] + self.WIDTH, n_classes)
+        self.classifier = nn.Linear(self.cnn.out_features + self.WIDTH, n_classes)
 
     def forward(self, x: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
         """(batch, n_features, frames ≥ 16), true lengths (batch,) → logits (batch, n_classes)."""
         x, lengths = prepare(x, lengths, self.min_frames, self.level_invariant)
-        texture = average_grid(*self.cnn(x, lengths), self.GRID).flatten(1)
-        return self.classifier(torch.cat((texture, self._encode(x, lengths)), dim=1))
+        return self.classifier(torch.cat((self.cnn(x, lengths), self._encode(x, lengths)), dim=1))
 
     def _encode(self, x: Tensor, lengths: Tensor) -> Tensor:
         """(batch, n_features, frames) → (batch, WIDTH), the mean over each clip's true steps."""

@@ -2,7 +2,6 @@
 
 from typing import Optional
 
-import torch
 from torch import Tensor, nn
 
 from ser_ros.models.blocks import (
@@ -10,8 +9,7 @@ from ser_ros.models.blocks import (
     AttentionPool,
     BiLstm,
     Chunks,
-    ConvStack,
-    average_grid,
+    CnnBranch,
     map_real,
     prepare,
 )
@@ -27,7 +25,6 @@ class StackedCnnAttentionLstm(nn.Module):
     """
 
     LSTM_WIDTH = 64
-    GRID = (4, 4)
     min_frames = MIN_FRAMES
 
     def __init__(
@@ -44,8 +41,8 @@ class StackedCnnAttentionLstm(nn.Module):
         super().__init__()
         self.level_invariant = level_invariant
         self.chunks = Chunks(chunk_frames, chunk_stride)
-        self.cnn = ConvStack((16, 32, 64), (2, 4, 4), nn.Dropout(conv_dropout))
-        self.lstm = BiLstm(64 * self.GRID[0] * self.GRID[1], self.LSTM_WIDTH)
+        self.cnn = CnnBranch((16, 32, 64), (2, 4, 4), conv_dropout, grid=(4, 4))
+        self.lstm = BiLstm(self.cnn.out_features, self.LSTM_WIDTH)
         self.dropout = nn.Dropout(lstm_dropout)
         self.attention = AttentionPool(2 * self.LSTM_WIDTH)
         self.classifier = nn.Linear(2 * self.LSTM_WIDTH, n_classes)
@@ -55,11 +52,6 @@ class StackedCnnAttentionLstm(nn.Module):
         has_padding = lengths is not None
         x, lengths = prepare(x, lengths, self.min_frames, self.level_invariant)
         chunks, real = self.chunks(x, lengths)
-        steps = map_real(self._encode, chunks, real if has_padding else None)
+        steps = map_real(self.cnn, chunks, real if has_padding else None)
         steps = self.dropout(self.lstm(steps, real.sum(dim=1)))
         return self.classifier(self.attention(steps, real)[0])
-
-    def _encode(self, chunks: Tensor) -> Tensor:
-        """(n, n_features, chunk_frames) → (n, 1024)."""
-        lengths = torch.full(chunks.shape[:1], chunks.shape[-1], device=chunks.device)
-        return average_grid(*self.cnn(chunks, lengths), self.GRID).flatten(1)

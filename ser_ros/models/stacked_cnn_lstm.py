@@ -2,14 +2,12 @@
 
 from typing import Optional
 
-import torch
 from torch import Tensor, nn
 
 from ser_ros.models.blocks import (
     MIN_FRAMES,
     Chunks,
-    ConvStack,
-    average_grid,
+    CnnBranch,
     last_step,
     map_real,
     prepare,
@@ -26,7 +24,6 @@ class StackedCnnLstm(nn.Module):
 
     WIDTH = 128
     LSTM_WIDTH = 64
-    GRID = (1, 1)
     min_frames = MIN_FRAMES
 
     def __init__(
@@ -43,7 +40,7 @@ class StackedCnnLstm(nn.Module):
         super().__init__()
         self.level_invariant = level_invariant
         self.chunks = Chunks(chunk_frames, chunk_stride)
-        self.cnn = ConvStack((16, 32, 64, self.WIDTH), (2, 4, 4, 4), nn.Dropout(conv_dropout))
+        self.cnn = CnnBranch((16, 32, 64, self.WIDTH), (2, 4, 4, 4), conv_dropout, grid=(1, 1))
         self.lstm = nn.LSTM(self.WIDTH, self.LSTM_WIDTH, batch_first=True)
         self.dropout = nn.Dropout(lstm_dropout)
         self.classifier = nn.Linear(self.LSTM_WIDTH, n_classes)
@@ -53,10 +50,5 @@ class StackedCnnLstm(nn.Module):
         has_padding = lengths is not None
         x, lengths = prepare(x, lengths, self.min_frames, self.level_invariant)
         chunks, real = self.chunks(x, lengths)
-        steps, _ = self.lstm(map_real(self._encode, chunks, real if has_padding else None))
+        steps, _ = self.lstm(map_real(self.cnn, chunks, real if has_padding else None))
         return self.classifier(self.dropout(last_step(steps, real.sum(dim=1))))
-
-    def _encode(self, chunks: Tensor) -> Tensor:
-        """(n, n_features, chunk_frames) → (n, WIDTH)."""
-        lengths = torch.full(chunks.shape[:1], chunks.shape[-1], device=chunks.device)
-        return average_grid(*self.cnn(chunks, lengths), self.GRID).flatten(1)

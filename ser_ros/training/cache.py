@@ -1,10 +1,8 @@
 """Arrays on disk that take long to make, found by what they were made of."""
 
-import contextlib
 import hashlib
 import json
 import os
-import uuid
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +13,7 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from ser_ros import SerError
+from ser_ros.files import write_whole
 
 
 def default_cache() -> Path:
@@ -54,19 +53,14 @@ class Cache:
         return arrays
 
     def _write(self, path: Path, data: bytes) -> None:
-        part = path.with_name(f'{path.name}.{uuid.uuid4().hex}.part')
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(_checksum(data) + data)
-            part.replace(path)
-        except OSError as error:
+            write_whole(path, _checksum(data) + data)
+        except (OSError, SerError) as error:
             raise SerError(
-                f'the cache {self.folder} cannot be written ({error.strerror}): make room there, '
+                f'the cache {self.folder} cannot be written ({error}): make room there, '
                 'or give another folder with --cache, or do without it with --no-cache'
             ) from error
-        finally:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> Optional[dict[str, np.ndarray]]:

@@ -1,6 +1,6 @@
 """The model card that stands beside a bundle, written from what the bundle says of itself."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,10 @@ from ser_ros.features import (
     ResearchConfig,
     VggishConfig,
 )
-from ser_ros.training.report import decimal, percent, with_interval, write_whole
+from ser_ros.files import write_whole
+from ser_ros.models import count_parameters
+from ser_ros.recognizer import is_streamed
+from ser_ros.training.report import decimal, markdown_table, percent, with_interval
 
 SPEECH = {
     'RAVDESS': 'actors who read two English sentences',
@@ -37,8 +40,8 @@ def write_card(bundle: Bundle) -> Path:
 def card(bundle: Bundle) -> str:
     """The card as Markdown."""
     info = bundle.info
-    n_parameters = sum(p.numel() for p in bundle.model.parameters())
-    streamed = bundle.frontend.is_streaming
+    n_parameters = count_parameters(bundle.model)
+    streamed = is_streamed(bundle)
     lines = [
         f'# {bundle.path.stem}',
         '',
@@ -137,7 +140,7 @@ def _own_figures(info: BundleInfo, streamed: bool) -> list[str]:
             for part, values in figures.items()
             for corpus, group in values['groups']['corpus'].items()
         ]
-        lines += [*_markdown(('part', 'corpus', 'clips', 'UA', 'accuracy'), rows), '']
+        lines += [*markdown_table(('part', 'corpus', 'clips', 'UA', 'accuracy'), rows), '']
     for part, values in figures.items():
         recalls = ', '.join(f'{n} {c["recall"]:.0%}' for n, c in values['classes'].items())
         lines += [f'Recall of each class, {part}: {recalls}.', '']
@@ -159,7 +162,7 @@ def _foreign_figures(info: BundleInfo) -> list[str]:
     return [
         '### Across corpora',
         '',
-        'Speakers, rooms and languages that the model has not heard.',
+        'Speakers and rooms of corpora that the model was not trained on.',
         '',
         *_table(figures),
         '',
@@ -192,9 +195,4 @@ def _table(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
         )
         for part, values in figures.items()
     ]
-    return _markdown(header, rows)
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
-    lines = (header, ('---',) * len(header), *rows)
-    return [f'| {" | ".join(map(str, line))} |' for line in lines]
+    return markdown_table(header, rows)

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ser_ros import SerError
 from ser_ros.emotions import EMOTIONS
 from ser_ros.training.corpora import Clip, Corpus
 
@@ -75,22 +73,6 @@ def _table(
         emotion: _count([clip for clip in clips if clip.emotion == emotion], field, present)
         for emotion in emotions
     }
-
-
-def draw(corpus: Corpus, path: Path) -> None:
-    """Write the picture of a corpus; SerError for a suffix that is no picture's, or no room."""
-    figure = corpus_figure(corpus)
-    kinds = figure.canvas.get_supported_filetypes()
-    kind = path.suffix.removeprefix('.').lower()
-    if kind not in kinds:
-        raise SerError(f'picture {path}: give it one of the suffixes {", ".join(sorted(kinds))}')
-    part = path.with_name(f'{path.name}.part')
-    try:
-        figure.savefig(part, format=kind)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise SerError(f'picture {path} cannot be written: {error}') from error
 
 
 def corpus_figure(corpus: Corpus) -> Figure:

@@ -14,12 +14,14 @@ from filelock import FileLock, Timeout
 
 from ser_ros import SerError
 from ser_ros.bundle import load_bundle
+from ser_ros.files import write_whole
+from ser_ros.models import count_parameters
 from ser_ros.settings import build
 from ser_ros.training.corpora import Clip, read_corpora
 from ser_ros.training.evaluation import from_predictions, listen
 from ser_ros.training.fit import Compute
 from ser_ros.training.recipe import Recipe, SplitConfig
-from ser_ros.training.report import write_report, write_whole
+from ser_ros.training.report import write_report
 from ser_ros.training.results import (
     FoldResult,
     Summary,
@@ -32,7 +34,6 @@ from ser_ros.training.results import (
     write_fold,
 )
 from ser_ros.training.run_report import (
-    count_parameters,
     machine,
     milliseconds_per_window,
     seconds_per_epoch,

@@ -22,7 +22,7 @@ from ser_ros.audio.formats import PcmFormat, encode_s16le
 from ser_ros.audio.sources import read_audio
 from ser_ros.bundle import Bundle, BundleError
 from ser_ros.emotions import EMOTIONS, ExpressionMap
-from ser_ros.recognizer import Recognizer, select_device
+from ser_ros.recognizer import Recognizer, is_streamed, select_device
 from ser_ros.training.corpora import Clip
 from ser_ros.training.dataset import one_thread
 
@@ -73,11 +73,6 @@ class ClipResult:
 
 def _log_softmax(scores: np.ndarray) -> np.ndarray:
     return torch.from_numpy(scores).log_softmax(dim=-1).numpy()
-
-
-def is_streamed(bundle: Bundle) -> bool:
-    """Whether the recogniser takes it; others are for whole clips alone."""
-    return bundle.frontend.is_streaming and bundle.frontend.sample_rate == SAMPLE_RATE
 
 
 def listen(
@@ -144,10 +139,7 @@ def decide(
     bundle: Bundle, score: np.ndarray, expressions: ExpressionMap
 ) -> tuple[Optional[str], float]:
     """The expression, None where it is withheld, and its confidence, by (n_classes,) log-probabilities."""
-    summed = expressions.sum_classes(np.exp(score))
-    leader = int(summed.argmax())
-    is_certain = summed[leader] >= bundle.info.threshold
-    return expressions.expressions[leader] if is_certain else None, float(summed[leader])
+    return expressions.decide(np.exp(score), bundle.info.threshold)
 
 
 def predictions(results: Sequence[ClipResult], class_names: Sequence[str]) -> list[dict[str, Any]]:

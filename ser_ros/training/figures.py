@@ -3,7 +3,6 @@
 Every function returns a Figure of its own: nothing of pyplot's state is used or changed.
 """
 
-import contextlib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ser_ros import SerError
 from ser_ros.audio import SAMPLE_RATE
+from ser_ros.files import write_whole
 
 INK = '#1f2328'
 """Of text and axes; `svg` lets the reader's colour scheme replace it."""
@@ -94,14 +94,9 @@ def check_kind(path: Path) -> None:
 def save(figure: Figure, path: Path) -> None:
     """Write a picture on white, whole or not at all; SerError where it cannot be written."""
     check_kind(path)
-    part = path.with_name(path.name + '.part')
-    try:
-        figure.savefig(part, format=path.suffix[1:].lower(), dpi=120, facecolor='white')
-        part.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise SerError(f'picture {path} cannot be written: {error}') from error
+    picture = io.BytesIO()
+    figure.savefig(picture, format=path.suffix[1:].lower(), dpi=120, facecolor='white')
+    write_whole(path, picture.getvalue())
 
 
 @_styled

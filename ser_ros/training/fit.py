@@ -28,7 +28,11 @@ from ser_ros.training.task import EmotionTask
 
 @dataclass(frozen=True)
 class Compute:
-    """Where a training runs; what it learns does not depend on it, but for rounding."""
+    """Where a training runs.
+
+    Of what it learns only the number of processes decides anything but rounding: each draws its
+    own augmentation, and normalises by its own share of a batch.
+    """
 
     device: str = 'auto'
     """auto, cpu, cuda or cuda:N."""

@@ -10,7 +10,7 @@ import yaml
 
 from ser_ros import SerError
 from ser_ros.features import FrontendConfig, LogMelConfig
-from ser_ros.paths import share_path
+from ser_ros.paths import share_path, shipped_recipes
 from ser_ros.settings import build
 
 
@@ -114,7 +114,7 @@ class OptimizationConfig:
     """Of sgd."""
     weight_decay: float = 1e-2
     schedule: str = 'one_cycle'
-    """one_cycle, cosine, step or constant; stepped each batch."""
+    """one_cycle (torch's, which cycles the momentum, too), cosine, step or constant; each batch."""
     warmup_epochs: float = 0.0
     """Epochs of linear warm-up before cosine, step or constant; one_cycle has its own."""
     step_epochs: int = 30
@@ -188,14 +188,6 @@ _Loader.add_implicit_resolver(
     re.compile(r'[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+'),
     list('-+.0123456789'),
 )
-
-
-def shipped_recipes() -> list[str]:
-    """Names of the recipes that come with the package, such as `research/vgg`."""
-    folder = share_path('config/recipes')
-    paths = sorted(folder.rglob('*.yaml'))
-    names = [path.relative_to(folder).with_suffix('').as_posix() for path in paths]
-    return [name for name in names if not name.endswith('base')]
 
 
 def load_recipe(name: Union[str, Path], overrides: Sequence[str] = ()) -> Recipe:

@@ -9,10 +9,8 @@ The page is made of plain values, `results`, which are also written as JSON besi
 """
 
 import base64
-import contextlib
 import io
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
@@ -22,9 +20,9 @@ import soundfile
 from jinja2 import Environment
 from markupsafe import Markup
 
-from ser_ros import SerError
 from ser_ros.audio import SAMPLE_RATE
 from ser_ros.audio.sources import read_audio
+from ser_ros.files import write_whole
 from ser_ros.training import figures
 from ser_ros.training.evaluation import ClipResult
 
@@ -72,17 +70,10 @@ def write_report(path: Path, results: Results, heard: Sequence[ClipResult] = ())
     write_whole(path, page)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all; SerError where it cannot be written."""
-    # Processes of one training may write the same at the same time.
-    part = path.with_name(f'{path.name}.{os.getpid()}.part')
-    try:
-        part.write_text(text, encoding='utf-8')
-        part.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise SerError(f'{path} cannot be written: {error}') from error
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    """Lines of a Markdown table."""
+    lines = [header, ['---'] * len(header), *rows]
+    return ['| ' + ' | '.join(map(str, line)) + ' |' for line in lines]
 
 
 def percent(share: Optional[float]) -> str:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ser_ros import SerError
+from ser_ros.files import write_whole
 from ser_ros.settings import build
 from ser_ros.training.evaluation import pool
 from ser_ros.training.recipe import Recipe
-from ser_ros.training.report import decimal, percent, with_interval, write_whole
+from ser_ros.training.report import decimal, markdown_table, percent, with_interval
 
 
 @dataclass(frozen=True)
@@ -228,12 +229,6 @@ def differences(recipe: Recipe, other: Recipe) -> list[str]:
 
 
 # --- Tables ----------------------------------------------------------------------------------
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
-    """Lines of a table."""
-    lines = [header, ['---'] * len(header), *rows]
-    return ['| ' + ' | '.join(map(str, line)) + ' |' for line in lines]
 
 
 def mean_deviation(summary: Summary) -> str:

@@ -11,16 +11,16 @@ from typing import Any, Optional
 from ser_ros import SerError
 from ser_ros.models import MODELS
 from ser_ros.models.transfer import TransferModel
+from ser_ros.paths import shipped_recipes
 from ser_ros.settings import build
-from ser_ros.training.recipe import Recipe, load_recipe, shipped_recipes
-from ser_ros.training.report import decimal, percent, with_interval
+from ser_ros.training.recipe import Recipe, load_recipe
+from ser_ros.training.report import decimal, markdown_table, percent, with_interval
 from ser_ros.training.results import (
     FoldResult,
     Summary,
     calibration,
     differences,
     fold_table,
-    markdown_table,
     mean_deviation,
     read_folds,
     summarise,

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from ser_ros import __version__
 from ser_ros.bundle import Bundle, load_bundle, save_bundle
+from ser_ros.models import count_parameters
 from ser_ros.models.transfer import freeze
 from ser_ros.recognizer import select_device
 from ser_ros.training.card import write_card
@@ -60,11 +60,6 @@ def write_run_report(
     write_results(run.bundle.with_name('results.json'), results)
     write_report(run.bundle.with_name('report.html'), results, list(heard.values())[-1])
     return results
-
-
-def count_parameters(model: nn.Module) -> int:
-    """Numbers in the weights."""
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def trainable_parameters(bundle: Bundle) -> int:

@@ -49,6 +49,18 @@ class Split:
         """Name of each part → its voices, sorted."""
         return {part: sorted({clip.voice for clip in getattr(self, part)}) for part in PARTS}
 
+    def speakers(self) -> dict[str, dict[str, list[str]]]:
+        """Corpus → part → its speakers, sorted."""
+        parts = {part: getattr(self, part) for part in PARTS}
+        names = dict.fromkeys(clip.corpus for clips in parts.values() for clip in clips)
+        return {
+            name: {
+                part: sorted({clip.speaker for clip in clips if clip.corpus == name})
+                for part, clips in parts.items()
+            }
+            for name in names
+        }
+
     @property
     def is_speaker_independent(self) -> bool:
         """Whether no voice is in two parts."""

@@ -44,18 +44,13 @@ class EmotionTask(lightning.LightningModule):
 
     def forward(self, samples: Tensor, lengths: Tensor) -> Tensor:
         """(batch, samples), true lengths in samples (batch,) → logits (batch, n_classes)."""
-        return self.model(self.features(samples, lengths), self.frontend.n_frames(lengths))
-
-    def features(self, samples: Tensor, lengths: Tensor) -> Tensor:
-        """(batch, samples) → (batch, n_features, frames), in single precision as on the robot."""
-        with torch.autocast(self.device.type, enabled=False):
-            return self.frontend(samples, lengths)
+        return self.model(self.frontend(samples, lengths), self.frontend.n_frames(lengths))
 
     def losses(self, batch: Batch) -> Tensor:
         """(batch,) losses of the clips, augmented and mixed up."""
         samples, lengths, labels = batch
         frames = self.frontend.n_frames(lengths)
-        x = self.features(self.augment.waveform(samples, lengths), lengths)
+        x = self.frontend(self.augment.waveform(samples, lengths), lengths)
         x = self.augment.spectrogram(x, frames)
         targets = soft_targets(labels, self.n_classes)
         if alpha := self.recipe.augmentation.mixup_alpha:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from ser_ros import SerError
-from ser_ros.bundle import BundleInfo, load_bundle, save_bundle
+from ser_ros.bundle import Bundle, BundleInfo, load_bundle, save_bundle
 from ser_ros.emotions import EMOTIONS
 from ser_ros.features import build_frontend, fit_frontend
+from ser_ros.files import write_whole
 from ser_ros.models import build_model
 from ser_ros.models.transfer import TransferModel, freeze, load_published
 from ser_ros.recognizer import RecognizerConfig
@@ -37,8 +38,7 @@ from ser_ros.training.evaluation import (
 )
 from ser_ros.training.fit import Compute, Fit, fit
 from ser_ros.training.recipe import Recipe
-from ser_ros.training.report import write_whole
-from ser_ros.training.splits import PARTS, Split, split_clips
+from ser_ros.training.splits import Split, split_clips
 from ser_ros.training.task import EmotionTask
 
 
@@ -89,7 +89,7 @@ def train(
         window=recipe.augmentation.crop[1],
         temperature=1.0,
         threshold=0.0,
-        corpora=speakers(split),
+        corpora=split.speakers(),
         recipe=dataclasses.asdict(recipe),
         seed=recipe.seed,
         metrics={},
@@ -152,19 +152,6 @@ def recipe_split(recipe: Recipe, corpora: Sequence[Path]) -> Split:
         )
     clips = [clip for name in wanted for clip in found[name].clips]
     return split_clips(merge_labels(clips, recipe.data.merge), recipe.split)
-
-
-def speakers(split: Split) -> dict[str, dict[str, list[str]]]:
-    """Corpus → part → its speakers, sorted."""
-    parts = {part: getattr(split, part) for part in PARTS}
-    names = dict.fromkeys(clip.corpus for clips in parts.values() for clip in clips)
-    return {
-        name: {
-            part: sorted({clip.speaker for clip in clips if clip.corpus == name})
-            for part, clips in parts.items()
-        }
-        for name in names
-    }
 
 
 def present_classes(clips: Sequence[Clip]) -> tuple[str, ...]:
@@ -258,16 +245,15 @@ def calibrate(
     """
     names = info.class_names
 
-    def write_and_listen() -> list[ClipResult]:
-        save_bundle(path, info, task.frontend, task.model)
-        return listen(load_bundle(path), clips, device)
-
-    results = write_and_listen()
+    bundle = Bundle(info, task.frontend.eval(), task.model.eval(), path)
+    results = listen(bundle, clips, device)
     temperature = fit_temperature(results, names)
     results = [result.at_temperature(temperature) for result in results]
     threshold = fit_threshold(results, names, info.recipe['target_accuracy'])
-    info = dataclasses.replace(info, temperature=temperature, threshold=threshold)
-    results = write_and_listen()
-    info = dataclasses.replace(info, metrics={'validation': measure(results, names)})
-    save_bundle(path, info, task.frontend, task.model)
+    bundle.info = dataclasses.replace(info, temperature=temperature, threshold=threshold)
+    results = listen(bundle, clips, device)
+    metrics = {'validation': measure(results, names)}
+    save_bundle(
+        path, dataclasses.replace(bundle.info, metrics=metrics), bundle.frontend, bundle.model
+    )
     return results

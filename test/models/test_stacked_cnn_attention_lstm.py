@@ -14,8 +14,9 @@ def test_parameters_are_those_of_the_research():
 def test_the_research_shape(features):
     model = build_model('stacked_cnn_attention_lstm', 128, 8).eval()
     sizes = {}
-    model.cnn.register_forward_hook(
-        lambda _, args, out: sizes.update(chunks=args[0].shape, maps=out[0].shape)
+    model.cnn.register_forward_pre_hook(lambda _, args: sizes.update(chunks=args[0].shape))
+    model.cnn.blocks[-1].register_forward_hook(
+        lambda _, args, out: sizes.update(maps=out[0].shape)
     )
     model.attention.register_forward_pre_hook(lambda _, args: sizes.update(steps=args[0].shape))
     assert model(features(1, 128, 563)).shape == (1, 8)

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from ser_ros.bundle import load_bundle
+from ser_ros.paths import shipped_recipes
 from ser_ros.training.fit import Compute
-from ser_ros.training.recipe import load_recipe, shipped_recipes
+from ser_ros.training.recipe import load_recipe
 from ser_ros.training.train import train
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning', 'ignore::FutureWarning')

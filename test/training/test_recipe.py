@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from ser_ros import SerError
-from ser_ros.training.recipe import Recipe, load_recipe, shipped_recipes
+from ser_ros.paths import shipped_recipes
+from ser_ros.training.recipe import Recipe, load_recipe
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ import pytest
 from ser_ros import SerError
 from ser_ros.__main__ import main
 from ser_ros.emotions import EMOTIONS
+from ser_ros.paths import shipped_recipes
 from ser_ros.settings import build
 from ser_ros.training.corpora import Clip
 from ser_ros.training.evaluation import ClipResult, measure, predictions
-from ser_ros.training.recipe import Recipe, load_recipe, shipped_recipes
+from ser_ros.training.recipe import Recipe, load_recipe
 from ser_ros.training.results import (
     FoldResult,
     Summary,

@@ -1,0 +1,21 @@
+"""Files that are there whole or not at all."""
+
+import contextlib
+import uuid
+from pathlib import Path
+
+from ser_ros import SerError
+
+
+def write_whole(path: Path, data: bytes | str) -> None:
+    """Write bytes, or text as UTF-8; SerError where there is no room or no right to."""
+    # Processes of one training may write the same at the same time.
+    part = path.with_name(f'{path.name}.{uuid.uuid4().hex}.part')
+    try:
+        part.write_bytes(data.encode() if isinstance(data, str) else data)
+        part.replace(path)
+    except OSError as error:
+        raise SerError(f'{path} cannot be written: {error.strerror or error}') from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)

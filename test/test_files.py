@@ -1,0 +1,36 @@
+"""Files are whole or absent; what stops a write is one line."""
+
+import resource
+
+import pytest
+
+from ser_ros import SerError
+from ser_ros.files import write_whole
+
+
+def test_text_and_bytes_replace_what_was_there(tmp_path):
+    path = tmp_path / 'kept.txt'
+    write_whole(path, 'größer\n')
+    assert path.read_bytes() == 'größer\n'.encode()
+    write_whole(path, b'\x00\xff')
+    assert path.read_bytes() == b'\x00\xff'
+    assert [file.name for file in tmp_path.iterdir()] == ['kept.txt']
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / 'kept.txt'
+    write_whole(path, 'old')
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(SerError, match='kept.txt cannot be written: File too large'):
+            write_whole(path, bytes(2000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_text() == 'old'
+    assert [file.name for file in tmp_path.iterdir()] == ['kept.txt']
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(SerError, match='nowhere/new.txt cannot be written: No such file'):
+        write_whole(tmp_path / 'nowhere' / 'new.txt', 'text')
