@@ -1,4 +1,4 @@
-"""Voice activity: silero-vad's probability for each 32 ms chunk, and utterances cut from it."""
+"""Voice activity: a probability by silero-vad for each 32 ms chunk, and utterances cut from it."""
 
 from dataclasses import dataclass
 from typing import Optional
@@ -19,28 +19,42 @@ peak is forgotten by `PEAK_DECAY` a chunk (3 s). So a voice is heard the same ne
 RAVDESS clips at -20, 0 and +20 dB none goes unheard, while without it silero-vad misses 6 of 150
 at -20 dB. Silence, noise and mains hum stay below its threshold either way."""
 
+OCTAVE_MARGIN = 0.2
+"""By so much surer it must be of a voice an octave lower, where music is more like one, too."""
+
 
 class SileroVad:
-    """silero-vad (MIT), which carries a state from chunk to chunk."""
+    """silero-vad (MIT) at two pitches, each of which carries a state from chunk to chunk.
+
+    silero-vad does not know high shouts and screams: in 19 of 640 RAVDESS clips of happiness,
+    anger, fear and surprise it finds less than 0.3 s of voice, in ten none. An octave lower,
+    which is what the same samples are at half their rate, it finds more than that in 12 of them,
+    and some voice in 17. Generated music then counts as voice in 52 of 100 clips, instead of 40.
+    """
 
     def __init__(self):
         n_threads = torch.get_num_threads()
         from silero_vad import load_silero_vad
 
         torch.set_num_threads(n_threads)  # importing silero_vad sets it to one for the process
-        self._model = load_silero_vad()
+        self._as_is, self._octave_lower = load_silero_vad(), load_silero_vad()
         self._peak = 0.0
 
     def __call__(self, chunk: np.ndarray) -> float:
         """Probability of speech in the next float32 (CHUNK,) samples at 16 kHz."""
         self._peak = max(float(np.abs(chunk).max()), self._peak * PEAK_DECAY)
         gain = PEAK / max(self._peak, PEAK / MAX_GAIN)
+        scaled = torch.from_numpy(chunk * np.float32(gain))
         with torch.inference_mode():
-            return self._model(torch.from_numpy(chunk * np.float32(gain)), SAMPLE_RATE).item()
+            as_is = self._as_is(scaled, SAMPLE_RATE)
+            halves = [self._octave_lower(half, SAMPLE_RATE // 2) for half in scaled.chunk(2)]
+        lower = sum(half.item() for half in halves) / 2
+        return max(as_is.item(), lower - OCTAVE_MARGIN)
 
     def reset(self) -> None:
         """Forget what was heard."""
-        self._model.reset_states()
+        self._as_is.reset_states()
+        self._octave_lower.reset_states()
         self._peak = 0.0
 
 

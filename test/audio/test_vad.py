@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ser_ros.audio import SAMPLE_RATE
+from ser_ros.audio.sources import read_audio
 from ser_ros.audio.vad import CHUNK, Segment, Segmenter, SileroVad, speech_span
 
 
@@ -27,6 +29,12 @@ def test_speech_is_found_loud_or_quiet(vad, utterance, gain_db):
 @pytest.mark.parametrize('name', ['silence', 'white noise', 'mains hum', 'melody'])
 def test_what_is_no_speech(vad, not_speech, name):
     assert speech_span(vad, not_speech[name]) is None
+
+
+def test_a_high_shout_is_voice(vad, ravdess):
+    shout = read_audio(ravdess / 'Actor_18' / '03-01-05-02-01-02-18.flac')
+    span = speech_span(vad, shout)
+    assert 1.0 < (span.end - span.start) / SAMPLE_RATE < 3.0
 
 
 def test_less_than_a_chunk_is_no_speech(vad):
