@@ -33,6 +33,8 @@ from ser_ros.recognizer import Recognizer  # noqa: E402
 
 SPEECH = Path(__file__).parents[2] / 'examples' / 'speech.flac'
 START = 1_700_000_000 * SECOND
+PATIENT = {'device': 'cpu', 'max_backlog': 60.0, 'queue_depth': 2000}
+"""A node that a busy machine does not make drop what is played to it faster than it was said."""
 
 
 class Publisher:
@@ -150,7 +152,7 @@ def test_every_format_gives_the_same_probabilities(
     graph, outputs, publisher, held_out_clip, sample_format, rate, channels, block_frames
 ):
     samples = speech_then_silence(held_out_clip)
-    node = graph.make(EmotionNode, device='cpu')
+    node = graph.make(EmotionNode, **PATIENT)
     publisher.wait_for_listener(node)
     publisher.announce(sample_format, channels, rate)
     sent = samples if rate == SAMPLE_RATE else soxr.resample(samples, SAMPLE_RATE, rate)
@@ -167,7 +169,7 @@ def test_every_format_gives_the_same_probabilities(
 
 
 def test_replay_speed_changes_nothing(graph, outputs, publisher):
-    node = graph.make(EmotionNode, device='cpu')
+    node = graph.make(EmotionNode, **PATIENT)
     publisher.wait_for_listener(node)
     publisher.announce()
     samples = speech_then_silence()[: 6 * SAMPLE_RATE]
@@ -196,7 +198,7 @@ def test_replay_speed_changes_nothing(graph, outputs, publisher):
 
 
 def test_what_is_published_of_an_utterance(graph, outputs, publisher):
-    node = graph.make(EmotionNode, device='cpu', threshold=0.0)
+    node = graph.make(EmotionNode, **PATIENT, threshold=0.0)
     publisher.wait_for_listener(node)
     publisher.announce()
     samples = speech_then_silence()
@@ -224,7 +226,7 @@ def test_what_is_published_of_an_utterance(graph, outputs, publisher):
 
 
 def test_uncertain_windows_keep_their_probabilities(graph, outputs, publisher):
-    node = graph.make(EmotionNode, device='cpu', threshold=1.0)
+    node = graph.make(EmotionNode, **PATIENT, threshold=1.0)
     publisher.wait_for_listener(node)
     publisher.announce()
     samples = speech_then_silence()[: 6 * SAMPLE_RATE]
@@ -278,7 +280,7 @@ def test_sound_waits_for_its_format(graph, publisher, capfd):
 def test_format_by_parameter(graph, outputs):
     publisher = Publisher(graph, AudioData)
     node = graph.make(
-        EmotionNode, device='cpu', stamped=False, audio_topic='audio', sample_format='S16LE'
+        EmotionNode, **PATIENT, stamped=False, audio_topic='audio', sample_format='S16LE'
     )
     publisher.wait_for_listener(node)
     before = time.time_ns()
@@ -309,7 +311,7 @@ def test_garbage_blocks_are_counted_and_harmless(graph, publisher):
 
 @pytest.mark.parametrize('name', ['silence', 'white noise', 'mains hum', 'melody'])
 def test_what_nobody_said_is_no_emotion(graph, outputs, publisher, not_speech, name):
-    node = graph.make(EmotionNode, device='cpu')
+    node = graph.make(EmotionNode, **PATIENT)
     publisher.wait_for_listener(node)
     publisher.announce()
     sound = np.concatenate((not_speech[name], np.zeros(SAMPLE_RATE, np.float32)))
@@ -320,7 +322,7 @@ def test_what_nobody_said_is_no_emotion(graph, outputs, publisher, not_speech, n
 
 
 def test_life_cycle(graph, outputs, publisher):
-    node = graph.make(EmotionNode, device='cpu', autostart=False)
+    node = graph.make(EmotionNode, **PATIENT, autostart=False)
     success = TransitionCallbackReturn.SUCCESS
     for _ in range(2):
         assert node.trigger_configure() == success
@@ -396,7 +398,7 @@ def fail_once(node, error):
 
 
 def test_a_window_without_memory_is_skipped_and_counted(graph, outputs, publisher):
-    node = graph.make(EmotionNode, device='cpu')
+    node = graph.make(EmotionNode, **PATIENT)
     publisher.wait_for_listener(node)
     publisher.announce()
     fail_once(node, torch.OutOfMemoryError('CUDA out of memory'))
@@ -410,7 +412,7 @@ def test_a_window_without_memory_is_skipped_and_counted(graph, outputs, publishe
 
 
 def test_an_error_that_stays_ends_the_node_for_a_respawn(graph, publisher, capfd):
-    node = graph.make(EmotionNode, device='cpu')
+    node = graph.make(EmotionNode, **PATIENT)
     publisher.wait_for_listener(node)
     publisher.announce()
     fail_once(node, RuntimeError('CUDA error: an illegal memory access was encountered'))
@@ -455,7 +457,7 @@ def test_the_unexpected_is_an_error_with_a_traceback(graph, capfd):
 
 def test_nobody_speaks_when_the_sound_stops(graph, outputs, publisher):
     """A publisher that dies in the middle of a word must not leave the robot waiting."""
-    node = graph.make(EmotionNode, device='cpu')
+    node = graph.make(EmotionNode, **PATIENT)
     publisher.wait_for_listener(node)
     publisher.announce()
     samples = speech_then_silence()[: 2 * SAMPLE_RATE]
