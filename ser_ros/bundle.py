@@ -179,7 +179,7 @@ def _read_info(metadata: dict[str, str]) -> BundleInfo:
 def _describe_version(version: Optional[str]) -> str:
     said = f'format version {version}, this release reads {FORMAT_VERSION}'
     if version == '1':
-        return f'{said}: made by ser_ros 0.1, train the model again'
+        return f'{said}: made before the first release of ser_ros, train the model again'
     if version is not None and version.isdecimal() and int(version) > FORMAT_VERSION:
         return f'{said}: made by a newer release of ser_ros, use that one'
     return said
@@ -195,6 +195,13 @@ def _load_frontend(config: FrontendConfig, weights: dict[str, Tensor]) -> Fronte
 def _load_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
     if foreign := [name for name in weights if not name.startswith('model.')]:
         raise BundleError(f'unexpected tensors: {", ".join(foreign)}')
-    model.load_state_dict({name.removeprefix('model.'): t for name, t in weights.items()})
+    try:
+        model.load_state_dict({name.removeprefix('model.'): t for name, t in weights.items()})
+    except RuntimeError as error:
+        _, first, *others = str(error).splitlines()
+        more = f' ({len(others)} more like this)' if others else ''
+        raise BundleError(
+            f'not the weights of this architecture: {first.strip()}{more}'
+        ) from error
     if bad := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
         raise BundleError(f'weights that are not finite: {", ".join(bad)}')

@@ -7,6 +7,14 @@ from pathlib import Path
 from ser_ros import SerError
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those it lies in; SerError where that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SerError(f'{path} cannot be made: {error.strerror}') from error
+
+
 def write_whole(path: Path, data: bytes | str) -> None:
     """Write bytes, or text as UTF-8; SerError where there is no room or no right to."""
     # Processes of one training may write the same at the same time.

@@ -74,7 +74,11 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         if kinds is not None:
             return origin(_convert(k, v, where) for k, v in zip(kinds, value))
     elif origin is dict and isinstance(value, dict):
-        return {key: _convert(arguments[1], item, where) for key, item in value.items()}
+        kind_of_key, kind_of_item = arguments
+        return {
+            _convert(kind_of_key, key, f'a key of {where}'): _convert(kind_of_item, item, where)
+            for key, item in value.items()
+        }
     elif kind is float and type(value) in (int, float) and math.isfinite(value):
         return float(value)
     elif kind is Any or (type(value) is kind and kind is not float):

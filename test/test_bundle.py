@@ -182,7 +182,7 @@ def test_weights_of_something_else(tmp_path):
     ('version', 'said'),
     [
         ('0', ''),
-        ('1', 'made by ser_ros 0.1, train the model again'),
+        ('1', 'made before the first release of ser_ros, train the model again'),
         ('3', 'made by a newer release'),
         ('10', 'made by a newer release'),
         ('1.5', ''),
@@ -249,6 +249,15 @@ def test_statistics_that_cannot_be_are_named(broken, name, values, said):
     message = refusal(broken(changed_weights={f'frontend.{name}': values}))
     assert f'frontend.{name} ' in message
     assert said in message
+
+
+def test_weights_of_a_wider_model_are_told_of_briefly(broken):
+    message = refusal(
+        broken({'architecture': '"parallel_cnn_attention_lstm"', 'hyperparameters': '{}'})
+    )
+    assert 'not the weights of this architecture' in message
+    assert 'more like this' in message
+    assert len(message) < 500
 
 
 WRONG = {

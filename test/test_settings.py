@@ -102,6 +102,7 @@ def test_values_become_what_the_fields_are():
         ({'name': 'a', 'inner': {'span': [1]}}, 'inner.span'),
         ({'name': 'a', 'inner': {'span': ['x', 'y']}}, "inner.span is 'x'"),
         ({'name': 'a', 'parts': {'train': '01'}}, "parts is '01'"),
+        ({'name': 'a', 'parts': {1: ['01']}}, 'a key of parts is 1, not a value of type str'),
         ({'name': 'a', 'numbers': [math.nan]}, 'numbers is nan'),
     ],
 )

@@ -20,17 +20,24 @@ def device_argument() -> argparse.ArgumentParser:
 
 
 def corpus_argument() -> argparse.ArgumentParser:
-    """A parent parser with `--corpus`, a list of paths."""
+    """A parent parser with `--corpus`, a list of paths with their kinds, for `read_corpora`."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument(
         '--corpus',
-        type=Path,
+        type=_corpus,
         action='append',
         required=True,
-        metavar='DIR',
-        help='folder or CSV file of a corpus; once for each corpus',
+        metavar='PATH',
+        help='folder or CSV file of a corpus, once for each corpus; KIND=PATH where the file names '
+        'do not tell its kind (those of the command corpus)',
     )
     return parser
+
+
+def _corpus(text: str) -> tuple[Path, str]:
+    kind, separator, path = text.partition('=')
+    is_named = separator and '/' not in kind
+    return (Path(path), kind) if is_named else (Path(text), 'auto')
 
 
 def training_arguments() -> argparse.ArgumentParser:

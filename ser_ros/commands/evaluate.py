@@ -21,7 +21,8 @@ def configure(commands: argparse._SubParsersAction) -> None:
         parents=[device_argument(), corpus_argument()],
         help='measure a bundle on speakers it was not trained on',
         description='Let a bundle hear the speakers that it names for one part of its corpora; of '
-        'a corpus that it does not name, all speakers, on the classes that both have.',
+        'a corpus that it does not name, all speakers, on the classes that both have; and sounds '
+        'without a voice, of which it should be too uncertain to name an emotion.',
     )
     parser.add_argument('bundle', nargs='?', default='', help='default: the shipped one')
     parser.add_argument(
@@ -61,9 +62,7 @@ def run(options: argparse.Namespace) -> None:
                 raise SerError(f'{notes[-1]}; --record is of the whole part: give all its corpora')
         for note in notes:
             print(f'ser_ros: {note}', file=sys.stderr)
-    parts = {}
-    for selection in selections:
-        parts[selection.name], heard = evaluate(bundle, selection, options.device, options.gain_db)
+    parts, heard = evaluate(bundle, selections, options.device, options.gain_db)
     figures = {name: part['figures'] for name, part in parts.items()}
     if options.record:
         _record(bundle, figures)
@@ -110,7 +109,7 @@ def _report(bundle: 'Bundle', parts: dict[str, Any], heard: list, path: Path) ->
 
 
 def _print_figures(name: str, figures: dict[str, Any]) -> None:
-    from ser_ros.training.report import SUMMARY, percent
+    from ser_ros.training.report import NONSPEECH_HEADER, SUMMARY, nonspeech_rows, percent
 
     print(name)
     print(f'  protocol: {figures["protocol"]}')
@@ -120,3 +119,7 @@ def _print_figures(name: str, figures: dict[str, Any]) -> None:
         print(f'  {"unweighted accuracy, all classes":<32} {percent(accuracy)}')
     for class_name, values in figures['classes'].items():
         print(f'  {"recall of " + class_name:<32} {percent(values["recall"])}')
+    print(f'  sounds without a voice: {figures["nonspeech"]["protocol"]}')
+    for name, *cells in nonspeech_rows(figures):
+        said = zip(NONSPEECH_HEADER[1:], cells)
+        print(f'  {name:<32} ' + ', '.join(f'{label} {cell}' for label, cell in said))

@@ -77,7 +77,7 @@ def _draw_overview(file: str, bundle: 'Bundle') -> 'Figure':
 def _draw_versions(file: str, config: 'AugmentationConfig') -> 'Figure':
     from ser_ros.audio.sources import read_audio
     from ser_ros.training import figures
-    from ser_ros.training.versions import versions
+    from ser_ros.training.augmented import versions
 
     made = versions(_beginning(file, read_audio(file), MAX_AUGMENTED_SECONDS), config)
     return figures.versions([(v.title, v.samples, v.features) for v in made])

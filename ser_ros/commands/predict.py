@@ -62,10 +62,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _hear(recognizer: 'Recognizer', file: str) -> list[dict[str, Any]]:
     """The lines of one file that is streamed; none where nobody speaks."""
-    import numpy as np
-
     from ser_ros.audio import SAMPLE_RATE, SECOND
     from ser_ros.audio.sources import read_audio
+    from ser_ros.recognizer import pool_windows
 
     samples = read_audio(file)
     recognizer.reset()
@@ -83,7 +82,8 @@ def _hear(recognizer: 'Recognizer', file: str) -> list[dict[str, Any]]:
         )
         for e in estimates
     ]
-    score = np.mean([np.log(e.probabilities) for e in estimates if e.is_window], axis=0)
+    windows = [e for e in estimates if e.is_window]
+    score = pool_windows([e.log_probabilities for e in windows], [e.n_samples for e in windows])
     return [*lines, _clip_line(recognizer.bundle, len(samples) / SAMPLE_RATE, score)]
 
 

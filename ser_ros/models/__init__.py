@@ -6,6 +6,8 @@ with. Without lengths every clip is as long as the batch. `min_frames` is the le
 shorter clip is a ValueError.
 """
 
+import difflib
+import inspect
 from typing import Any
 
 from torch import nn
@@ -37,13 +39,31 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+def model_class(architecture: str) -> type[nn.Module]:
+    """The class of that name; SerError where there is none."""
+    if architecture not in MODELS:
+        raise SerError(f'unknown architecture {architecture!r}; known: {", ".join(MODELS)}')
+    return MODELS[architecture]
+
+
+def default_hyperparameters(architecture: str) -> dict[str, Any]:
+    """Name → default of all that `build_model` takes; SerError for an unknown architecture."""
+    parameters = list(inspect.signature(model_class(architecture)).parameters.values())
+    return {parameter.name: parameter.default for parameter in parameters[2:]}
+
+
 def build_model(
     architecture: str, n_features: int, n_classes: int, /, **hyperparameters: Any
 ) -> nn.Module:
     """Build an untrained model; SerError for an unknown architecture or hyperparameter."""
-    if architecture not in MODELS:
-        raise SerError(f'unknown architecture {architecture!r}; known: {", ".join(MODELS)}')
+    cls, known = model_class(architecture), default_hyperparameters(architecture)
+    for name in hyperparameters:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1, cutoff=0.0)
+            raise SerError(
+                f'{architecture} has no hyperparameter {name!r}; did you mean {near[0]!r}?'
+            )
     try:
-        return MODELS[architecture](n_features, n_classes, **hyperparameters)
+        return cls(n_features, n_classes, **hyperparameters)
     except (TypeError, ValueError) as error:
         raise SerError(f'{architecture} does not take these hyperparameters: {error}') from error

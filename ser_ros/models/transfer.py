@@ -136,7 +136,7 @@ def load_published(model: nn.Module, source: Union[str, Path] = 'published') -> 
     if not path.is_file():
         raise SerError(
             f'{path}: no such file; the published weights of {name} are at {published.url}: put '
-            f'them there, name another file, or train from scratch'
+            f'them there, name another file, or train from scratch (pretrained="" and freeze=0)'
         )
     try:
         weights = torch.load(path, map_location='cpu', weights_only=True)

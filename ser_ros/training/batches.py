@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
+from ser_ros import SerError
 from ser_ros.training.dataset import pad
 
 
@@ -65,7 +66,7 @@ def mixed_seed(*numbers: int) -> int:
 
 
 class EmotionData(lightning.LightningDataModule):
-    """Training items in batches; validation utterances one by one, as all of their windows."""
+    """Training items in batches; validation utterances one by one, as all of their longest windows."""
 
     def __init__(
         self,
@@ -81,6 +82,18 @@ class EmotionData(lightning.LightningDataModule):
         self.items, self.validation = items, validation
         self.batch_size, self.seed, self.weights = batch_size, seed, weights
         self.workers = workers
+
+    def check(self, n_processes: int) -> None:
+        """SerError where the clips are too few for each process to have one."""
+        n_items, n_validation = len(self.items), len(self.validation)
+        n_batches = len(EvenBatches(EpochOrder(n_items, self.seed), self.batch_size))
+        shared = {'smallest batch': n_items // n_batches, 'validation part': n_validation}
+        for name, n in shared.items():
+            if 0 < n < n_processes:
+                raise SerError(
+                    f'{n_processes} processes share {n} clips, the {name}: set fewer devices, or '
+                    'a larger optimization.batch_size'
+                )
 
     def train_dataloader(self) -> DataLoader:
         """The share of this process."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ser_ros import __version__
 from ser_ros.bundle import Bundle, BundleInfo
 from ser_ros.features import (
     FrontendConfig,
@@ -14,7 +15,14 @@ from ser_ros.features import (
 from ser_ros.files import write_whole
 from ser_ros.models import count_parameters
 from ser_ros.recognizer import is_streamed
-from ser_ros.training.report import decimal, markdown_table, percent, with_interval
+from ser_ros.training.report import (
+    NONSPEECH_HEADER,
+    decimal,
+    markdown_table,
+    nonspeech_rows,
+    percent,
+    with_interval,
+)
 
 SPEECH = {
     'RAVDESS': 'actors who read two English sentences',
@@ -74,8 +82,11 @@ def card(bundle: Bundle) -> str:
         '',
         *_own_figures(info, streamed),
         *_foreign_figures(info),
+        *_nonspeech(info),
         f'One seed ({info.seed}); temperature {info.temperature:.3f}; below a confidence of '
         f'{info.threshold:.3f} no expression is given.',
+        '',
+        f'This card was written by ser_ros {__version__}.',
         '',
     ]
     return '\n'.join(lines)
@@ -115,7 +126,7 @@ def _own_figures(info: BundleInfo, streamed: bool) -> list[str]:
     figures = {part: info.metrics[part] for part in OWN_PARTS if part in info.metrics}
     heard = (
         'Each clip was streamed through the recogniser as on the robot, between half a second of '
-        'silence; its class is that of the mean log-probability of its windows.'
+        'silence; its class is that of the mean log-probability of its longest windows.'
         if streamed
         else 'Each clip was classified as a whole.'
     )
@@ -126,10 +137,10 @@ def _own_figures(info: BundleInfo, streamed: bool) -> list[str]:
         else ''
     )
     lines = [
-        f'{heard} {_independence(info)} Everything was chosen on the validation part, '
-        f'nothing by the accuracy on the test part.{refit} UA is unweighted accuracy, the mean of the '
-        "classes' recalls, with a 95 % bootstrap interval over speakers; ECE the expected "
-        'calibration error in 15 bins.',
+        f'{heard} {_independence(info)} Epoch, temperature and threshold were chosen by the '
+        f'validation part; the training did not hear the test part.{refit} UA is unweighted '
+        "accuracy, the mean of the classes' recalls, with a 95 % bootstrap interval over speakers; "
+        'ECE the expected calibration error in 15 bins.',
         '',
         *_table(figures),
         '',
@@ -162,11 +173,30 @@ def _foreign_figures(info: BundleInfo) -> list[str]:
     return [
         '### Across corpora',
         '',
-        'Speakers and rooms of corpora that the model was not trained on.',
+        'Corpora of which the bundle names no speaker; the guess is among the classes of both.',
         '',
         *_table(figures),
         '',
         *(f'- {name}: {values["protocol"]}.' for name, values in figures.items()),
+        '',
+    ]
+
+
+def _nonspeech(info: BundleInfo) -> list[str]:
+    """Of the last part of its own that it was measured beside."""
+    figures = [
+        info.metrics[part] for part in OWN_PARTS if 'nonspeech' in info.metrics.get(part, ())
+    ]
+    if not figures:
+        return []
+    return [
+        '### Sounds without a voice',
+        '',
+        f'Of the model itself: {figures[-1]["nonspeech"]["protocol"]}. Too uncertain is what is '
+        'below the threshold; answered, what any expression is given of where voice activity '
+        'detection comes first, as on the robot.',
+        '',
+        *markdown_table(NONSPEECH_HEADER, nonspeech_rows(figures[-1])),
         '',
     ]
 

@@ -93,6 +93,13 @@ class Corpus:
     labels: dict[str, str]
     """The corpus's own label → the class that its clips are counted as."""
 
+    @property
+    def left_out(self) -> str:
+        """How many files cannot be used, and why, in a line; '' where all can."""
+        faults = Counter(problem.reason for problem in self.problems if not problem.is_used)
+        told = ', '.join(f'{n} {reason}' for reason, n in sorted(faults.items()))
+        return told and f'{self.name}: files left out: {told} (the command corpus names them)'
+
     def collisions(self) -> dict[str, list[str]]:
         """Classes that several of its own labels are counted as → those labels."""
         owned: dict[str, list[str]] = {}
@@ -122,16 +129,17 @@ def merge_labels(clips: Sequence[Clip], merges: Mapping[str, str]) -> list[Clip]
     ]
 
 
-def read_corpora(paths: Sequence[Path]) -> list[Corpus]:
+def read_corpora(paths: Sequence[Union[Path, tuple[Path, str]]]) -> list[Corpus]:
     """Several corpora; a recording that an earlier one holds, too, is left out of the later.
 
-    SerError as for `read_corpus`, and for two corpora of one name, whose speakers would be mixed
-    up.
+    A path may come with its kind, see `read_corpus`. SerError as there, and for two corpora of
+    one name, whose speakers would be mixed up.
     """
     corpora: list[Corpus] = []
     owners: dict[str, Clip] = {}
-    for path in paths:
-        corpus = read_corpus(path)
+    for given in paths:
+        path, kind = given if isinstance(given, tuple) else (given, 'auto')
+        corpus = read_corpus(path, kind)
         if corpus.name in (other.name for other in corpora):
             raise SerError(f'corpus {path}: {corpus.name} was given before; give each name once')
         fresh = [clip for clip in corpus.clips if clip.digest not in owners]
@@ -214,7 +222,8 @@ def _tell_kind(root: Path, paths: Sequence[Path]) -> str:
     if rivals:
         counts = ', '.join(f'{kind} ({len(fits[kind])} files)' for kind in (best, *rivals))
         raise SerError(
-            f'corpus {root}: it could be {counts}; give the folder of one, or name the kind'
+            f'corpus {root}: it could be {counts}; give the folder of one, or name the kind, '
+            f'as in --corpus {best}={root} or corpus {root} --kind {best}'
         )
     return best
 

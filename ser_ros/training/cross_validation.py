@@ -14,10 +14,10 @@ from filelock import FileLock, Timeout
 
 from ser_ros import SerError
 from ser_ros.bundle import load_bundle
-from ser_ros.files import write_whole
+from ser_ros.files import make_folder, write_whole
 from ser_ros.models import count_parameters
 from ser_ros.settings import build
-from ser_ros.training.corpora import Clip, read_corpora
+from ser_ros.training.corpora import Clip
 from ser_ros.training.evaluation import from_predictions, listen
 from ser_ros.training.fit import Compute
 from ser_ros.training.recipe import Recipe, SplitConfig
@@ -41,8 +41,8 @@ from ser_ros.training.run_report import (
     versions,
     write_run_report,
 )
-from ser_ros.training.splits import FOLDS
-from ser_ros.training.train import Run, train
+from ser_ros.training.splits import FOLDS, Split
+from ser_ros.training.train import Run, open_corpora, recipe_split, train_split
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,12 @@ def cross_validate(
     The test part is heard once, when the training is over, and what it came to is written as
     foldN_seedN.json to `results` (default: `out`). What is finished is not run again, what was
     interrupted goes on, what another process is at is left to it, and what fails does not keep
-    the others from running. SerError for a corpus that is not there, a fold that is none, and
-    results of another recipe.
+    the others from running. SerError for a corpus that is not there, a fold that is none, folders
+    that cannot be made, and results of another recipe or of a corpus that has changed since.
     """
     compute, results = compute or Compute(), results or out
-    clips = [clip for corpus in read_corpora(corpora) for clip in corpus.clips]
+    read = open_corpora(corpora)
+    clips = [clip for corpus in read for clip in corpus.clips]
     n_folds = count_folds(recipe, clips)
     if foreign := [fold for fold in folds if not 1 <= fold <= n_folds]:
         raise SerError(f'there is no fold {foreign[0]}: the folds are 1 to {n_folds}')
@@ -83,12 +84,19 @@ def cross_validate(
         f'fold{fold}_seed{seed}': dataclasses.replace(recipe, seed=seed, split=_fold(recipe, fold))
         for seed, fold in itertools.product(seeds, folds or range(1, n_folds + 1))
     }
-    failures, elsewhere = {}, []
-    for name, run_recipe in runs.items():
-        _finished(results / f'{name}.json', run_recipe)
+    splits, failures, elsewhere = {}, {}, []
     for name, run_recipe in runs.items():
         try:
-            _run_once(name, run_recipe, corpora, out, results, n_folds, compute)
+            splits[name] = recipe_split(run_recipe, read)
+        except SerError as error:
+            failures[name] = str(error)
+    for name, split in splits.items():
+        _finished(results / f'{name}.json', runs[name], split)
+    for folder in (out, results):
+        make_folder(folder)
+    for name, split in splits.items():
+        try:
+            _run_once(name, runs[name], split, out, results, n_folds, compute)
         except Timeout:
             elsewhere.append(name)
         except SerError as error:
@@ -96,7 +104,9 @@ def cross_validate(
         except Exception as error:  # whatever it is, it must not lose the others
             traceback.print_exc()
             failures[name] = f'{type(error).__name__}: {error}'
-    finished = [_finished(results / f'{name}.json', runs[name]) for name in runs]
+    finished = [
+        _finished(results / f'{name}.json', runs[name], split) for name, split in splits.items()
+    ]
     finished = [result for result in finished if result]
     summary = (
         Summary(tuple(sorted(finished, key=lambda r: (r.fold, r.seed)))) if finished else None
@@ -131,8 +141,8 @@ def results_folder(folder: Path, recipe: Recipe) -> Path:
     return folder / (recipe.name.replace('/', '_') + suffix)
 
 
-def _finished(path: Path, recipe: Recipe) -> Optional[FoldResult]:
-    """The result that is there; SerError where it is another recipe's."""
+def _finished(path: Path, recipe: Recipe, split: Split) -> Optional[FoldResult]:
+    """The result that is there; SerError where it is another recipe's, or another corpus's."""
     if not path.is_file():
         return None
     result = read_fold(path)
@@ -142,27 +152,31 @@ def _finished(path: Path, recipe: Recipe) -> Optional[FoldResult]:
         raise SerError(
             f'{path} is the result of another recipe ({changed}); give another folder, or remove it'
         )
+    if result.split_digest not in ('', split.digest):
+        raise SerError(
+            f'{path} is the result of other clips: the corpus is not what it was; give another '
+            'folder, or remove it'
+        )
     return result
 
 
 def _run_once(
     name: str,
     recipe: Recipe,
-    corpora: Sequence[Path],
+    split: Split,
     out: Path,
     results: Path,
     n_folds: int,
     compute: Compute,
 ) -> None:
     """Train and test one fold, unless it is finished; Timeout where another process is at it."""
-    out.mkdir(parents=True, exist_ok=True)
     # The lock ends with the process that holds it, however that ends; its file may stay.
     with FileLock(out / f'{name}.lock', timeout=0):
         path = results / f'{name}.json'
-        if _finished(path, recipe):
+        if _finished(path, recipe, split):
             return
         print(f'{name}: {recipe.name}', flush=True)
-        run = train(recipe, corpora, out / name, compute)
+        run = train_split(recipe, split, out / name, compute)
         write_fold(path, _test(run, recipe, n_folds, compute))
 
 
@@ -194,6 +208,7 @@ def _test(run: Run, recipe: Recipe, n_folds: int, compute: Compute) -> FoldResul
         test=parts['test']['figures'],
         predictions=columns_of(parts['test']['predictions']),
         date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        split_digest=run.split.digest,
     )
 
 

@@ -1,9 +1,13 @@
 """Finding the weights: Lightning's trainer as a recipe wants it."""
 
+import contextlib
+import io
 import logging
 import signal
+import threading
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -19,7 +23,10 @@ from lightning.pytorch.callbacks import (
     WeightAveraging,
 )
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from ser_ros import SerError
+from ser_ros.files import write_whole
 from ser_ros.recognizer import select_device
 from ser_ros.training.batches import EmotionData
 from ser_ros.training.recipe import OptimizationConfig
@@ -31,7 +38,8 @@ class Compute:
     """Where a training runs.
 
     Of what it learns only the number of processes decides anything but rounding: each draws its
-    own augmentation, and normalises by its own share of a batch.
+    own augmentation, and on CPUs its batch norm sees only its own share of a batch. SerError for
+    numbers that cannot be and devices that are not there.
     """
 
     device: str = 'auto'
@@ -45,6 +53,17 @@ class Compute:
     cache: Optional[Path] = None
     """Folder for decoded sound; None for none."""
 
+    def __post_init__(self):
+        for name, least in (('devices', 1), ('nodes', 1), ('workers', 0)):
+            if getattr(self, name) < least:
+                raise SerError(f'{name} is {getattr(self, name)}, not {least} or more')
+        n_gpus = torch.cuda.device_count()
+        if self.device == 'auto' and not n_gpus:
+            return
+        device = select_device(self.device)
+        if device.type == 'cuda' and self.devices > (n := n_gpus - (device.index or 0)):
+            raise SerError(f'devices is {self.devices}, and from {device} on there are {n}')
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -57,6 +76,25 @@ class Fit:
     is_first_process: bool
 
 
+QUIET = (
+    'Checkpoint directory .* exists and is not empty',
+    'GPU available but not used',
+    'It is recommended to use .*sync_dist=True',
+    r"The '\w+' does not have many workers",
+    '.*LeafSpec',
+)
+"""Beginnings of Lightning's warnings of what is meant, or what a user can do nothing about."""
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        for message in QUIET:
+            warnings.filterwarnings('ignore', message)
+        yield
+
+
+@_quiet()
 def fit(task: EmotionTask, data: EmotionData, out: Path, compute: Compute) -> Fit:
     """Train `task` on `data`; checkpoints and logs are written to `out`.
 
@@ -66,8 +104,6 @@ def fit(task: EmotionTask, data: EmotionData, out: Path, compute: Compute) -> Fi
     device = select_device(compute.device)
     config = task.recipe.optimization
     logging.getLogger('lightning.pytorch').setLevel(logging.WARNING)
-    # Lightning 2.6 with torch 2.11; nothing a user can do about it.
-    warnings.filterwarnings('ignore', message='.*LeafSpec')
     first = device.index or 0
     history, interruption = History(), Interruption()
     n_processes = compute.devices * compute.nodes
@@ -81,6 +117,8 @@ def fit(task: EmotionTask, data: EmotionData, out: Path, compute: Compute) -> Fi
         num_nodes=compute.nodes,
         strategy='ddp' if n_processes > 1 else 'auto',
         use_distributed_sampler=False,
+        sync_batchnorm=device.type == 'cuda',
+        plugins=[WholeCheckpoints()],
         deterministic=task.recipe.deterministic,
         precision=config.precision,
         gradient_clip_val=config.gradient_clip or None,
@@ -97,16 +135,51 @@ def fit(task: EmotionTask, data: EmotionData, out: Path, compute: Compute) -> Fi
             ),
         ],
         logger=TensorBoardLogger(out, name=None, version=''),
-        log_every_n_steps=10,
+        log_every_n_steps=1,
         num_sanity_val_steps=0,
         limit_val_batches=None if data.validation else 0,
         enable_model_summary=False,
     )
     last = out / 'last.ckpt'
-    with interruption:
+    with interruption, _logs(out):
         trainer.fit(task, data, ckpt_path=last if last.is_file() else None, weights_only=True)
     best = out / 'best.ckpt' if data.validation else last
     return Fit(best, history.rows, trainer.is_global_zero)
+
+
+@contextlib.contextmanager
+def _logs(out: Path) -> Iterator[None]:
+    """SerError where TensorBoard's logs cannot be written."""
+    before = threading.excepthook
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        # Its thread's error is raised once more when the next figure is logged.
+        if not isinstance(arguments.exc_value, OSError):
+            before(arguments)
+
+    threading.excepthook = hook
+    try:
+        yield
+    except OSError as error:
+        raise SerError(f'logs cannot be written to {out}: {error.strerror or error}') from error
+    finally:
+        threading.excepthook = before
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are there whole or not at all; SerError where there is no room.
+
+    Lightning's own are moved from the folder for temporary files, which is a copy that may fail
+    half-way where that is on another disk.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str, storage_options: Optional[Any] = None
+    ) -> None:
+        """Write to a file beside it, and rename that."""
+        data = io.BytesIO()
+        torch.save(checkpoint, data)
+        write_whole(Path(path), data.getvalue())
 
 
 class History(Callback):

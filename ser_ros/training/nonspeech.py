@@ -12,6 +12,8 @@ from numpy.random import Generator
 LEVEL_DB = (-50.0, -12.0)
 """Root mean square relative to full scale, as speech has it near and far."""
 
+Family = Callable[[Generator, int, int], np.ndarray]
+
 
 def generate(rng: Generator, n_samples: int, sample_rate: int) -> np.ndarray:
     """Float32 (n_samples,) within full scale: up to three sounds of different families, mixed."""
@@ -20,7 +22,16 @@ def generate(rng: Generator, n_samples: int, sample_rate: int) -> np.ndarray:
     for index in rng.choice(len(FAMILIES), count, replace=False):
         sound = FAMILIES[index](rng, n_samples, sample_rate)
         mixture += _scaled(sound, 10 ** (rng.uniform(-15, 0) / 20))
-    return _scaled(mixture, 10 ** (rng.uniform(*LEVEL_DB) / 20), peak=1.0).astype(np.float32)
+    return _at_a_level(rng, mixture)
+
+
+def generate_one(family: Family, rng: Generator, n_samples: int, sample_rate: int) -> np.ndarray:
+    """Float32 (n_samples,) within full scale: one sound of this family."""
+    return _at_a_level(rng, family(rng, n_samples, sample_rate))
+
+
+def _at_a_level(rng: Generator, sound: np.ndarray) -> np.ndarray:
+    return _scaled(sound, 10 ** (rng.uniform(*LEVEL_DB) / 20), peak=1.0).astype(np.float32)
 
 
 def _scaled(sound: np.ndarray, level: float, peak: float = np.inf) -> np.ndarray:
@@ -146,7 +157,11 @@ def babble(rng: Generator, n: int, rate: int) -> np.ndarray:
     return sound
 
 
-FAMILIES = (coloured_noise, band_noise, hum, engine, music, impacts, siren, babble)
+FAMILIES = (coloured_noise, band_noise, hum, engine, music, impacts, babble)
+"""Of which `generate` makes its sounds."""
+
+HELD_OUT = (siren,)
+"""Never heard in training: what a model makes of them, it makes of what it was not shown."""
 
 
 def _log_uniform(rng: Generator, low: float, high: float) -> float:

@@ -29,6 +29,10 @@ class DataConfig:
     nonspeech: float = 0.0
     """Share of windows that are noise, music or other sound without a voice, to be uncertain of."""
 
+    def __post_init__(self):
+        _at_least(0, self, 'noisy_copies')
+        _within_one(self, 'nonspeech')
+
 
 @dataclass(frozen=True)
 class SplitConfig:
@@ -94,11 +98,15 @@ class AugmentationConfig:
             value = getattr(self, setting.name)
             if isinstance(value, tuple) and not value[0] <= value[1]:
                 raise SerError(f'{setting.name} runs from {value[0]} to {value[1]}, it must rise')
-            if setting.name.endswith('_probability') and not 0 <= value <= 1:
-                raise SerError(f'{setting.name} is {value}, not between 0 and 1')
+            if setting.name.endswith('_probability'):
+                _within_one(self, setting.name)
         for name in ('crop', 'speed', 'reverb_rt60'):
             if getattr(self, name)[0] <= 0:
                 raise SerError(f'{name} begins at {getattr(self, name)[0]}, it must be positive')
+        if self.silence[0] < 0:
+            raise SerError(f'silence begins at {self.silence[0]}, not at 0 or more')
+        _at_least(0, self, 'edge_jitter', 'mel_shift', 'mixup_alpha')
+        _at_least(0, self, 'mel_masks', 'mel_mask_width', 'time_masks', 'time_mask_width')
 
 
 @dataclass(frozen=True)
@@ -137,16 +145,19 @@ class OptimizationConfig:
     early_stopping: int = 0
     """Epochs without a better validation accuracy after which to stop; 0 for never."""
     precision: str = '32-true'
-    """Lightning's word for it; bf16-mixed is half as long on a CPU that has it."""
+    """32-true, bf16-mixed or 16-mixed; bf16-mixed is half as long on a CPU that has it."""
 
     def __post_init__(self):
         _one_of('optimizer', self.optimizer, ('adamw', 'sgd'))
         _one_of('schedule', self.schedule, ('one_cycle', 'cosine', 'step', 'constant'))
         _one_of('loss', self.loss, ('cross_entropy', 'focal'))
         _one_of('average', self.average, ('ema', 'swa', 'none'))
-        for name in ('epochs', 'batch_size', 'step_epochs'):
-            if getattr(self, name) < 1:
-                raise SerError(f'{name} is {getattr(self, name)}, not 1 or more')
+        _one_of('precision', self.precision, ('32-true', 'bf16-mixed', '16-mixed'))
+        _at_least(1, self, 'epochs', 'batch_size', 'step_epochs')
+        _at_least(0, self, 'learning_rate', 'weight_decay', 'warmup_epochs', 'step_factor')
+        _at_least(0, self, 'gradient_clip', 'focal_gamma', 'early_stopping')
+        _within_one(self, 'momentum', 'label_smoothing', 'ema_decay', is_open=True)
+        _within_one(self, 'swa_start')
 
 
 @dataclass(frozen=True)
@@ -173,10 +184,31 @@ class Recipe:
     target_accuracy: float = 0.75
     """Share of right expressions at which the decision threshold is set, on validation."""
 
+    def __post_init__(self):
+        if not 0 <= self.seed < 2**32:
+            raise SerError(f'seed is {self.seed}, not from 0 to {2**32 - 1}')
+        _within_one(self, 'target_accuracy')
+
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise SerError(f'{name} is {value!r}, not one of {", ".join(known)}')
+
+
+def _at_least(least: int, config: Any, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < least:
+            raise SerError(f'{name} is {getattr(config, name)}, not {least} or more')
+
+
+def _within_one(config: Any, *names: str, is_open: bool = False) -> None:
+    """From 0 to 1; `is_open`: 1 is too much."""
+    for name in names:
+        value = getattr(config, name)
+        if not 0 <= value <= 1 or (is_open and value == 1):
+            raise SerError(
+                f'{name} is {value}, not {"from 0 to below 1" if is_open else "between 0 and 1"}'
+            )
 
 
 class _Loader(yaml.SafeLoader):
@@ -194,23 +226,36 @@ def load_recipe(name: Union[str, Path], overrides: Sequence[str] = ()) -> Recipe
     """Read a shipped recipe by its name, or a file; its `inherit` key names a file to start from.
 
     `overrides`: `key=value` or `key.key=value`, the value in YAML. SerError for an unreadable
-    file, an unknown key (naming the nearest known one) or a value that cannot be.
+    file, an unknown key (naming the nearest known one), a value that cannot be, and a file that
+    is called as a shipped recipe is and says something else.
     """
     path = Path(name)
-    if path.suffix != '.yaml':
+    is_file = path.suffix == '.yaml'
+    if not is_file:
         path = share_path(f'config/recipes/{name}.yaml')
         if not path.is_file():
             known = ', '.join(shipped_recipes())
             raise SerError(f'no recipe {str(name)!r}; give a .yaml file or one of {known}')
-    else:
-        name = path.stem
     try:
         values = _read(path, ())
+        if is_file:
+            name = _name_of(path, values)
         for override in overrides:
             values = _merge(values, _parse(override))
         return build(Recipe, {**values, 'name': str(name)})
     except SerError as error:
         raise SerError(f'recipe {path}: {error}') from error
+
+
+def _name_of(path: Path, values: dict) -> str:
+    """A file's own; a shipped recipe's only for that recipe, since results are filed by it."""
+    alike = [n for n in shipped_recipes() if path.stem in (Path(n).name, n.replace('/', '_'))]
+    for name in alike:
+        if _read(share_path(f'config/recipes/{name}.yaml'), ()) == values:
+            return name
+    if alike:
+        raise SerError(f'{alike[0]} is a shipped recipe, and this is another: rename the file')
+    return path.stem
 
 
 def _parse(override: str) -> dict:

@@ -58,6 +58,8 @@ def write_report(path: Path, results: Results, heard: Sequence[ClipResult] = ())
         summary=_summary([part['figures'] for part in parts.values()]),
         training=_training(results['history']),
         pictures={name: _pictures(part['figures']) for name, part in parts.items()},
+        nonspeech_header=NONSPEECH_HEADER,
+        nonspeech={name: nonspeech_rows(part['figures']) for name, part in parts.items()},
         clips=clips,
         clip_corpora=sorted({clip['corpus'] for clip in clips}),
         max_seconds=MAX_SECONDS,
@@ -102,13 +104,30 @@ SUMMARY: dict[str, Callable[[Mapping[str, Any]], str]] = {
     'accuracy': lambda part: percent(part['accuracy']),
     'macro F1': lambda part: percent(part['macro_f1']),
     'calibration error': lambda part: decimal(part['calibration_error']),
+    'calibration error by chance': lambda part: decimal(part['calibration_error_by_chance']),
     'calibration error of windows': lambda part: decimal(part['window_calibration_error']),
+    'the same of windows': lambda part: decimal(part['window_calibration_error_by_chance']),
     'negative log-likelihood': lambda part: decimal(part['negative_log_likelihood']),
     'area under risk–coverage': lambda part: decimal(part['risk_coverage']['area']),
     'expressions given': lambda part: percent(part['coverage']),
     'right when given': lambda part: percent(part['expression_accuracy_when_given']),
 }
 """Rows of the summary: label → how it is written, from the figures of one part."""
+
+
+NONSPEECH_HEADER = ('sound', 'count', 'too uncertain', 'mean confidence', 'answered as a stream')
+
+
+def nonspeech_rows(part: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Rows of a table of what a bundle makes of sounds without a voice; none where it was not asked."""
+    return [
+        (
+            name,
+            str(row['count']),
+            *(percent(row[key]) for key in ('rejected', 'confidence', 'answered')),
+        )
+        for name, row in part.get('nonspeech', {'rows': {}})['rows'].items()
+    ]
 
 
 def _summary(parts: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:

@@ -16,6 +16,9 @@ from ser_ros.training.evaluation import pool
 from ser_ros.training.recipe import Recipe
 from ser_ros.training.report import decimal, markdown_table, percent, with_interval
 
+REFITTED = 'refitted on training and validation speakers'
+"""What every protocol says of a model whose recipe asks for `refit`."""
+
 
 @dataclass(frozen=True)
 class FoldResult:
@@ -48,6 +51,8 @@ class FoldResult:
     predictions: dict[str, Any]
     """Of the test part: `columns_of` what `evaluation.predictions` returns."""
     date: str
+    split_digest: str = ''
+    """See `splits.Split.digest`; '' in results of a release that did not keep it."""
 
     @property
     def name(self) -> str:
@@ -148,6 +153,11 @@ class Summary:
         return sorted({run.fold for run in self.runs})
 
     @property
+    def is_refitted(self) -> bool:
+        """Whether the models tested were trained on the validation speakers, too."""
+        return bool(self.runs[0].recipe.get('refit'))
+
+    @property
     def is_speaker_independent(self) -> bool:
         """Whether no run has tested a speaker it was trained on."""
         return all(run.is_speaker_independent for run in self.runs)
@@ -179,7 +189,8 @@ class Summary:
                 {'class_names': run.class_names, 'figures': run.test, 'predictions': records}
             )
         independent = 'speaker-independent' if self.is_speaker_independent else 'random'
-        return pool(parts, f'{independent}: test parts pooled, {self.coverage}')
+        refitted = f', {REFITTED}' if self.is_refitted else ''
+        return pool(parts, f'{independent}: test parts pooled, {self.coverage}{refitted}')
 
     @property
     def accuracies(self) -> list[float]:
@@ -221,7 +232,7 @@ def differences(recipe: Recipe, other: Recipe) -> list[str]:
     """`key=value` of each setting of `recipe` that is another one in `other`."""
     mine, theirs = flat_settings(recipe), flat_settings(other)
     changed = [
-        f'{key}={value if isinstance(value, str) else json.dumps(value)}'
+        f'{key}={value if value and isinstance(value, str) else json.dumps(value)}'
         for key, value in mine.items()
         if key not in theirs or theirs[key] != value
     ]
@@ -237,10 +248,9 @@ def mean_deviation(summary: Summary) -> str:
     return mean if summary.deviation is None else f'{mean} ± {100 * summary.deviation:.1f}'
 
 
-def calibration(figures: dict[str, Any]) -> str:
+def calibration(figures: dict[str, Any], key: str = 'calibration_error') -> str:
     """Expected calibration error of clips and of windows; a dash where there is none."""
-    keys = ('calibration_error', 'window_calibration_error')
-    return ' / '.join(decimal(figures[key]) for key in keys)
+    return ' / '.join(decimal(figures[name]) for name in (key, f'window_{key}'))
 
 
 def fold_table(summary: Summary) -> list[str]:

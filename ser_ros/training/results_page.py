@@ -13,18 +13,21 @@ from ser_ros.models import MODELS
 from ser_ros.models.transfer import TransferModel
 from ser_ros.paths import shipped_recipes
 from ser_ros.settings import build
-from ser_ros.training.recipe import Recipe, load_recipe
+from ser_ros.training.recipe import Recipe, SplitConfig, load_recipe
 from ser_ros.training.report import decimal, markdown_table, percent, with_interval
 from ser_ros.training.results import (
+    REFITTED,
     FoldResult,
     Summary,
     calibration,
     differences,
+    flat_settings,
     fold_table,
     mean_deviation,
     read_folds,
     summarise,
 )
+from ser_ros.training.splits import FOLDS
 
 DEFAULT = 'parallel_fusion'
 """The recipe that is told of at length."""
@@ -34,8 +37,8 @@ INTRODUCTION = """\
 
 Every system on the same protocol: RAVDESS speech, eight classes, six speaker-independent folds.
 `make results` makes this page from the small JSON files in [`results/`](results), which
-`cross-validate` leaves of each fold that is finished; no number in its tables is typed by hand,
-but for the published ones. All times, intervals and settings come from those files, too.
+`cross-validate` leaves of each fold that is finished, and which tell of trials; no number in its
+tables is typed by hand, but for the published ones.
 """
 
 SYSTEMS = """\
@@ -49,7 +52,7 @@ front-end classify whole clips.
 - **UA pooled**: unweighted accuracy, the mean of the classes' recalls, over the test clips of all
   folds that were run, with the 95 % bootstrap interval over speakers. Chance is 12.5%.
 - **UA mean ± std**: the same figure of each run, and its standard deviation.
-- **ECE**: expected calibration error in 15 bins, of whole clips / of the stream's windows.
+- **ECE**: expected calibration error in 15 bins, of whole clips / of the stream's windows, pooled.
 - **epochs**: that were run, where fewer than the recipe's with those. **s / epoch**: the median.
 - **ms / window**: front-end and model for 3 s of sound (the research's front-end: a clip of
   3.5 s), the median of 30, on one thread of the machine's processor, without a GPU.
@@ -66,27 +69,38 @@ is an easier task that no robot has, and most high figures for RAVDESS are of th
 SEARCH = """\
 ## What was tried on validation
 
-By the validation speakers named, after the last epoch, with one seed: 240 clips, so that a few
-points are chance. Settings are those in which a trial differs from the recipe of its architecture,
-but for its epochs. The trials ran on a prototype of the training loop. No test part was heard.
+Each with one seed, on 60 clips of each validation speaker named, by the mean of their windows after
+the last epoch; a few points are chance. What a trial does not name was as in `modern_base`, with
+gradients clipped at 5 and the architecture's default sizes. What is not written as `key=value` was
+a change of the code, no key of a recipe. The trials ran on a prototype of the training loop and of
+`parallel_fusion`, whose convolutions had no biases: a few hundred parameters fewer. Test actors of
+the fold took no part.
 """
 
 PROTOCOL = """\
 ## Protocol
 
-- **Folds**: EmoBox's six for RAVDESS (Ma et al., 2024), four test actors each; every actor is
-  tested once. Training never hears a test actor.
-- **Validation**: four of the other twenty actors, two women and two men, evenly spaced in the
-  sorted list of those left. They choose the epoch, the temperature and the threshold. The folds
-  table above names them.
-- **The test part is heard once** in each fold, when its training is over. Nothing was chosen by it.
-- **One leak remains**: augmentation, model and training settings were chosen once, on actors 03, 08,
-  13 and 18 out of fold 1's training part, who are test actors in other folds. No weight, epoch or
-  temperature of those folds has seen them, but the choice of settings has. Fold 1's own test actors
-  took no part in it; they had been heard twice for an earlier bundle (see the changelog).
-- One recording that RAVDESS published twice is used once. A clip in which no speech is heard counts
+- **Folds**: EmoBox's for RAVDESS (Ma et al., 2024); every actor is tested in one of them, and
+  training never hears the actors whom its fold tests.
+- **Validation**: by $validation of the actors who are not tested, equally many women and men, evenly
+  spaced in their sorted list; the table of the default's folds names them. They choose the epoch,
+  the temperature and the threshold.
+- **Refit**: where a row says "$refitted",
+  the model that was tested was trained once more, on all who are not tested, to the last epoch;
+  temperature and threshold are those that were found before.
+- **The test part**: `cross-validate` hears it when the training of its fold is over, and writes down
+  what that comes to; a fold that has its file is not run again. Nothing in a run is chosen by it.
+$leak- One recording that RAVDESS published twice is used once. A clip in which no speech is heard counts
   as wrong.
 - Two sentences by actors are not how people speak to a robot: expect less of every system there.
+"""
+
+LEAK = """\
+- **One leak remains**: augmentation, model and training settings were chosen by the trials above, on
+  speakers $speakers, who are test speakers in folds $folds.
+  No weight, epoch or temperature of those folds has seen them, but the choice of settings has. The
+  test actors of a trial's own fold took no part in it; those of fold 1 had been heard twice for an
+  earlier bundle (see the changelog).
 """
 
 PUBLISHED = """\
@@ -116,7 +130,7 @@ RAVDESS speech (Livingstone & Russo, 2018; doi 10.1371/journal.pone.0196391) in 
 python -m ser_ros cross-validate parallel_fusion --corpus RAVDESS --out runs/parallel_fusion \\
     --seeds 1-3 --results docs/results
 python -m ser_ros cross-validate research/vgg --corpus RAVDESS --out runs/research_vgg \\
-    --folds 1 --set optimization.epochs=6 --results docs/results
+    --folds 1 --set optimization.epochs=6 'pretrained=""' freeze=0 --results docs/results
 python -m ser_ros cross-validate parallel_fusion --corpus RAVDESS --out runs/random \\
     --set split.protocol=random --results docs/results
 make results
@@ -153,6 +167,7 @@ def render(folder: Path) -> str:
         if _is_comparable(build(Recipe, summary.runs[0].recipe))
     ]
     independent = [s for s in summaries if s.is_speaker_independent]
+    trials = [_read_trial(path) for path in sorted((folder / 'search').glob('*.json'))]
     sections = [
         INTRODUCTION,
         SYSTEMS,
@@ -162,8 +177,8 @@ def render(folder: Path) -> str:
         f'## The default: `{DEFAULT}`\n',
         *_default([s for s in independent if s.runs[0].name == DEFAULT]),
         SEARCH,
-        _search(folder / 'search'),
-        PROTOCOL,
+        _search(trials),
+        _protocol(independent, trials),
         PUBLISHED,
         REPEAT,
     ]
@@ -275,7 +290,10 @@ def _notes(summary: Summary, shipped: Optional[Recipe]) -> str:
     else:
         notes = [f'`{change}`' for change in differences(recipe, shipped)] or ['as shipped']
     if issubclass(MODELS[recipe.architecture], TransferModel) and not recipe.pretrained:
-        notes.append('from scratch, without the published weights')
+        frozen = f', {recipe.freeze} stages frozen as they were drawn' if recipe.freeze else ''
+        notes.append(f'from scratch, without the published weights{frozen}')
+    if summary.is_refitted:
+        notes.append(REFITTED)
     lowest = min(run.source_rate for run in summary.runs)
     if lowest < recipe.frontend.sample_rate:
         notes.append(
@@ -332,6 +350,11 @@ def _default(summaries: Sequence[Summary]) -> Iterator[str]:
         'goal, and an ECE of whole clips of at most 0.05. Measured: '
         f'{with_interval(figures)}, ECE {decimal(figures["calibration_error"])} ({summary.coverage}).\n'
     )
+    chance = calibration(figures, 'calibration_error_by_chance')
+    yield (
+        f'ECE of clips / windows pooled: {calibration(figures)}; a perfectly calibrated model would '
+        f'show\n{chance} at this many, if each were independent of the others.\n'
+    )
     yield _lines(fold_table(summary))
     yield _lines(
         markdown_table(
@@ -358,14 +381,16 @@ def _default(summaries: Sequence[Summary]) -> Iterator[str]:
 # --- The search ------------------------------------------------------------------------------
 
 
-def _search(folder: Path) -> str:
-    trials = [_read_trial(path) for path in sorted(folder.glob('*.json'))]
+def _search(trials: Sequence[Trial]) -> str:
     if not trials:
         return 'Nothing yet.\n'
     rows = [
         [
-            f'`{trial.name}`',
-            ' '.join(f'`{key}={json.dumps(value)}`' for key, value in trial.settings.items()),
+            trial.name,
+            trial.settings.get('architecture', DEFAULT),
+            '; '.join(
+                _setting(*item) for item in trial.settings.items() if item[0] != 'architecture'
+            ),
             trial.fold,
             ' '.join(trial.validation_speakers),
             trial.seed,
@@ -376,8 +401,33 @@ def _search(folder: Path) -> str:
         ]
         for trial in sorted(trials, key=lambda t: (-t.unweighted_accuracy, t.name))
     ]
-    header = ['name', 'settings', 'fold', 'validation speakers', 'seed', 'epochs', 'parameters']
-    return _lines(markdown_table([*header, 'UA', 'negative log-likelihood'], rows))
+    header = ['trial', 'architecture', 'settings', 'fold', 'validation speakers', 'seed', 'epochs']
+    header += ['parameters', 'UA', 'negative log-likelihood']
+    return _lines(markdown_table(header, rows))
+
+
+def _setting(key: str, value: Any) -> str:
+    is_known = key in flat_settings(Recipe()) or key.startswith('hyperparameters.')
+    return f'`{key}={json.dumps(value)}`' if is_known else f'{key}: {value}'
+
+
+# --- The protocol ----------------------------------------------------------------------------
+
+
+def _protocol(summaries: Sequence[Summary], trials: Sequence[Trial]) -> str:
+    """In words, by what the runs and the trials say of themselves."""
+    counts = sorted({len(run.validation['speakers']) for s in summaries for run in s.runs})
+    chosen = ' or '.join(map(str, counts)) or str(SplitConfig().n_validation)
+    tried = {speaker for trial in trials for speaker in trial.validation_speakers}
+    folds = [str(n) for n, fold in enumerate(FOLDS['RAVDESS'], 1) if tried & set(fold)]
+    leak = string.Template(LEAK).substitute(
+        speakers=', '.join(sorted(tried)), folds=', '.join(folds)
+    )
+    return string.Template(PROTOCOL).substitute(
+        validation=chosen,
+        refitted=REFITTED,
+        leak=leak if folds else '',
+    )
 
 
 def _read_trial(path: Path) -> Trial:

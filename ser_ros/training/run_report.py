@@ -20,7 +20,9 @@ from ser_ros.training.card import write_card
 from ser_ros.training.dataset import one_thread
 from ser_ros.training.evaluation import ClipResult, manner, record_part
 from ser_ros.training.fit import Compute
+from ser_ros.training.rejection import hear_nonspeech, rejection
 from ser_ros.training.report import write_report, write_results
+from ser_ros.training.results import REFITTED
 from ser_ros.training.train import Run
 
 
@@ -34,8 +36,16 @@ def write_run_report(
     """
     bundle = load_bundle(run.bundle)
     info = bundle.info
-    protocol = f'{run.split.protocol}; {manner(bundle)}'
-    parts = {part: record_part(clips, info.class_names, protocol) for part, clips in heard.items()}
+    sounds = hear_nonspeech(bundle, compute.device)
+    parts = {}
+    for name, clips in heard.items():
+        is_before = info.recipe['refit'] and name == 'validation'
+        refit = [f'before the model was {REFITTED}' if is_before else REFITTED]
+        protocol = [run.split.protocol, *refit * info.recipe['refit'], manner(bundle)]
+        parts[name] = record_part(clips, info.class_names, '; '.join(protocol))
+        # What another model made of speech is not to be compared with.
+        speech = [] if is_before else clips
+        parts[name]['figures']['nonspeech'] = rejection(bundle, speech, sounds)
     metrics = {name: part['figures'] for name, part in parts.items()}
     bundle.info = dataclasses.replace(info, metrics={**info.metrics, **metrics})
     save_bundle(bundle.path, bundle.info, bundle.frontend, bundle.model)

@@ -9,6 +9,7 @@ from ser_ros import SerError
 from ser_ros.bundle import Bundle, BundleInfo
 from ser_ros.training.corpora import Clip, Corpus, merge_labels
 from ser_ros.training.evaluation import ClipResult, listen, manner, measure, record_part
+from ser_ros.training.rejection import hear_nonspeech, rejection
 
 
 @dataclass(frozen=True)
@@ -56,19 +57,24 @@ def _select_own(info: BundleInfo, corpora: Sequence[Corpus], part: str) -> Selec
     if part != 'all' and not voices[part]:
         raise SerError(f'the bundle names no {part} speakers of {names}')
     if not heard:
-        raise SerError(f'no clips of the {part} speakers, {", ".join(sorted(voices[part]))}')
+        whom = f'of the {part} speakers, {", ".join(sorted(voices[part]))}'
+        if part == 'all':
+            whom = f'of {", ".join(info.class_names)}, the classes of the bundle'
+        raise SerError(f'{names}: there are no clips {whom}')
     trained = heard & voices['train']
+    missing = sorted(voices[part] - heard)
+    n = f'{len(heard)} of the {len(voices[part])} ' if missing else ''
+    protocol = f'speaker-independent: {n}{part} speakers of {names}'
+    if part == 'validation':
+        protocol += ', by whom the bundle was calibrated'
     if part == 'all':
-        protocol = f'all speakers of {names}, {len(trained)} of {len(heard)} were trained on'
-        protocol = f'NOT speaker-independent: {protocol}' if trained else protocol
+        protocol = f'all {len(heard)} speakers of {names}, {len(trained)} of them trained on'
+        protocol = f'{"NOT " if trained else ""}speaker-independent: {protocol}'
     elif trained:
         raise SerError(
             f'the bundle was trained on {part} speakers, too ({", ".join(sorted(trained))}): '
             'it cannot be measured on them'
         )
-    else:
-        protocol = f'speaker-independent: {part} speakers of {names}'
-    missing = sorted(voices[part] - heard)
     return Selection(part, clips, protocol, list(info.class_names), missing, notes)
 
 
@@ -82,8 +88,8 @@ def _select_other(info: BundleInfo, corpus: Corpus) -> Selection:
             f'of which the bundle knows {len(common)}: there is nothing to choose between'
         )
     protocol = (
-        f'other corpus: all speakers of {corpus.name}, none trained on, guesses among the '
-        f'{len(common)} common classes ({", ".join(common)})'
+        f'other corpus: all speakers of {corpus.name}, of which the bundle names nobody; guesses '
+        f'among the {len(common)} common classes ({", ".join(common)})'
     )
     return Selection(f'{corpus.name} (other corpus)', clips, protocol, common, [], notes)
 
@@ -96,29 +102,33 @@ def _usable(info: BundleInfo, corpus: Corpus) -> tuple[list[Clip], list[str]]:
         f'{corpus.name}: {n} clips of {emotion} left out, no class of the bundle'
         for emotion, n in sorted(strange.items())
     ]
-    faults = Counter(problem.reason for problem in corpus.problems if not problem.is_used)
-    if faults:
-        told = ', '.join(f'{n} {reason}' for reason, n in sorted(faults.items()))
-        notes.append(f'{corpus.name}: files left out: {told} (the command corpus names them)')
+    if corpus.left_out:
+        notes.append(corpus.left_out)
     return [clip for clip in clips if clip.emotion in info.class_names], notes
 
 
 def evaluate(
-    bundle: Bundle, selection: Selection, device: str = 'auto', gain_db: float = 0.0
-) -> tuple[dict[str, Any], list[ClipResult]]:
-    """The part, see `evaluation.record_part`, and what it was made of.
+    bundle: Bundle, selections: Sequence[Selection], device: str = 'auto', gain_db: float = 0.0
+) -> tuple[dict[str, dict[str, Any]], list[ClipResult]]:
+    """Name → part, see `evaluation.record_part`, and what the last of them was made of.
 
     Where the guess is looked for among some of the bundle's classes, `unrestricted_accuracy` is
-    the unweighted accuracy among all of them.
+    the unweighted accuracy among all of them. `nonspeech`: see `rejection.rejection`.
     """
-    names, chosen = bundle.info.class_names, selection.class_names
+    names = bundle.info.class_names
+    sounds = hear_nonspeech(bundle, device)
     loudness = f', {gain_db:+g} dB' if gain_db else ''
-    results = listen(bundle, selection.clips, device, gain_db)
-    among = results
-    if len(chosen) < len(names):
-        among = [r.among(names, chosen) for r in results]
-    part = record_part(among, chosen, f'{selection.protocol}; {manner(bundle)}{loudness}')
-    if among is not results:
-        unrestricted = measure(results, names)['unweighted_accuracy']
-        part['figures']['unrestricted_accuracy'] = unrestricted
-    return part, among
+    parts = {}
+    for selection in selections:
+        chosen = selection.class_names
+        results = listen(bundle, selection.clips, device, gain_db)
+        among = results
+        if len(chosen) < len(names):
+            among = [r.among(names, chosen) for r in results]
+        part = record_part(among, chosen, f'{selection.protocol}; {manner(bundle)}{loudness}')
+        if among is not results:
+            unrestricted = measure(results, names)['unweighted_accuracy']
+            part['figures']['unrestricted_accuracy'] = unrestricted
+        part['figures']['nonspeech'] = rejection(bundle, results, sounds)
+        parts[selection.name] = part
+    return parts, among

@@ -1,6 +1,8 @@
 """Who is trained on, chosen by, and tested on."""
 
+import dataclasses
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Optional
@@ -62,6 +64,15 @@ class Split:
         }
 
     @property
+    def digest(self) -> str:
+        """Of who says what in which part, and of the sound: that of a changed corpus is another."""
+        parts = {
+            part: sorted((c.voice, c.name, c.emotion, c.digest) for c in getattr(self, part))
+            for part in PARTS
+        }
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    @property
     def is_speaker_independent(self) -> bool:
         """Whether no voice is in two parts."""
         voices = self.voices()
@@ -80,7 +91,9 @@ def split_clips(clips: Sequence[Clip], config: SplitConfig) -> Split:
     Each corpus is split on its own, with the same fold number. All but random are by speaker:
     there `n_validation` speakers of each corpus, but at most half of those who are not tested,
     leave the training part: equally many women and men as far as there are, evenly spaced in
-    sorted order. Raises SerError for a split that cannot be, or that could not be measured.
+    sorted order. Raises SerError for a split that cannot be, or that could not be measured: each
+    class that is trained must be validated and tested. Only a speaker of leave_one_speaker_out
+    or of speakers may lack one, and then the protocol says so.
     """
     if not clips:
         raise SerError('there are no clips to split')
@@ -92,6 +105,9 @@ def split_clips(clips: Sequence[Clip], config: SplitConfig) -> Split:
         else _split_speakers(clips, config)
     )
     _check(split, config)
+    if untested := _classes_without(split.test, split.train):
+        protocol = f'{split.protocol}; the test part has no clips of {", ".join(untested)}'
+        split = dataclasses.replace(split, protocol=protocol)
     return split
 
 
@@ -264,6 +280,11 @@ def _check_classes(clips: Sequence[Clip]) -> None:
             )
 
 
+def _classes_without(clips: Iterable[Clip], others: Iterable[Clip]) -> list[str]:
+    """Classes of `others` that none of the clips is of."""
+    return sorted({clip.emotion for clip in others} - {clip.emotion for clip in clips})
+
+
 def _voices_by_class(clips: Iterable[Clip]) -> dict[str, list[str]]:
     classes: dict[str, set[str]] = {}
     for clip in clips:
@@ -287,6 +308,17 @@ def _check(split: Split, config: SplitConfig) -> None:
                 f'fold {config.fold} leaves no clips of class {emotion} to train on: only '
                 f'{", ".join(voices)} have it, who validate or test'
             )
+    if unvalidated := split.validation and _classes_without(split.validation, split.train):
+        raise SerError(
+            f'fold {config.fold} leaves no clips of class {", ".join(unvalidated)} to validate by; '
+            'name other speakers in split.validation_speakers, or raise split.n_validation'
+        )
+    untested = _classes_without(split.test, split.train)
+    if untested and config.protocol in ('folds', 'random'):
+        raise SerError(
+            f'fold {config.fold} leaves no clips of class {", ".join(untested)} to test on; '
+            'complete the corpus, merge the class with another, or set another split.protocol'
+        )
     owners: dict[str, tuple[str, Clip]] = {}
     for part in PARTS:
         for clip in getattr(split, part):

@@ -40,7 +40,8 @@ class EmotionTask(lightning.LightningModule):
         self.register_buffer('class_weights', weights, persistent=False)
         # Macro average: the mean of the classes' recalls, the field's "unweighted accuracy".
         self.accuracy = MulticlassAccuracy(n_classes, average='macro')
-        self.validation_loss = MeanMetric()
+        # One that is not a number must be seen, not left out.
+        self.validation_loss = MeanMetric(nan_strategy='disable')
 
     def forward(self, samples: Tensor, lengths: Tensor) -> Tensor:
         """(batch, samples), true lengths in samples (batch,) → logits (batch, n_classes)."""
@@ -79,7 +80,7 @@ class EmotionTask(lightning.LightningModule):
             )
 
     def validation_step(self, batch: Batch) -> None:
-        """A batch is one utterance's windows; its decision is their mean log-probability."""
+        """A batch is one utterance's longest windows: see `recognizer.pool_windows`."""
         samples, lengths, labels = batch
         score = self(samples, lengths).log_softmax(dim=1).mean(dim=0, keepdim=True)
         self.validation_loss.update(nn.functional.nll_loss(score, labels[:1]))

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +14,16 @@ import torch
 from torch import Tensor
 
 from ser_ros import SerError
+from ser_ros.audio.vad import Segment
 from ser_ros.bundle import Bundle, BundleInfo, load_bundle, save_bundle
 from ser_ros.emotions import EMOTIONS
 from ser_ros.features import build_frontend, fit_frontend
-from ser_ros.files import write_whole
-from ser_ros.models import build_model
+from ser_ros.files import make_folder, write_whole
+from ser_ros.models import build_model, default_hyperparameters, model_class
 from ser_ros.models.transfer import TransferModel, freeze, load_published
 from ser_ros.recognizer import RecognizerConfig
 from ser_ros.training.batches import EmotionData
-from ser_ros.training.corpora import Clip, license_of, merge_labels, read_corpora
+from ser_ros.training.corpora import Clip, Corpus, license_of, merge_labels, read_corpora
 from ser_ros.training.dataset import (
     TrainingWindows,
     Utterance,
@@ -40,6 +42,8 @@ from ser_ros.training.fit import Compute, Fit, fit
 from ser_ros.training.recipe import Recipe
 from ser_ros.training.splits import Split, split_clips
 from ser_ros.training.task import EmotionTask
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,30 +66,35 @@ def train(
     but the first. Raises SerError for a corpus, a split or a device that is not there, a folder
     that holds another run, and a loss that is not finite.
     """
+    return train_split(recipe, recipe_split(recipe, open_corpora(corpora)), out, compute)
+
+
+def train_split(
+    recipe: Recipe, split: Split, out: Path, compute: Optional[Compute] = None
+) -> Optional[Run]:
+    """`train` with the recipe's split already made."""
     compute = compute or Compute()
-    split = recipe_split(recipe, corpora)
     if not split.validation:
         raise SerError('no speaker validates, by whom to calibrate: set split.n_validation')
-    _claim(out, recipe)
-    class_names = present_classes(split.train)
-    rate = recipe.frontend.sample_rate
     training, validation = (
-        load_utterances(clips, class_names, rate, compute.cache)
-        for clips in (split.train, split.validation)
+        _load(recipe, split, part, compute.cache) for part in ('train', 'validation')
     )
-    task, fitted = _fit(recipe, len(class_names), training, validation, out, compute)
+    task, fitted = _fit(recipe, split, training, validation, out, compute)
     refitted = None
     if recipe.refit:
-        both = [*training, *validation]
-        refitted = _fit(recipe, len(class_names), both, [], out / 'refit', compute)
+        refitted = _fit(recipe, split, [*training, *validation], [], out / 'refit', compute)
     if not fitted.is_first_process:
         return None
     path = out / f'{recipe.name.replace("/", "_")}.safetensors'
     info = BundleInfo(
         architecture=recipe.architecture,
-        hyperparameters=recipe.hyperparameters,
+        # Defaults, too: a bundle must load when another version has others.
+        hyperparameters={
+            **default_hyperparameters(recipe.architecture),
+            **recipe.hyperparameters,
+        },
         frontend=recipe.frontend,
-        class_names=class_names,
+        class_names=present_classes(split.train),
         window=recipe.augmentation.crop[1],
         temperature=1.0,
         threshold=0.0,
@@ -108,9 +117,39 @@ def train(
     return Run(path, split, fitted.history, results)
 
 
+def _load(recipe: Recipe, split: Split, part: str, cache: Optional[Path]) -> list[Utterance]:
+    """A part's clips in memory, but for those too short for the model, which are told in the log.
+
+    SerError where they are all that there is of a class, or windows would be too short as well.
+    """
+    clips, frontend = getattr(split, part), build_frontend(recipe.frontend)
+    rate, crop = frontend.sample_rate, recipe.augmentation.crop[0]
+    fastest = recipe.augmentation.speed[1]
+    least = fastest * frontend.n_samples(model_class(recipe.architecture).min_frames)
+    takes = f'{recipe.architecture} takes at least {least / rate:.2f} s by this recipe'
+    if frontend.is_streaming and round(crop * rate) < least:
+        raise SerError(f'augmentation.crop begins at {crop} s, and {takes}')
+    utterances = load_utterances(clips, present_classes(split.train), rate, cache)
+    kept, short = [], []
+    for clip, utterance in zip(clips, utterances):
+        speech = utterance.speech if frontend.is_streaming else Segment(0, len(utterance.samples))
+        (kept if speech.end - speech.start >= least else short).append((clip, utterance))
+    if short:
+        names = ', '.join(clip.name for clip, _ in short[:3])
+        more = ' and others' if len(short) > 3 else ''
+        logger.warning(
+            '%d clips of the %s part are left out: %s%s; %s', len(short), part, names, more, takes
+        )
+    if lost := {clip.emotion for clip in clips} - {clip.emotion for clip, _ in kept}:
+        raise SerError(
+            f'no {part} clip of class {", ".join(sorted(lost))} is long enough: {takes}'
+        )
+    return [utterance for _, utterance in kept]
+
+
 def _fit(
     recipe: Recipe,
-    n_classes: int,
+    split: Split,
     training: Sequence[Utterance],
     validation: Sequence[Utterance],
     out: Path,
@@ -118,32 +157,44 @@ def _fit(
 ) -> tuple[EmotionTask, Fit]:
     """Train; the task has the weights of the best epoch, or of the last without validation."""
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
-    task = make_task(recipe, n_classes, training)
+    task = make_task(recipe, len(present_classes(split.train)), training)
     frontend = copy.deepcopy(task.frontend)
     data = make_data(recipe, task, training, validation, compute.workers)
+    data.check(compute.devices * compute.nodes)
+    _claim(out, recipe, split)
     fitted = fit(task, data, out, compute)
     task.model.load_state_dict(_model_weights(fitted.best))
     task.frontend = frontend  # what it was, whatever averaging made of its numbers
     return task, fitted
 
 
-def _claim(out: Path, recipe: Recipe) -> None:
-    """Make the folder of a run; a bundle must not name a recipe that its weights were not made by."""
-    text = json.dumps(dataclasses.asdict(recipe), indent=2)
-    path = out / 'recipe.json'
-    if not path.is_file():
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SerError(f'{out} cannot be made: {error}') from error
-        write_whole(path, text)
-    elif path.read_text() != text:
-        raise SerError(f'{out} holds a run of another recipe; give another folder, or remove it')
+def _claim(out: Path, recipe: Recipe, split: Split) -> None:
+    """Make the folder of a run; a bundle must not name what its weights were not made by."""
+    claims = {
+        'recipe.json': (json.dumps(dataclasses.asdict(recipe), indent=2), 'another recipe'),
+        'split.sha256': (split.digest, 'other clips: the corpus is not what it was'),
+    }
+    make_folder(out)
+    for name, (text, other) in claims.items():
+        path = out / name
+        if not path.is_file():
+            write_whole(path, text)
+        elif path.read_text() != text:
+            raise SerError(f'{out} holds a run of {other}; give another folder, or remove it')
 
 
-def recipe_split(recipe: Recipe, corpora: Sequence[Path]) -> Split:
-    """The recipe's split of the corpora in these folders; SerError where they are others."""
-    found = {corpus.name: corpus for corpus in read_corpora(corpora)}
+def open_corpora(paths: Sequence[Path]) -> list[Corpus]:
+    """`read_corpora`; how many of their files cannot be used is told in the log."""
+    corpora = read_corpora(paths)
+    for corpus in corpora:
+        if corpus.left_out:
+            logger.warning(corpus.left_out)
+    return corpora
+
+
+def recipe_split(recipe: Recipe, corpora: Sequence[Corpus]) -> Split:
+    """The recipe's split of these corpora; SerError where it is of others."""
+    found = {corpus.name: corpus for corpus in corpora}
     wanted = recipe.data.corpora
     if set(found) != set(wanted):
         raise SerError(
@@ -223,11 +274,11 @@ def _validation_windows(
     if not task.frontend.is_streaming:
         return [(torch.from_numpy(utterance.samples), utterance.label)]
     stream = RecognizerConfig()
-    # Every other window of the stream's: they overlap so much that the rest adds little.
-    windows = stream_windows(
-        utterance, recipe.augmentation.crop[1], 2 * stream.hop, stream.first_estimate
-    )
-    return [(torch.from_numpy(window), utterance.label) for window in windows]
+    least = task.frontend.n_samples(task.model.min_frames) / task.frontend.sample_rate
+    first = max(stream.first_estimate, least)
+    windows = stream_windows(utterance, recipe.augmentation.crop[1], stream.hop, first)
+    longest = max(map(len, windows))
+    return [(torch.from_numpy(w), utterance.label) for w in windows if len(w) == longest]
 
 
 def _model_weights(checkpoint: Path) -> dict[str, Tensor]:

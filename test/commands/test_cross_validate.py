@@ -13,8 +13,6 @@ from ser_ros.bundle import load_bundle
 from ser_ros.models.parallel_cnn_transformer import ParallelCnnTransformer
 from ser_ros.training.results import read_fold
 
-pytestmark = pytest.mark.filterwarnings('ignore::UserWarning', 'ignore::FutureWarning')
-
 RECIPE = """
 split: {protocol: leave_one_speaker_out, validation_speakers: ['03']}
 augmentation: {crop: [1.0, 1.5]}
@@ -102,6 +100,9 @@ def test_what_is_kept_of_a_fold(session):
     assert (result.name, result.fold, result.seed, result.n_folds) == ('short', 5, 1, 7)
     assert result.is_speaker_independent
     assert 'fold 5' in result.protocol
+    assert result.protocol.split('; ')[2] == (
+        'the test part has no clips of calm, disgust, fearful, sad, surprised'
+    )
     assert len(result.class_names) == 8
     assert result.epochs == 1
     assert result.parameters == result.trainable_parameters > 100_000
@@ -163,10 +164,41 @@ def test_results_of_another_recipe_are_not_mixed_in(session, steps):
     assert 'optimization.learning_rate=0.001' in line
 
 
+@pytest.mark.parametrize('has_digest', [True, False])
+def test_results_of_another_corpus_are_not_mixed_in(session, steps, has_digest):
+    """Those of a release that kept no digest are taken as they are."""
+    path = session.result('fold1_seed1')
+    if not has_digest:
+        values = json.loads(path.read_text())
+        assert values.pop('split_digest')
+        path.write_text(json.dumps(values))
+    session.corpus = shutil.copytree(session.corpus, session.folder / 'corpus')
+    next(session.corpus.glob('Actor_02/*')).unlink()
+    status, out, err = session('--folds', '1')
+    assert steps['steps'] == 0
+    if has_digest:
+        (line,) = err
+        assert (status, out) == (1, [])
+        assert 'fold1_seed1.json' in line
+        assert 'the corpus is not what it was' in line
+    else:
+        assert (status, err) == (0, [])
+
+
+@pytest.mark.parametrize('option', ['--out', '--results'])
+def test_a_file_where_a_folder_should_be(session, option):
+    status, out, err = session('--folds', '2', option, __file__)
+    (line,) = err
+    assert (status, out) == (1, [])
+    assert 'test_cross_validate.py' in line
+    assert 'cannot be made' in line
+
+
 @pytest.mark.parametrize(
     ('arguments', 'said'),
     [
         (['--folds', '8'], 'fold 8'),
+        (['--folds', '0'], 'there is no fold 0: the folds are 1 to 7'),
         (['--set', 'split.protocol=random', 'split.validation_speakers=[]', '--folds', '6'], '6'),
         (['--corpus', 'nowhere'], 'nowhere'),
         (['--set', 'split.protocol=published'], 'leave_one_speaker_out'),

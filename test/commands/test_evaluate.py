@@ -66,10 +66,11 @@ def test_it_prints_figures_and_protocol(evaluate):
     assert (status, err) == (0, [])
     assert out[0] == 'validation'
     lines = [' '.join(line.split()) for line in out[1:]]
-    assert lines[0].startswith('protocol: speaker-independent: validation speakers of RAVDESS;')
+    assert lines[0].startswith('protocol: speaker-independent: validation speakers of RAVDESS,')
     assert 'clips 3' in lines
     assert 'speakers 1' in lines
     words = ('unweighted accuracy', 'calibration error', 'recall of happy', 'recall of calm')
+    words = (*words, 'calibration error by chance 0.', 'siren (held out) count 1, too uncertain')
     assert all(any(line.startswith(word) for line in lines) for word in words)
 
 
@@ -88,6 +89,26 @@ def test_all_speakers_are_not_called_independent(evaluate):
     figures = json.loads(out[0])['all']
     assert figures['clips'] == 12
     assert figures['protocol'].startswith('NOT speaker-independent')
+
+
+def test_the_kind_of_a_corpus_can_be_named(evaluate, ravdess_like, savee_like, tmp_path):
+    for path in (*ravdess_like.iterdir(), *savee_like.iterdir()):
+        (tmp_path / path.name).symlink_to(path)
+    status, _, err = evaluate(corpus=tmp_path)
+    assert status == 1
+    assert f'--corpus RAVDESS={tmp_path}' in err[0]
+    status, out, _ = evaluate(
+        '--corpus', f'savee={tmp_path}', '--json', corpus=f'RAVDESS={tmp_path}'
+    )
+    assert status == 0
+    figures = json.loads(out[0])
+    assert [part['clips'] for part in figures.values()] == [3, 6]
+    status, _, err = evaluate(corpus=f'SAVE={tmp_path}')
+    assert status == 1
+    assert "'SAVE' is not one of" in err[-1]
+    # What stands before a folder's = is no kind.
+    (tmp_path / 'a=b').symlink_to(ravdess_like)
+    assert evaluate(corpus=tmp_path / 'a=b')[0] == 0
 
 
 def test_another_corpus_is_measured_beside(evaluate, savee_like):

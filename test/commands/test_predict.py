@@ -1,5 +1,6 @@
 """`predict`, as it is typed."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import soundfile
 import torch
 
-from ser_ros.bundle import load_bundle
+from ser_ros.bundle import load_bundle, save_bundle
 from ser_ros.features import ResearchConfig
 from ser_ros.recognizer import Recognizer
 
@@ -106,6 +107,18 @@ def test_uncertain_files_have_no_expression(run, wav, write_bundle, tmp_path):
     path = write_bundle(tmp_path / 'unsure.safetensors', threshold=1.0, temperature=100.0)
     _, out, _ = run('predict', wav, '--bundle', path, '--device', 'cpu')
     assert {json.loads(line)['expression'] for line in out} == {None}
+
+
+def test_certainty_beyond_all_numbers_is_still_json(run, speech_path, tmp_path):
+    path, bundle = tmp_path / 'sure.safetensors', load_bundle()
+    info = dataclasses.replace(bundle.info, temperature=1e-5)
+    save_bundle(path, info, bundle.frontend, bundle.model)
+    _, out, _ = run('predict', speech_path, '--bundle', path, '--device', 'cpu')
+    lines = [json.loads(line) for line in out]
+    # Windows that are sure of different classes, which no mean of infinities can weigh.
+    assert len({max(line['probabilities'], key=line['probabilities'].get) for line in lines}) > 1
+    assert all(0 <= p <= 1 for line in lines for p in line['probabilities'].values())
+    assert sum(lines[-1]['probabilities'].values()) == pytest.approx(1, abs=1e-3)
 
 
 def test_it_says_where_nobody_speaks(predict, silence):

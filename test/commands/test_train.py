@@ -12,8 +12,6 @@ from ser_ros.commands.arguments import recipe_names
 from ser_ros.models.parallel_cnn_transformer import ParallelCnnTransformer
 from ser_ros.paths import shipped_recipes
 
-pytestmark = pytest.mark.filterwarnings('ignore::UserWarning', 'ignore::FutureWarning')
-
 RECIPE = """
 split: {validation_speakers: ['03']}
 augmentation: {crop: [1.0, 1.5]}
@@ -73,7 +71,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(run, tmp_path, steps
     assert steps['steps'] == BATCHES  # only the epoch that was interrupted
     assert out[0].startswith('protocol: speaker-independent')
     assert 'streamed' in out[0]
-    assert 'validation, clips: 3' in out
+    assert 'validation, clips: 8' in out
     assert any(line.startswith('validation, unweighted accuracy: ') for line in out)
     assert out[-3:] == [
         'bundle: runs/short/short.safetensors',
@@ -106,6 +104,26 @@ def test_an_override_that_is_none_is_said_in_one_line(capsys, tmp_path):
     _, err = capsys.readouterr()
     assert err.count('\n') == 1
     assert 'optimization.epochs' in err
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'said'),
+    [
+        (['--devices', '0'], 'devices is 0, not 1 or more'),
+        (['--nodes', '0'], 'nodes is 0, not 1 or more'),
+        (['--workers', '-1'], 'workers is -1, not 0 or more'),
+        (['--device', 'cuda:99'], 'cuda:99'),
+    ],
+)
+def test_machines_that_are_none_are_said_in_one_line(
+    capsys, tmp_path, monkeypatch, arguments, said
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(['train', 'vgg', '--corpus', '.', '--device', 'cpu', *arguments]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.count('\n')) == ('', 1)
+    assert said in err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,11 @@ def test_wrong_hyperparameter_is_named(name):
         build_model(name, 64, 8, depth=3)
 
 
+def test_an_unknown_hyperparameter_comes_with_the_nearest():
+    with pytest.raises(SerError, match=r"'conv_dropuot'; did you mean 'conv_dropout'\?"):
+        build_model('parallel_fusion', 64, 8, conv_dropuot=0.1)
+
+
 def test_impossible_hyperparameter_is_named():
     with pytest.raises(SerError, match=r'7'):
         build_model('parallel_cnn_transformer', 64, 8, conv_dropout=7)

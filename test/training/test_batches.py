@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ser_ros.training.batches import EpochOrder, EvenBatches, mixed_seed
+from ser_ros import SerError
+from ser_ros.training.batches import EmotionData, EpochOrder, EvenBatches, mixed_seed
 
 sizes = st.integers(1, 60)
 
@@ -40,6 +41,17 @@ def test_no_batch_is_a_remainder(n, batch_size, world_size):
 def test_the_length_is_what_is_yielded():
     assert [len(EvenBatches(EpochOrder(n, 1), 16)) for n in (5, 16, 39, 41)] == [1, 1, 2, 3]
     assert len(list(EvenBatches(EpochOrder(41, 1), 16))) == 3
+
+
+@given(n=sizes, batch_size=sizes, n_validation=sizes, world_size=st.integers(1, 9))
+def test_each_process_has_a_clip_or_it_is_said(n, batch_size, n_validation, world_size):
+    data = EmotionData([None] * n, [[]] * n_validation, batch_size, 1)
+    is_enough = all(batch for share in shares(n, batch_size, world_size) for batch in share)
+    if is_enough and n_validation >= world_size:
+        data.check(world_size)
+    else:
+        with pytest.raises(SerError, match=f'^{world_size} processes share .*devices'):
+            data.check(world_size)
 
 
 def test_the_order_is_the_epochs_own_and_comes_again():

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import ser_ros
 from ser_ros.bundle import load_bundle
 from ser_ros.features import LogMelConfig, MfccConfig, ResearchConfig, VggishConfig
 from ser_ros.training.card import card, write_card
@@ -148,6 +149,26 @@ def test_it_says_what_was_refitted(with_figures):
     assert 'trained once more, on the validation' in card(
         replaced(with_figures, recipe={'refit': True})
     )
+
+
+def test_it_says_what_it_makes_of_sounds_without_a_voice(with_figures):
+    assert 'without a voice' not in card(with_figures)
+    row = {'count': 50, 'rejected': 0.875, 'confidence': 0.4, 'answered': 0.02}
+    speech = {**row, 'rejected': 0.25, 'answered': None}
+    metrics = {part: dict(figures) for part, figures in with_figures.info.metrics.items()}
+    for part, count in (('validation', 7), ('test', 9), ('SAVEE (other corpus)', 11)):
+        metrics[part]['nonspeech'] = {
+            'protocol': 'generated sounds',
+            'rows': {'speech (windows)': {**speech, 'count': count}, 'siren (held out)': row},
+        }
+    text = card(replaced(with_figures, metrics=metrics))
+    assert 'Of the model itself: generated sounds.' in text
+    assert '| speech (windows) | 9 | 25.0% | 40.0% | – |' in text
+    assert '| siren (held out) | 50 | 87.5% | 40.0% | 2.0% |' in text
+
+
+def test_it_says_who_wrote_it(with_figures):
+    assert f'written by ser_ros {ser_ros.__version__}' in card(with_figures)
 
 
 def test_a_bundle_without_figures_has_a_card_too(bundle):

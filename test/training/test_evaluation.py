@@ -1,5 +1,6 @@
 """Figures on made results with known answers, and on real clips."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -127,6 +128,7 @@ def test_nothing_heard_at_all_has_figures_too():
     assert figures['risk_coverage']['area'] == 1
     for name in (
         *('calibration_error', 'negative_log_likelihood', 'reliability'),
+        *('calibration_error_by_chance', 'window_calibration_error_by_chance'),
         *('window_calibration_error', 'window_negative_log_likelihood', 'window_reliability'),
         *('coverage', 'expression_accuracy_when_given'),
     ):
@@ -186,6 +188,22 @@ def test_torchmetrics_agrees_on_calibration():
         loss = torch.nn.functional.nll_loss(torch.from_numpy(np.array(scores)), labels)
         assert figures[f'{prefix}negative_log_likelihood'] == pytest.approx(loss.item())
         assert sum(figures[f'{prefix}reliability']['count']) == len(labels)
+
+
+def test_chance_alone_makes_a_calibration_error():
+    """What it is said to be is what answers have that are right as often as they are sure."""
+    generator = np.random.default_rng(2)
+    rows = generator.dirichlet(np.full(3, 0.5), 240)
+    errors = []
+    for _ in range(200):
+        labels = [generator.choice(3, p=row) for row in rows]
+        figures = measure([result(NAMES[k], row) for k, row in zip(labels, rows)], NAMES)
+        errors.append(figures['calibration_error'])
+    assert figures['calibration_error_by_chance'] == pytest.approx(np.mean(errors), rel=0.05)
+    assert figures['calibration_error_by_chance'] == figures['window_calibration_error_by_chance']
+    # It gets smaller with more clips.
+    more = measure(drawn(2_000), NAMES)['calibration_error_by_chance']
+    assert 0 < more < figures['calibration_error_by_chance'] / 2
 
 
 def test_a_sure_clip_is_in_the_last_bin():
@@ -328,7 +346,11 @@ def test_parts_pooled_are_as_if_measured_together():
         assert figures[name] == expected[name], name
     # Of the windows only the bins are left, which add up.
     assert figures['window_reliability']['count'] == expected['window_reliability']['count']
-    for name in ('window_calibration_error', 'window_negative_log_likelihood'):
+    for name in (
+        'window_calibration_error',
+        'window_calibration_error_by_chance',
+        'window_negative_log_likelihood',
+    ):
         assert figures[name] == pytest.approx(expected[name], abs=1e-6)
 
 
@@ -441,6 +463,22 @@ def test_inaudible_clips_are_unheard(bundle, clips):
     assert [heard.decisions for heard in results] == [[], []]
 
 
+@pytest.mark.parametrize('frontend', [LogMelConfig(), ResearchConfig()])
+def test_certainty_beyond_all_numbers_has_finite_figures(write_bundle, clips, tmp_path, frontend):
+    path = tmp_path / 'sure.safetensors'
+    bundle = load_bundle(write_bundle(path, frontend=frontend, temperature=1e-5))
+    names = bundle.info.class_names
+    (heard,) = listen(bundle, clips[:1], 'cpu')
+    clip = heard.clip
+    results = [
+        dataclasses.replace(heard, clip=dataclasses.replace(clip, emotion=name)) for name in names
+    ]
+    for heard in (results, from_predictions(predictions(results, names))):
+        assert min(np.exp(r.windows).min() for r in heard) < 1e-100
+        text = json.dumps(record_part(heard, names, 'sure'), allow_nan=False)
+        assert json.loads(text)['figures']['negative_log_likelihood'] > 100
+
+
 @pytest.mark.parametrize('frontend', [ResearchConfig(), LogMelConfig(sample_rate=24_000)])
 def test_clips_are_classified_whole_where_there_is_no_stream(
     write_bundle, clips, tmp_path, frontend
@@ -482,10 +520,10 @@ def test_held_out_accuracy_is_as_stated_and_survives_a_quiet_voice(ravdess):
     from ser_ros.training.selection import evaluate, select
 
     bundle = load_bundle()
-    (selection,) = select(bundle.info, [read_corpus(ravdess)], 'test')
+    selections = select(bundle.info, [read_corpus(ravdess)], 'test')
     stated = bundle.info.metrics['test']['groups']['corpus']['RAVDESS']
-    loud = evaluate(bundle, selection, 'cpu')[0]['figures']
-    quiet = evaluate(bundle, selection, 'cpu', gain_db=-20)[0]['figures']
+    loud = evaluate(bundle, selections, 'cpu')[0]['test']['figures']
+    quiet = evaluate(bundle, selections, 'cpu', gain_db=-20)[0]['test']['figures']
     assert loud['clips'] == stated['clips'] == 240
     # Another machine's arithmetic may tip a clip or two.
     assert loud['unweighted_accuracy'] == pytest.approx(stated['unweighted_accuracy'], abs=0.01)

@@ -6,9 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser_ros.audio import SAMPLE_RATE
-from ser_ros.training.nonspeech import FAMILIES, LEVEL_DB, generate
+from ser_ros.training.nonspeech import FAMILIES, HELD_OUT, LEVEL_DB, generate, generate_one
 
-family = pytest.mark.parametrize('family', FAMILIES, ids=lambda family: family.__name__)
+family = pytest.mark.parametrize(
+    'family', (*FAMILIES, *HELD_OUT), ids=lambda family: family.__name__
+)
 
 
 @pytest.fixture(scope='module')
@@ -68,6 +70,22 @@ def test_some_are_steady_and_some_are_not(sounds):
         ratios.append(np.ptp(parts))
     assert min(ratios) < 3
     assert max(ratios) > 30
+
+
+@family
+def test_one_of_a_family_is_as_loud_as_the_others(family):
+    sounds = [
+        generate_one(family, np.random.default_rng(seed), 24_000, SAMPLE_RATE)
+        for seed in range(20)
+    ]
+    assert {sound.dtype for sound in sounds} == {np.dtype('float32')}
+    assert max(np.abs(sound).max() for sound in sounds) <= 1
+    assert max(map(decibels, sounds)) < LEVEL_DB[1] + 0.1
+    assert np.ptp([decibels(sound) for sound in sounds]) > 15
+
+
+def test_what_is_held_out_is_in_no_training():
+    assert not set(HELD_OUT) & set(FAMILIES)
 
 
 @family

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from ser_ros import SerError
-from ser_ros.paths import shipped_recipes
+from ser_ros.paths import share_path, shipped_recipes
 from ser_ros.training.recipe import Recipe, load_recipe
 
 
@@ -167,6 +167,24 @@ def test_overrides_take_lists_and_mappings():
         ('optimization.batch_size=0', 'batch_size'),
         ('augmentation.speed=[0, 1]', 'speed'),
         ('augmentation.noise_probability=1.5', 'noise_probability'),
+        ('augmentation.mixup_alpha=-0.1', 'mixup_alpha is -0.1, not 0 or more'),
+        ('augmentation.time_masks=-1', 'time_masks is -1, not 0 or more'),
+        ('augmentation.silence=[-1, 1]', 'silence begins at -1.0'),
+        ('data.noisy_copies=-1', 'noisy_copies is -1, not 0 or more'),
+        ('data.nonspeech=1.1', 'nonspeech is 1.1, not between 0 and 1'),
+        ('optimization.precision=foo', "'foo', not one of 32-true, bf16-mixed, 16-mixed"),
+        ('optimization.epochs=0', 'epochs is 0, not 1 or more'),
+        ('optimization.learning_rate=-1e-3', 'learning_rate is -0.001, not 0 or more'),
+        ('optimization.weight_decay=-1', 'weight_decay is -1.0, not 0 or more'),
+        ('optimization.early_stopping=-1', 'early_stopping is -1, not 0 or more'),
+        ('optimization.label_smoothing=1', 'label_smoothing is 1.0, not from 0 to below 1'),
+        ('optimization.ema_decay=1.0', 'ema_decay is 1.0, not from 0 to below 1'),
+        ('optimization.ema_decay=-0.1', 'ema_decay is -0.1, not from 0 to below 1'),
+        ('optimization.swa_start=1.5', 'swa_start is 1.5, not between 0 and 1'),
+        ('seed=-1', 'seed is -1, not from 0 to 4294967295'),
+        ('seed=4294967296', 'seed is 4294967296'),
+        ('target_accuracy=75', 'target_accuracy is 75.0, not between 0 and 1'),
+        ('hyperparameters={5: 1}', 'a key of hyperparameters is 5'),
         ('split.protocol=fold', 'leave_one_speaker_out'),
         ('frontend.kind=log_mels', 'log_mel'),
     ],
@@ -181,6 +199,21 @@ def test_an_override_that_cannot_be_is_said_in_one_line(override, wrong):
 def test_a_name_that_is_no_recipe_comes_with_those_that_are():
     with pytest.raises(SerError, match=r"'parallel_fusions'.*research/vgg"):
         load_recipe('parallel_fusions')
+
+
+def test_a_file_has_its_own_name(write):
+    assert load_recipe(write('seed: 5', 'other')).name == 'other'
+    # Results are filed by it: one of research/ must not be taken for the modern one.
+    for name in ('vgg', 'research/vgg'):
+        path = share_path(f'config/recipes/{name}.yaml')
+        assert load_recipe(path, ['seed=5']) == load_recipe(name, ['seed=5'])
+
+
+@pytest.mark.parametrize('name', ['vgg', 'research_vgg'])
+def test_a_file_does_not_take_a_shipped_recipes_name(write, name):
+    with pytest.raises(SerError, match=f'{name}.yaml.*rename the file') as caught:
+        load_recipe(write('seed: 5', name))
+    assert '\n' not in str(caught.value)
 
 
 @pytest.mark.parametrize('name', shipped_recipes())

@@ -50,12 +50,25 @@ def heard(speech, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def results(heard):
+    test = record_part(heard, NAMES, 'speaker-independent, fold 2')
+    test['figures']['nonspeech'] = {
+        'protocol': 'made-up sounds',
+        'rows': {
+            'speech (windows)': {
+                'count': 9,
+                'rejected': 0.25,
+                'confidence': 0.5,
+                'answered': None,
+            },
+            'hum': {'count': 50, 'rejected': 0.5, 'confidence': 0.7, 'answered': 0.02},
+        },
+    }
     return {
         'title': TITLE,
         'facts': {'recipe': {'seed': 3}, 'classes': NAMES, 'parameters': 1234, 'note': '<i>'},
         'parts': {
             'validation': record_part(heard[:6], NAMES, 'speaker-independent, fold 1'),
-            'test': record_part(heard, NAMES, 'speaker-independent, fold 2'),
+            'test': test,
         },
         'history': [
             {'epoch': epoch, 'train_loss': 2 - epoch, 'val_loss': 2.0, 'val_accuracy': 0.1 + epoch}
@@ -255,7 +268,13 @@ def test_the_tables_hold_the_numbers_of_the_json(browser, page, results):
                 percent(ravdess['accuracy']),
             ]
         ]
+    assert table(chromium, '.nonspeech')[1:] == [
+        ['speech (windows)', '9', '25.0%', '50.0%', '–'],
+        ['hum', '50', '50.0%', '70.0%', '2.0%'],
+    ]
+    assert len(chromium.find_elements(By.CLASS_NAME, 'nonspeech')) == 1
     text = chromium.find_element(By.TAG_NAME, 'body').text
+    assert 'Protocol: made-up sounds.' in text
     for part in figures:
         assert part['protocol'] in text
 

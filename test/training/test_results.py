@@ -278,7 +278,13 @@ def test_a_row_says_what_was_run(page):
         finished(fold=1, n_right=2),
         finished(fold=2, n_right=1),
         finished('cnn_lstm', overrides=['optimization.epochs=6', 'augmentation.crop=[1, 2]']),
-        finished('research/vgg', parameters=19_042_888, trainable_parameters=4_328_200, epochs=3),
+        finished(
+            'research/vgg',
+            overrides=['pretrained=""', 'freeze=3'],
+            parameters=19_042_888,
+            trainable_parameters=4_328_200,
+            epochs=3,
+        ),
     )
     cells = row(lines, '`parallel_fusion`', '`parallel_fusion`')
     assert cells[2] == '2 of 6 folds, seed 1'
@@ -287,7 +293,7 @@ def test_a_row_says_what_was_run(page):
     assert cells[5] == '75.0% ± 35.4'
     assert cells[6] == '0.110 / 0.110'
     assert cells[7:11] == ['395,176', '12.3', '4.2', 'A']
-    assert cells[11] == 'as shipped'
+    assert cells[11].startswith('as shipped')
     assert 'Machine A: A processor, 2 threads.' in lines
     cells = row(lines, '`cnn_lstm`', '`cnn_lstm`')
     assert cells[3] == '6'
@@ -297,9 +303,20 @@ def test_a_row_says_what_was_run(page):
     assert cells[6] == '0.360 / –'
     assert cells[7] == '19,042,888 (4,328,200 of them trained)'
     assert cells[11] == (
-        'as shipped; from scratch, without the published weights; '
+        '`pretrained=""`; `freeze=3`; '
+        'from scratch, without the published weights, 3 stages frozen as they were drawn; '
         'resampled from 16 kHz: bands above 8 kHz are empty'
     )
+
+
+def test_a_refitted_model_is_called_so(page):
+    lines = page(finished('research/vggish', overrides=['refit=true']))
+    cells = row(lines, '`vggish`', '`research/vggish`')
+    assert cells[11] == '`refit=true`; refitted on training and validation speakers'
+    for refit in (False, True):
+        summary = Summary((finished(overrides=[f'refit={json.dumps(refit)}']),))
+        protocol = summary.pooled['figures']['protocol']
+        assert protocol.endswith(', refitted on training and validation speakers') == refit
 
 
 def test_machines_are_told_apart(page):
@@ -347,6 +364,9 @@ def test_a_random_split_stands_beside_the_folds(page):
 def test_the_default_is_told_of_at_length(page):
     lines = page(finished(fold=1, n_right=2), finished(fold=2, n_right=1))
     assert any('Measured: 75.0% [' in line for line in lines)
+    (chance,) = [line for line in lines if 'at this many' in line]
+    clips, windows = (float(figure) for figure in chance.split(' at ')[0].split(' / '))
+    assert 0 < windows < clips < 0.1
     assert row(lines, '2', '1')[3] == '04 10 12 14'
     assert row(lines, 'happy', '16')[2:] == ['75.0%', '75.0%', '75.0%']
     assert row(lines, '**happy**') == ['**happy**', '0', '0', '12', '4', '0', '0', '0', '0', '0']
@@ -359,7 +379,12 @@ def test_what_was_tried_is_sorted(page, tmp_path):
     for name, accuracy in (('small', 0.5), ('large', 0.6), ('best', 0.61)):
         trial = {
             'name': name,
-            'settings': {'width': 64, 'pool': 'mean'},
+            'settings': {
+                'architecture': 'vgg',
+                'hyperparameters.width': 64,
+                'split.protocol': 'random',
+                'pool': 'mean',
+            },
             'fold': 1,
             'validation_speakers': ['02', '05'],
             'epochs': 60,
@@ -371,10 +396,19 @@ def test_what_was_tried_is_sorted(page, tmp_path):
         (tmp_path / 'search' / f'{name}.json').write_text(json.dumps(trial))
     lines = page()
     starts = [i for i, line in enumerate(lines) if line.endswith('| 1.250 |')]
-    assert [lines[i].split('`')[1] for i in starts] == ['best', 'large', 'small']
-    assert row(lines, '`best`')[1:] == [
-        *('`width=64` `pool="mean"`', '1', '02 05', '1', '60', '12,345', '61.0%', '1.250')
+    assert [lines[i].split()[1] for i in starts] == ['best', 'large', 'small']
+    settings = '`hyperparameters.width=64`; `split.protocol="random"`; pool: mean'
+    assert row(lines, 'best')[1:] == [
+        *('vgg', settings, '1', '02 05', '1', '60', '12,345', '61.0%', '1.250')
     ]
+    text = '\n'.join(lines)
+    assert 'speakers 02, 05, who are test speakers in folds 4, 5.' in text
+
+
+def test_the_protocol_is_that_of_the_runs(page):
+    lines = page(finished(fold=1))
+    assert any('**Validation**: by 2 of the actors' in line for line in lines)
+    assert not any('leak' in line for line in lines)
 
 
 def test_a_trial_with_a_key_less_is_named(page, tmp_path):

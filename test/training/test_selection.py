@@ -39,8 +39,12 @@ def test_a_part_is_of_the_speakers_that_the_bundle_names(info):
     assert selection.name == 'test'
     assert {clip.voice for clip in selection.clips} == {'RAVDESS:04', 'RAVDESS:05', 'EmoDB:01'}
     assert {clip.emotion for clip in selection.clips} == {'happy', 'sad', 'neutral'}
-    assert selection.class_names == ['happy', 'sad', 'neutral']
     assert selection.protocol == 'speaker-independent: test speakers of RAVDESS and EmoDB'
+    (selection,) = select(info, [corpus()], 'validation')
+    assert selection.protocol == (
+        'speaker-independent: validation speakers of RAVDESS, by whom the bundle was calibrated'
+    )
+    assert selection.class_names == ['happy', 'sad', 'neutral']
     assert selection.missing == selection.notes == []
 
 
@@ -48,6 +52,7 @@ def test_who_is_missing_is_named(info):
     (selection,) = select(info, [corpus(speakers=('02', '04'))], 'test')
     assert {clip.speaker for clip in selection.clips} == {'04'}
     assert selection.missing == ['EmoDB:01', 'RAVDESS:05']
+    assert selection.protocol == 'speaker-independent: 1 of the 3 test speakers of RAVDESS'
 
 
 def test_a_part_that_the_bundle_does_not_have(info):
@@ -66,10 +71,16 @@ def test_all_says_who_was_trained_on(info):
     (selection,) = select(info, [corpus()], 'all')
     assert len(selection.clips) == 15
     assert selection.protocol == (
-        'NOT speaker-independent: all speakers of RAVDESS, 2 of 5 were trained on'
+        'NOT speaker-independent: all 5 speakers of RAVDESS, 2 of them trained on'
     )
     (selection,) = select(info, [corpus(speakers=('03', '04'))], 'all')
-    assert 'NOT' not in selection.protocol
+    assert selection.protocol == (
+        'speaker-independent: all 2 speakers of RAVDESS, 0 of them trained on'
+    )
+    with pytest.raises(
+        SerError, match='RAVDESS: there are no clips of happy, sad, neutral, the c'
+    ):
+        select(info, [corpus(emotions=('angry',))], 'all')
 
 
 def test_whoever_was_trained_on_is_not_measured_on(info):
@@ -90,8 +101,10 @@ def test_another_corpus_is_measured_on_as_a_whole_among_common_classes(info):
     assert selection.name == 'SAVEE (other corpus)'
     assert len(selection.clips) == 4
     assert selection.class_names == ['sad', 'neutral']
-    assert 'all speakers of SAVEE, none trained on' in selection.protocol
-    assert '2 common classes (sad, neutral)' in selection.protocol
+    assert selection.protocol == (
+        'other corpus: all speakers of SAVEE, of which the bundle names nobody; guesses among the '
+        '2 common classes (sad, neutral)'
+    )
     assert selection.notes == ['SAVEE: 2 clips of disgust left out, no class of the bundle']
     both = select(info, [corpus(), other], 'validation')
     assert [selection.name for selection in both] == ['validation', 'SAVEE (other corpus)']
@@ -129,26 +142,32 @@ def heard_clips(tiny_corpus):
 
 def test_guesses_are_looked_for_among_common_classes(bundle, heard_clips):
     corpora = [Corpus('SAVEE', heard_clips, [], {})]
-    (selection,) = select(bundle.info, corpora, 'test')
-    part, results = evaluate(bundle, selection, 'cpu')
+    selections = select(bundle.info, corpora, 'test')
+    parts, results = evaluate(bundle, selections, 'cpu')
+    (part,) = parts.values()
     assert part['class_names'] == ['sad', 'angry']
     figures = part['figures']
     assert figures['confusion']['columns'] == ['sad', 'angry', 'unheard']
-    assert figures['protocol'].startswith(f'{selection.protocol}; each clip streamed')
+    assert figures['protocol'].startswith(f'{selections[0].protocol}; each clip streamed')
     assert 0 <= figures['unrestricted_accuracy'] <= figures['unweighted_accuracy']
+    # Of all classes, as on the robot.
+    rows = figures['nonspeech']['rows']
+    assert rows['speech (windows)']['count'] == sum(len(result.windows) for result in results)
+    assert 'siren (held out)' in rows
     for result in results:
         np.testing.assert_allclose(np.exp(result.windows).sum(axis=1), 1, rtol=1e-5)
-    quiet, _ = evaluate(bundle, selection, 'cpu', gain_db=-120.0)
-    assert quiet['figures']['unheard'] == 4
-    assert quiet['figures']['protocol'].endswith(', -120 dB')
+    quiet = evaluate(bundle, selections, 'cpu', gain_db=-120.0)[0][selections[0].name]['figures']
+    assert quiet['unheard'] == 4
+    assert quiet['protocol'].endswith(', -120 dB')
+    assert quiet['nonspeech']['rows']['speech (windows)']['confidence'] is None
 
 
 def test_among_its_own_classes_a_bundle_is_not_restricted(bundle, heard_clips):
     info = dataclasses.replace(
         bundle.info, corpora={'SAVEE': {'train': [], 'validation': ['0', '1'], 'test': []}}
     )
-    (selection,) = select(info, [Corpus('SAVEE', heard_clips, [], {})], 'validation')
-    part, _ = evaluate(bundle, selection, 'cpu')
+    selections = select(info, [Corpus('SAVEE', heard_clips, [], {})], 'validation')
+    part = evaluate(bundle, selections, 'cpu')[0]['validation']
     assert part['figures']['clips'] == 2
     assert 'unrestricted_accuracy' not in part['figures']
     assert part['class_names'] == list(bundle.info.class_names)

@@ -231,6 +231,34 @@ def test_speakers_without_a_class():
         check(split_clips(clips, SplitConfig(fold=fold)), clips)
 
 
+def test_a_speaker_without_a_class_is_told_in_the_protocol():
+    clips = [c for c in MINE if (c.speaker, c.emotion) != ('ann', 'sad')]
+    for protocol in ('leave_one_speaker_out', 'speakers'):
+        for fold in range(1, 6):
+            split = split_clips(clips, SplitConfig(protocol, fold, n_validation=1))
+            assert split.protocol.endswith('; the test part has no clips of sad') == (
+                split.voices()['test'] == ['mine:ann']
+            )
+
+
+def test_the_digest_is_that_of_the_clips_in_their_parts():
+    config = SplitConfig()
+    digest = split_clips(RAVDESS, config).digest
+    moved = [dataclasses.replace(clip, path=Path('/elsewhere', clip.path)) for clip in RAVDESS]
+    assert split_clips(moved[::-1], config).digest == digest
+    first = RAVDESS[0]
+    others = {
+        'removed': RAVDESS[1:],
+        'added': [*RAVDESS, dataclasses.replace(first, path=Path('more.wav'), digest='more')],
+        'relabelled': [dataclasses.replace(first, emotion='sad'), *RAVDESS[1:]],
+        'other sound': [dataclasses.replace(first, digest='other'), *RAVDESS[1:]],
+    }
+    digests = {split_clips(clips, config).digest for clips in others.values()}
+    digests |= {split_clips(RAVDESS, SplitConfig(n_validation=2)).digest}
+    assert len(digests) == 5
+    assert digest not in digests
+
+
 def test_validation_speakers_by_name():
     for names in (['03', '18'], ['RAVDESS:03', '18']):
         split = split_clips(RAVDESS, SplitConfig(validation_speakers=tuple(names)))
@@ -320,6 +348,9 @@ def test_any_clips_are_split_well_or_refused_in_one_line(clips, protocol, fold, 
         (RAVDESS + BANGLASER, SplitConfig(validation_speakers=('03',)), 'name each CORPUS:SPEAKER'),
         (SAVEE, SplitConfig(validation_speakers=('KL', 'DC', 'JK')), 'no clips are left for the train part'),
         (SAVEE[:12], SplitConfig('leave_one_speaker_out'), 'no clips are left for the validation part in fold 1; there are only 2 speakers'),
+        (RAVDESS + clips_of('RAVDESS', ['02', '03', '04'], ['calm']), SplitConfig(validation_speakers=('03',)), 'fold 1 leaves no clips of class calm to test on'),
+        (RAVDESS + clips_of('RAVDESS', ['01', '02', '04'], ['calm']), SplitConfig(validation_speakers=('03',)), 'fold 1 leaves no clips of class calm to validate by; name other speakers in split.validation_speakers'),
+        (MINE + clips_of('mine', ['ann', 'bob'], ['calm'], 1), SplitConfig('random', 3, n_validation=0), 'fold 3 leaves no clips of class calm to test on'),
         (MINE + clips_of('mine', ['ann'], ['calm']), SplitConfig('speakers'), 'class calm has one speaker, mine:ann'),
         (MINE + clips_of('mine', ['ann', 'bob'], ['calm']), SplitConfig('leave_one_speaker_out', validation_speakers=('bob',)), 'no clips of class calm to train on: only mine:ann, mine:bob'),
     ],

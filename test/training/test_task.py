@@ -118,6 +118,13 @@ def test_validation_judges_an_utterance_by_the_mean_of_its_windows():
     assert task.accuracy.compute() == 0
 
 
+def test_one_validation_loss_that_is_no_number_is_not_left_out():
+    task = make_task(PLAIN).eval()
+    for scale in (1.0, torch.nan):
+        task.validation_step((scale * noise(1, 32_000), torch.tensor([32_000]), torch.tensor([1])))
+    assert task.validation_loss.compute().isnan()
+
+
 def test_a_label_that_is_no_class_wants_all_of_them_alike():
     targets = soft_targets(torch.tensor([2, -1]), 4)
     assert targets.tolist() == [[0.0, 0.0, 1.0, 0.0], [0.25] * 4]

@@ -3,12 +3,15 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections import Counter
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 import yaml
 
@@ -26,8 +29,9 @@ from ser_ros.training.recipe import (
     OptimizationConfig,
     Recipe,
     SplitConfig,
+    load_recipe,
 )
-from ser_ros.training.train import class_weights, make_task, recipe_split, train
+from ser_ros.training.train import class_weights, make_task, train
 
 # Sixteen clips to train on, in batches of four.
 BATCHES = 4
@@ -48,7 +52,8 @@ def changed(**optimization):
     )
 
 
-pytestmark = pytest.mark.filterwarnings('ignore::UserWarning', 'ignore::FutureWarning')
+# Nothing is warned of that a user can do nothing about.
+pytestmark = pytest.mark.filterwarnings('error::UserWarning', 'error::FutureWarning')
 
 
 @pytest.fixture(scope='module')
@@ -89,6 +94,12 @@ def test_the_bundle_says_how_it_was_made(finished):
     assert run.bundle == out / 'tiny.safetensors'
     info = load_bundle(run.bundle).info
     assert info.architecture == 'parallel_cnn_transformer'
+    # Another version may have other defaults.
+    assert info.hyperparameters == {
+        'conv_dropout': 0.2,
+        'encoder_dropout': 0.1,
+        'level_invariant': True,
+    }
     assert info.frontend == RECIPE.frontend
     assert info.window == 1.5
     assert info.seed == 3
@@ -104,7 +115,7 @@ def test_the_bundle_says_how_it_was_made(finished):
     assert 0.1 <= info.temperature <= 10
     assert 0 < info.threshold < 1
     assert list(info.metrics) == ['validation']
-    assert info.metrics['validation']['clips'] == len(run.validation) == 3
+    assert info.metrics['validation']['clips'] == len(run.validation) == 8
     assert info.metrics['validation']['speakers'] == ['RAVDESS:03']
 
 
@@ -178,6 +189,69 @@ def test_a_folder_of_another_recipe_is_not_gone_on_with(finished, tiny_corpus):
     other = dataclasses.replace(RECIPE, seed=4)
     with pytest.raises(SerError, match='tiny'):
         train(other, [tiny_corpus], finished[0], CPU)
+
+
+def test_a_run_on_a_changed_corpus_is_not_gone_on_with(finished, tiny_corpus, tmp_path):
+    corpus = shutil.copytree(tiny_corpus, tmp_path / 'corpus')
+    next(corpus.glob('Actor_02/*')).unlink()
+    with pytest.raises(SerError, match='tiny .*the corpus is not what it was'):
+        train(RECIPE, [corpus], finished[0], CPU)
+
+
+def test_what_cannot_be_trained_claims_no_folder(tiny_corpus, tmp_path):
+    recipe = dataclasses.replace(RECIPE, hyperparameters={'conv_dropuot': 0.1})
+    with pytest.raises(SerError, match='conv_dropout'):
+        train(recipe, [tiny_corpus], tmp_path / 'run', CPU)
+    assert not (tmp_path / 'run').exists()
+
+
+def test_a_file_where_the_folder_should_be(tiny_corpus, tmp_path):
+    (tmp_path / 'run').write_text('')
+    with pytest.raises(SerError, match='run cannot be made: File exists'):
+        train(RECIPE, [tiny_corpus], tmp_path / 'run', CPU)
+
+
+def with_front_end(recipe=RECIPE, crop=(1.0, 1.5), **settings):
+    return dataclasses.replace(
+        recipe,
+        frontend=dataclasses.replace(recipe.frontend, **settings),
+        augmentation=AugmentationConfig(crop=crop),
+    )
+
+
+def test_clips_too_short_for_the_model_are_left_out_by_name(tiny_corpus, tmp_path, caplog):
+    corpus = shutil.copytree(tiny_corpus, tmp_path / 'corpus')
+    for name, seconds in (('01-02', 0.1), ('02-02', 0.25), ('01-03', 0.3)):
+        path = corpus / f'03-01-01-01-02-{name}.wav'
+        noise = np.random.default_rng(1).standard_normal(round(seconds * 16_000))
+        soundfile.write(path, 0.1 * noise, 16_000)
+    # 16 frames of it are 0.364 s, and speech may be played faster by 1.12.
+    recipe = with_front_end(changed(epochs=1), n_fft=1024, hop_length=320)
+    run = train(recipe, [corpus], tmp_path / 'run', CPU)
+    assert len(run.history) == 1
+    assert [clip.is_heard for clip in run.validation].count(False) == 1
+    told = [r.getMessage() for r in caplog.records if r.name.startswith('ser_ros')]
+    assert told == [
+        'RAVDESS: files left out: 1 too short (the command corpus names them)',
+        '1 clips of the train part are left out: 03-01-01-01-02-02-02; parallel_cnn_transformer '
+        'takes at least 0.41 s by this recipe',
+        '1 clips of the validation part are left out: 03-01-01-01-02-01-03; '
+        'parallel_cnn_transformer takes at least 0.41 s by this recipe',
+    ]
+
+
+@pytest.mark.parametrize(
+    ('crop', 'said'),
+    [
+        ((1.0, 3.0), 'augmentation.crop begins at 1.0 s, and .* at least 2.17 s'),
+        ((2.5, 3.0), 'no train clip of class angry, .* is long enough: .* 2.17 s'),
+    ],
+)
+def test_a_model_for_which_all_clips_are_too_short(tiny_corpus, tmp_path, crop, said):
+    recipe = with_front_end(crop=crop, n_fft=16_000, win_length=16_000, hop_length=1_000)
+    with pytest.raises(SerError, match=said):
+        train(recipe, [tiny_corpus], tmp_path / 'run', CPU)
+    assert not (tmp_path / 'run').exists()
 
 
 def break_weights(model):
@@ -268,10 +342,10 @@ def test_a_last_step_that_diverges_is_an_error_too(tiny_corpus, tmp_path):
     assert not list(tmp_path.glob('*.safetensors*'))
 
 
-def test_another_corpus_than_the_recipes(tiny_corpus):
+def test_another_corpus_than_the_recipes(tiny_corpus, tmp_path):
     recipe = dataclasses.replace(RECIPE, data=DataConfig(corpora=('RAVDESS', 'BanglaSER')))
     with pytest.raises(SerError, match='RAVDESS, BanglaSER'):
-        recipe_split(recipe, [tiny_corpus])
+        train(recipe, [tiny_corpus], tmp_path, CPU)
 
 
 def test_weights_that_nobody_published(tiny_corpus, tmp_path):
@@ -287,8 +361,24 @@ def test_a_device_that_is_not_there(tiny_corpus, tmp_path, device):
         train(RECIPE, [tiny_corpus], tmp_path, Compute(device))
 
 
+@pytest.mark.parametrize('values', [{'devices': 0}, {'nodes': 0}, {'workers': -1}])
+def test_a_number_of_machines_that_cannot_be(values):
+    with pytest.raises(SerError, match=f'{next(iter(values))} is .*, not . or more'):
+        Compute('cpu', **values)
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+def test_more_gpus_than_there_are():
+    n = torch.cuda.device_count()
+    for device in ('cuda', 'auto'):
+        with pytest.raises(SerError, match=f'devices is {n + 1}, .* there are {n}'):
+            Compute(device, devices=n + 1)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+@pytest.mark.filterwarnings('default')
 def test_on_a_gpu(tiny_corpus, tmp_path, utterance):
     bundle = load_bundle(train(RECIPE, [tiny_corpus], tmp_path, Compute('cuda')).bundle)
     recognizer = Recognizer(bundle, 'cuda')
@@ -350,6 +440,58 @@ def test_interrupted_by_hand_a_run_leaves_its_last_epoch(tiny_corpus, tmp_path):
     checkpoint = torch.load(last, weights_only=True, map_location='cpu')
     assert checkpoint['global_step'] % BATCHES == 0
     assert not list((tmp_path / 'run').glob('*.safetensors*'))
+
+
+FULL_DISK = """
+import resource, sys
+
+import torch
+
+from ser_ros.__main__ import main
+from ser_ros.models.parallel_cnn_transformer import ParallelCnnTransformer
+
+step, size = map(int, sys.argv[1:3])
+steps = []
+
+
+def hook(module, inputs):
+    if isinstance(module, ParallelCnnTransformer) and module.training:
+        if len(steps) == step:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+        steps.append(module)
+
+
+torch.set_num_threads(1)
+torch.nn.modules.module.register_module_forward_pre_hook(hook)
+sys.exit(main(sys.argv[3:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ('size', 'said'), [(300_000, '.ckpt cannot be written'), (100, '/run')], ids=['model', 'logs']
+)
+def test_a_full_disk_leaves_the_last_checkpoint(tiny_corpus, tmp_path, steps, size, said):
+    (tmp_path / 'full.py').write_text(FULL_DISK)
+    _, _, _, *arguments = command(tmp_path, tiny_corpus, PLAIN)
+    full = subprocess.run(
+        [sys.executable, tmp_path / 'full.py', str(BATCHES), str(size), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert full.returncode == 1, full.stderr
+    assert 'Traceback' not in full.stderr
+    (line,) = (line for line in full.stderr.splitlines() if 'File too large' in line)
+    assert line.startswith('ser_ros: ')
+    assert said in line
+    out = tmp_path / 'run'
+    assert not list(out.glob('*.part'))
+    checkpoint = torch.load(out / 'last.ckpt', weights_only=True, map_location='cpu')
+    assert checkpoint['global_step'] == BATCHES
+    # There is room again.
+    resumed = train(load_recipe(tmp_path / 'recipe.yaml'), [tiny_corpus], out, CPU)
+    assert steps['steps'] == BATCHES
+    assert [row['epoch'] for row in resumed.history] == [0, 1]
 
 
 PROBE = """
@@ -423,12 +565,14 @@ def test_two_processes_learn_what_one_does(tiny_corpus, tmp_path):
     ranks = {}
     for devices in (1, 2):
         out = tmp_path / f'run{devices}'
-        subprocess.run(
+        done = subprocess.run(
             [sys.executable, probe, recipe, tiny_corpus, out, str(devices)],
             check=True,
             capture_output=True,
+            text=True,
             timeout=300,
         )
+        assert 'Warning' not in done.stderr
         ranks[devices] = [json.loads(p.read_text()) for p in sorted(out.glob('rank*.json'))]
         assert len(ranks[devices]) == devices
     (one,), two = ranks[1], ranks[2]

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from ser_ros.training.augmented import N_TOGETHER, OFF, versions
 from ser_ros.training.figures import versions as draw
 from ser_ros.training.recipe import AugmentationConfig
-from ser_ros.training.versions import N_TOGETHER, OFF, versions
 
 EVERYTHING = AugmentationConfig(
     pitch_probability=0.1,
