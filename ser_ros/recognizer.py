@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Optional, Union
 
@@ -16,6 +17,9 @@ from ser_ros.bundle import Bundle, BundleError
 from ser_ros.emotions import ExpressionMap
 
 logger = logging.getLogger(__name__)
+
+LEAST_PROBABILITY = 1e-300
+"""What a smaller probability is taken for where its logarithm is, since 0 has none."""
 
 
 def _setting(default: Optional[float], description: str, low: float, high: float) -> Any:
@@ -76,6 +80,13 @@ class Estimate:
     """Whether this is the one decision for a finished utterance."""
     is_window: bool
     """Whether `probabilities` are one window's; of final estimates only a short utterance's."""
+    n_samples: int
+    """Length of the window at 16 kHz; in a final estimate, of the utterance's longest."""
+
+    @property
+    def log_probabilities(self) -> np.ndarray:
+        """(n_classes,) logarithms of `probabilities`, all finite: see `LEAST_PROBABILITY`."""
+        return np.log(np.maximum(self.probabilities, LEAST_PROBABILITY))
 
 
 @dataclass
@@ -239,7 +250,8 @@ class Recognizer:
         self._frames.reset()
         self._position = 0  # samples heard in whole chunks
         self._n_pending = 0  # samples in the chunk being filled
-        self._scores: list[np.ndarray] = []
+        self._scores: list[np.ndarray] = []  # of the open utterance's windows
+        self._lengths: list[int] = []
 
     def _hear(self, chunk: np.ndarray) -> list[Estimate]:
         was_open = self._segmenter.segment is not None
@@ -276,6 +288,7 @@ class Recognizer:
                 estimates = self._running(segment, segment.end)
             estimates = estimates + self._final(segment, is_window=False)
         self._scores.clear()
+        self._lengths.clear()
         return estimates
 
     def _running(self, segment: Segment, end: int) -> list[Estimate]:
@@ -300,11 +313,11 @@ class Recognizer:
         return [self._estimate(end, np.exp(score), probabilities, self._decided, False, True)]
 
     def _final(self, segment: Segment, is_window: bool) -> list[Estimate]:
-        """The utterance's decision: the mean log-probability of its windows."""
+        """The utterance's decision: see `pool_windows`."""
         if not self._scores:
             return []
         self.counters.utterances += 1
-        probabilities = _softmax(np.mean(self._scores, axis=0))
+        probabilities = _softmax(pool_windows(self._scores, self._lengths))
         leader = int(self.expressions.sum_classes(probabilities).argmax())
         return [self._estimate(segment.end, probabilities, probabilities, leader, True, is_window)]
 
@@ -327,6 +340,7 @@ class Recognizer:
             *self.expressions.valence_arousal(smoothed),
             is_final,
             is_window,
+            max(self._lengths) if is_final else self._lengths[-1],
         )
 
     def _score(self, segment: Segment, end: int) -> bool:
@@ -342,7 +356,20 @@ class Recognizer:
         self.counters.windows += 1
         self._last_end = end
         self._scores.append(scores[0].double().numpy())
+        self._lengths.append(end - start)
         return True
+
+
+def pool_windows(scores: Sequence[np.ndarray], lengths: Sequence[int]) -> np.ndarray:
+    """(n, n_classes) log-probabilities, (n,) lengths → (n_classes,), the longest windows' mean.
+
+    The windows of an utterance grow until they are as long as the model hears, so that the first
+    ones know less of it than the last. On four validation actors of RAVDESS the longest are right
+    for 66 % of the clips (unweighted) and all together for 62 % (`parallel_fusion`; 65 % and 61 %
+    with `parallel_cnn_transformer`).
+    """
+    longest = np.equal(lengths, max(lengths))
+    return np.asarray(scores)[longest].mean(axis=0)
 
 
 class _FrameBuffer:

@@ -350,16 +350,28 @@ def test_pauses_shorter_than_end_silence_do_not_part(bundle, speech, segments):
     assert final.stamp_ns == START + segments[-1].end * SAMPLE_NS
 
 
-def test_the_final_estimate_is_the_mean_log_probability_of_the_windows(recognizer, speech):
-    scores, n_finals = [], 0
+def test_the_final_estimate_is_the_mean_log_probability_of_the_longest_windows(recognizer, speech):
+    windows, n_pooled = [], []
     for estimate in hear(recognizer, speech):
-        if estimate.is_final:
-            mean = np.exp(np.mean(scores, axis=0))
-            np.testing.assert_allclose(estimate.probabilities, mean / mean.sum(), rtol=1e-6)
-            scores, n_finals = [], n_finals + 1
-        else:
-            scores.append(np.log(estimate.probabilities))
-    assert n_finals >= 3
+        if not estimate.is_final:
+            windows.append(estimate)
+            continue
+        longest = max(e.n_samples for e in windows)
+        assert estimate.n_samples == longest <= 3 * SAMPLE_RATE
+        pooled = [np.log(e.probabilities) for e in windows if e.n_samples == longest]
+        mean = np.exp(np.mean(pooled, axis=0))
+        np.testing.assert_allclose(estimate.probabilities, mean / mean.sum(), rtol=1e-6)
+        n_pooled.append(len(pooled))
+        windows = []
+    assert len(n_pooled) >= 3
+    assert max(n_pooled) > 1
+
+
+def test_windows_grow_with_the_utterance(recognizer, utterance):
+    lengths = [e.n_samples for e in hear(recognizer, utterance) if e.is_window]
+    grown = [lengths[0] + n * SAMPLE_RATE // 4 for n in range(len(lengths) - 1)]
+    assert lengths[:-1] == [min(length, 3 * SAMPLE_RATE) for length in grown]
+    assert lengths[-1] >= lengths[-2]
 
 
 def test_is_speaking_from_the_first_voice_to_the_last_silence(recognizer, utterance):
@@ -605,7 +617,8 @@ def test_a_window_without_gpu_memory_is_skipped_and_counted(recognizer, utteranc
     assert [e.stamp_ns for e in running] == [e.stamp_ns for e in kept]
     for estimate, other in zip(running, kept):
         np.testing.assert_array_equal(estimate.probabilities, other.probabilities)
-    mean = np.exp(np.mean([np.log(e.probabilities) for e in kept], axis=0))
+    pooled = [np.log(e.probabilities) for e in kept if e.n_samples == final.n_samples]
+    mean = np.exp(np.mean(pooled, axis=0))
     np.testing.assert_allclose(final.probabilities, mean / mean.sum(), rtol=1e-6)
 
 

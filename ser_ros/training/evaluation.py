@@ -22,7 +22,14 @@ from ser_ros.audio.formats import PcmFormat, encode_s16le
 from ser_ros.audio.sources import read_audio
 from ser_ros.bundle import Bundle, BundleError
 from ser_ros.emotions import EMOTIONS, ExpressionMap
-from ser_ros.recognizer import Recognizer, is_streamed, select_device
+from ser_ros.recognizer import (
+    LEAST_PROBABILITY,
+    Estimate,
+    Recognizer,
+    is_streamed,
+    pool_windows,
+    select_device,
+)
 from ser_ros.training.corpora import Clip
 from ser_ros.training.dataset import one_thread
 
@@ -33,7 +40,7 @@ N_BINS = 15
 """Of confidence, for calibration."""
 
 N_DRAWS = 2_000
-"""Of the bootstrap over speakers."""
+"""Of the bootstrap over speakers, and of the calibration error that chance alone makes."""
 
 GROUPS = ('corpus', 'gender', 'intensity', 'voice')
 """Attributes of a clip by which figures are told apart."""
@@ -50,11 +57,13 @@ class ClipResult:
     """Expression of each finished utterance, None where it was withheld."""
     is_whole: bool = False
     """Whether `windows` is one row for the whole clip, which was not heard as a stream."""
+    lengths: Optional[Sequence[int]] = None
+    """Of the windows, in samples; None where they are alike."""
 
     @property
     def score(self) -> np.ndarray:
-        """(n_classes,) log-probabilities of the whole clip: the mean of its windows."""
-        return _log_softmax(self.windows.mean(axis=0))
+        """(n_classes,) log-probabilities of the whole clip, see `recognizer.pool_windows`."""
+        return _log_softmax(pool_windows(self.windows, self.lengths or [1] * len(self.windows)))
 
     @property
     def is_heard(self) -> bool:
@@ -95,22 +104,28 @@ def manner(bundle: Bundle) -> str:
 def hear(recognizer: Recognizer, clips: Sequence[Clip], gain_db: float = 0.0) -> list[ClipResult]:
     """Stream each clip, between half a second of silence, through the recogniser."""
     gain = np.float32(10 ** (gain_db / 20))
-    silence = np.zeros(8_000, np.float32)
     results = []
     for clip in tqdm(clips, desc='hearing', unit='clip', leave=False):
-        recognizer.reset()
-        sound = np.concatenate((silence, read_audio(clip.path) * gain, silence))
-        samples = MESSAGE.decode(encode_s16le(sound))[:, 0]
-        estimates = recognizer.push(samples, SECOND) + recognizer.flush()
-        windows = [np.log(e.probabilities) for e in estimates if e.is_window]
+        estimates = stream(recognizer, read_audio(clip.path) * gain)
+        windows = [e for e in estimates if e.is_window]
+        scores = np.array([e.log_probabilities for e in windows])
         results.append(
             ClipResult(
                 clip,
-                np.array(windows).reshape(-1, len(recognizer.bundle.info.class_names)),
+                scores.reshape(-1, len(recognizer.bundle.info.class_names)),
                 [e.expression for e in estimates if e.is_final],
+                lengths=[e.n_samples for e in windows],
             )
         )
     return results
+
+
+def stream(recognizer: Recognizer, sound: np.ndarray) -> list[Estimate]:
+    """Float32 (n,) samples at 16 kHz, sent as on the robot, between half a second of silence."""
+    silence = np.zeros(8_000, np.float32)
+    samples = MESSAGE.decode(encode_s16le(np.concatenate((silence, sound, silence))))[:, 0]
+    recognizer.reset()
+    return recognizer.push(samples, SECOND) + recognizer.flush()
 
 
 def classify(
@@ -128,6 +143,7 @@ def classify(
         samples = read_audio(clip.path, bundle.frontend.sample_rate) * np.float32(gain)
         try:
             scores = bundle.classify(torch.from_numpy(samples)).double().numpy()[None]
+            scores = np.maximum(scores, np.log(LEAST_PROBABILITY))
         except BundleError:
             scores = np.zeros((0, len(bundle.info.class_names)))
         decisions = [decide(bundle, row, expressions)[0] for row in scores]
@@ -179,7 +195,7 @@ def from_predictions(records: Sequence[Mapping[str, Any]]) -> list[ClipResult]:
         )
         probabilities = record['probabilities']
         rows = [] if probabilities is None else [list(probabilities.values())]
-        windows = np.log(np.array(rows)) if rows else np.zeros((0, 0))
+        windows = np.log(np.maximum(rows, LEAST_PROBABILITY)) if rows else np.zeros((0, 0))
         results.append(ClipResult(clip, windows, record['decisions'], is_whole=True))
     return results
 
@@ -346,9 +362,10 @@ def _window_calibration(results: Sequence[ClipResult], labels: np.ndarray) -> di
 
 
 def _calibration(scores: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """Of (n, n_classes) log-probabilities: see `_bin_error`; None for all where n is 0."""
+    """Of (n, n_classes) log-probabilities: see `_calibration_errors`; None for all where n is 0."""
     if not len(scores):
-        return dict.fromkeys(('calibration_error', 'negative_log_likelihood', 'reliability'))
+        errors = ('calibration_error', 'calibration_error_by_chance')
+        return dict.fromkeys((*errors, 'negative_log_likelihood', 'reliability'))
     confidence = np.exp(scores.max(axis=1))
     is_right = scores.argmax(axis=1) == labels
     index = np.minimum((confidence * N_BINS).astype(int), N_BINS - 1)
@@ -359,7 +376,7 @@ def _calibration(scores: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
         'accuracy': _mean_of_bins(np.bincount(index, is_right, N_BINS), count),
     }
     return {
-        'calibration_error': _bin_error(bins),
+        **_calibration_errors(bins),
         'negative_log_likelihood': float(-scores[np.arange(len(labels)), labels].mean()),
         'reliability': bins,
     }
@@ -370,10 +387,20 @@ def _mean_of_bins(total: np.ndarray, count: np.ndarray) -> list[float]:
     return (total / np.maximum(count, 1)).round(6).tolist()
 
 
-def _bin_error(bins: Mapping[str, list]) -> float:
-    """Expected calibration error (Guo et al., 2017): mean gap of confidence and accuracy."""
-    gaps = np.abs(np.subtract(bins['confidence'], bins['accuracy']))
-    return float(np.average(gaps, weights=bins['count']))
+def _calibration_errors(bins: Mapping[str, list]) -> dict[str, float]:
+    """Expected calibration error (Guo et al., 2017): mean gap of confidence and accuracy.
+
+    `by_chance`: what it comes to, on average, where every answer is right as often as its
+    confidence says, independently of the others: never 0, since each bin has few answers.
+    """
+    count, confidence = np.array(bins['count']), np.array(bins['confidence'])
+    right = np.random.default_rng(1).binomial(count, confidence, (N_DRAWS, len(count)))
+    by_chance = np.abs(count * confidence - right).sum(axis=1) / count.sum()
+    gaps = np.abs(confidence - bins['accuracy'])
+    return {
+        'calibration_error': float(np.average(gaps, weights=count)),
+        'calibration_error_by_chance': float(by_chance.mean()),
+    }
 
 
 def _pooled_windows(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -389,7 +416,7 @@ def _pooled_windows(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         bins[name] = _mean_of_bins(total, count)
     losses = [figures['window_negative_log_likelihood'] for figures in parts]
     return {
-        'window_calibration_error': _bin_error(bins),
+        **{f'window_{name}': value for name, value in _calibration_errors(bins).items()},
         'window_negative_log_likelihood': float(np.average(losses, weights=counts.sum(axis=1))),
         'window_reliability': bins,
     }
