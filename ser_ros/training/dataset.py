@@ -202,7 +202,9 @@ class TrainingWindows(WholeClips):
         shortest = min(shortest, n)
         start = max(0, min(start, n - shortest))
         end = min(n, max(end, start + shortest))
-        length = round(rng.uniform(shortest, min(longest, end - start)))
+        length = min(longest, end - start)
+        if rng.random() >= config.whole_probability:
+            length = round(rng.uniform(shortest, length))
         if rng.random() >= config.onset_probability:
             start = round(rng.uniform(start, end - length))
         return utterance.samples[start : start + length]

@@ -65,6 +65,8 @@ class AugmentationConfig:
     """Seconds by which voice activity may open too early or too late."""
     onset_probability: float = 0.5
     """Share of windows that begin where speech begins, as most of the stream's do."""
+    whole_probability: float = 0.5
+    """Share of windows that are as long as can be: by such an utterance is decided."""
     speed: tuple[float, float] = (0.88, 1.12)
     """Speed factor, pitch and formants with it: speakers who are not in the corpus."""
     pitch_probability: float = 0.0

@@ -28,7 +28,7 @@ from ser_ros.training.dataset import (
 )
 from ser_ros.training.recipe import AugmentationConfig, DataConfig
 
-AS_IT_IS = AugmentationConfig(edge_jitter=0.0, speed=(1.0, 1.0))
+AS_IT_IS = AugmentationConfig(edge_jitter=0.0, whole_probability=0.0, speed=(1.0, 1.0))
 EVERYTHING = AugmentationConfig(
     pitch_probability=0.5, silence_probability=0.5, reverb_probability=0.5, mel_shift=3.0
 )
@@ -332,6 +332,16 @@ def test_windows_begin_at_the_onset_as_often_as_they_shall(probability):
     dataset = windows([counting(80_000, 20_000, 60_000)], config)
     at_onset = [dataset[epoch, 0][0][0] == 20_000 for epoch in range(50)]
     assert np.mean(at_onset) == pytest.approx(probability, abs=0.05)
+
+
+@pytest.mark.parametrize('probability', [0.0, 0.5, 1.0])
+def test_windows_are_as_long_as_can_be_as_often_as_they_shall(probability):
+    config = dataclasses.replace(AS_IT_IS, whole_probability=probability)
+    short, long = (counting(80_000, 20_000, end) for end in (60_000, 79_000))
+    dataset = windows([short, long], config)
+    for index, longest in enumerate((40_000, 3 * SAMPLE_RATE)):
+        are_whole = [len(dataset[epoch, index][0]) == longest for epoch in range(200)]
+        assert np.mean(are_whole) == pytest.approx(probability, abs=0.1)
 
 
 def test_windows_are_as_long_at_any_rate():
