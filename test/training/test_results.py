@@ -393,14 +393,18 @@ def test_what_was_tried_is_sorted(page, tmp_path):
             'nll': 1.25,
             'seed': 1,
         }
+        if name == 'best':
+            trial['longest'] = [0.7, 1.0]
         (tmp_path / 'search' / f'{name}.json').write_text(json.dumps(trial))
     lines = page()
-    starts = [i for i, line in enumerate(lines) if line.endswith('| 1.250 |')]
+    starts = [i for i, line in enumerate(lines) if '| 1.250 |' in line]
     assert [lines[i].split()[1] for i in starts] == ['best', 'large', 'small']
     settings = '`hyperparameters.width=64`; `split.protocol="random"`; pool: mean'
     assert row(lines, 'best')[1:] == [
-        *('vgg', settings, '1', '02 05', '1', '60', '12,345', '61.0%', '1.250')
+        *('vgg', settings, '1', '02 05', '1', '60', '12,345', '61.0%', '1.250'),
+        *('70.0%', '1.000'),
     ]
+    assert row(lines, 'small')[-2:] == ['–', '–']
     text = '\n'.join(lines)
     assert 'speakers 02, 05, who are test speakers in folds 4, 5.' in text
 

@@ -97,7 +97,7 @@ def test_the_bundle_says_how_it_was_made(finished):
     # Another version may have other defaults.
     assert info.hyperparameters == {
         'conv_dropout': 0.2,
-        'encoder_dropout': 0.1,
+        'encoder_dropout': 0.4,
         'level_invariant': True,
     }
     assert info.frontend == RECIPE.frontend
