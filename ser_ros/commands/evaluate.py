@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,14 @@ def configure(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         '--record', action='store_true', help='store the figures in the bundle and write its card'
     )
+    parser.add_argument(
+        '--quote',
+        action='append',
+        default=[],
+        metavar='BUNDLE',
+        help='with --record: tell what this other bundle recorded on corpora it was not trained '
+        'on, too; may be given several times',
+    )
     parser.set_defaults(run=run)
 
 
@@ -50,9 +59,12 @@ def run(options: argparse.Namespace) -> None:
 
     if options.record and (options.gain_db or options.part == 'all'):
         raise SerError('--record is of one part as it is: leave out --gain-db and --part all')
+    if options.quote and not options.record:
+        raise SerError('--quote is for the card: give --record, too')
     if options.report and not options.report.absolute().parent.is_dir():
         raise SerError(f'--report {options.report}: there is no such folder')
     bundle = load_bundle(options.bundle)
+    quoted = _quote(options.quote)
     selections = select(bundle.info, read_corpora(options.corpus), options.part)
     for selection in selections:
         notes = selection.notes
@@ -65,7 +77,7 @@ def run(options: argparse.Namespace) -> None:
     parts, heard = evaluate(bundle, selections, options.device, options.gain_db)
     figures = {name: part['figures'] for name, part in parts.items()}
     if options.record:
-        _record(bundle, figures)
+        _record(bundle, {**figures, **quoted})
     if options.report:
         _report(bundle, parts, heard, options.report)
     if options.json:
@@ -73,6 +85,25 @@ def run(options: argparse.Namespace) -> None:
         return
     for name, values in figures.items():
         _print_figures(name, values)
+
+
+def _quote(names: Sequence[str]) -> dict[str, Any]:
+    """What other bundles recorded on corpora of which they name no speaker."""
+    from ser_ros.bundle import load_bundle
+    from ser_ros.training.card import foreign_metrics
+
+    quoted = {}
+    for name in names:
+        info = load_bundle(name).info
+        foreign = foreign_metrics(info)
+        if not foreign:
+            raise SerError(
+                f'--quote {name}: it recorded nothing of other corpora; evaluate it on one, with '
+                '--record, first'
+            )
+        learnt = f'a model of {" and ".join(info.corpora)} alone'
+        quoted |= {f'{part}, {learnt}': values for part, values in foreign.items()}
+    return quoted
 
 
 def _record(bundle: 'Bundle', figures: dict[str, Any]) -> None:

@@ -166,14 +166,20 @@ def _independence(info: BundleInfo) -> str:
     return 'No speaker is in two parts.'
 
 
+def foreign_metrics(info: BundleInfo) -> dict[str, Any]:
+    """What was recorded on corpora of which the bundle names no speaker."""
+    return {name: info.metrics[name] for name in info.metrics if name not in OWN_PARTS}
+
+
 def _foreign_figures(info: BundleInfo) -> list[str]:
-    figures = {name: info.metrics[name] for name in info.metrics if name not in OWN_PARTS}
+    figures = foreign_metrics(info)
     if not figures:
         return []
     return [
         '### Across corpora',
         '',
-        'Corpora of which the bundle names no speaker; the guess is among the classes of both.',
+        'Corpora of which the model that was measured heard no speaker in training; the guess is '
+        'among the classes of both.',
         '',
         *_table(figures),
         '',

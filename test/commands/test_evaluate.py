@@ -163,6 +163,27 @@ def test_it_records_in_the_bundle_and_its_card(evaluate, write_bundle, savee_lik
     assert list(load_bundle(path).info.metrics) == ['test', 'SAVEE (other corpus)', 'validation']
 
 
+def test_it_quotes_what_others_recorded_across_corpora(
+    evaluate, write_bundle, savee_like, tmp_path
+):
+    other = write_bundle(tmp_path / 'other.safetensors', corpora=CORPORA)
+    mine = write_bundle(tmp_path / 'mine.safetensors', corpora=CORPORA)
+    status, out, err = evaluate('--record', '--quote', other, bundle=mine)
+    assert (status, out) == (1, [])
+    assert 'recorded nothing of other corpora' in err[0]
+    evaluate('--corpus', savee_like, '--record', bundle=other)
+    status, _, _ = evaluate('--record', '--quote', other, bundle=mine)
+    assert status == 0
+    metrics = load_bundle(mine).info.metrics
+    name = 'SAVEE (other corpus), a model of RAVDESS alone'
+    assert list(metrics) == ['validation', name]
+    assert metrics[name] == load_bundle(other).info.metrics['SAVEE (other corpus)']
+    assert f'| {name} | 6 | 2 |' in (tmp_path / 'mine.md').read_text()
+    status, _, err = evaluate('--quote', other, bundle=mine)
+    assert status == 1
+    assert '--record' in err[0]
+
+
 def test_it_writes_a_report(evaluate, tmp_path):
     status, out, _ = evaluate('--report', tmp_path / 'report.html', '--json')
     assert status == 0
