@@ -66,7 +66,7 @@ def mixed_seed(*numbers: int) -> int:
 
 
 class EmotionData(lightning.LightningDataModule):
-    """Training items in batches; validation utterances one by one, as all of their longest windows."""
+    """Training items in batches; validation utterances one by one, as their longest windows."""
 
     def __init__(
         self,

@@ -32,6 +32,9 @@ MIN_PEAK = 1e-3
 """Of full scale: −60 dBFS, below which a clip is silent."""
 LFS_POINTER = b'version https://git-lfs.github.com/spec/'
 
+CorpusPath = Union[Path, tuple[Path, str]]
+"""Where a corpus lies, perhaps with its kind, see `read_corpus`."""
+
 LICENSES = {
     'RAVDESS': 'CC-BY-NC-SA-4.0',
     'CREMA-D': 'ODbL-1.0',
@@ -129,11 +132,11 @@ def merge_labels(clips: Sequence[Clip], merges: Mapping[str, str]) -> list[Clip]
     ]
 
 
-def read_corpora(paths: Sequence[Union[Path, tuple[Path, str]]]) -> list[Corpus]:
+def read_corpora(paths: Sequence[CorpusPath]) -> list[Corpus]:
     """Several corpora; a recording that an earlier one holds, too, is left out of the later.
 
-    A path may come with its kind, see `read_corpus`. SerError as there, and for two corpora of
-    one name, whose speakers would be mixed up.
+    SerError as for `read_corpus`, and for two corpora of one name, whose speakers would be mixed
+    up.
     """
     corpora: list[Corpus] = []
     owners: dict[str, Clip] = {}

@@ -17,7 +17,7 @@ from ser_ros.bundle import load_bundle
 from ser_ros.files import make_folder, write_whole
 from ser_ros.models import count_parameters
 from ser_ros.settings import build
-from ser_ros.training.corpora import Clip
+from ser_ros.training.corpora import Clip, CorpusPath
 from ser_ros.training.evaluation import from_predictions, listen
 from ser_ros.training.fit import Compute
 from ser_ros.training.recipe import Recipe, SplitConfig
@@ -59,7 +59,7 @@ class CrossValidation:
 
 def cross_validate(
     recipe: Recipe,
-    corpora: Sequence[Path],
+    corpora: Sequence[CorpusPath],
     out: Path,
     folds: Sequence[int] = (),
     seeds: Sequence[int] = (1,),

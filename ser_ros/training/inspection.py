@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Optional
 
 import numpy as np
@@ -50,26 +50,16 @@ def inspect(bundle: Bundle, samples: np.ndarray) -> Inspection:
         return hear(bundle, samples, watched)
 
 
-@dataclass
-class _Watched:
-    """What a model was given and attended to in each of its calls."""
-
-    n_frames: list[int] = field(default_factory=list)
-    weights: dict[str, list[np.ndarray]] = field(default_factory=dict)
-    """Layer → (n,) of each call."""
+_Weights = dict[str, list[np.ndarray]]
+"""Layer → (n,) weights of each call of a model."""
 
 
 @contextlib.contextmanager
-def _watched(model: nn.Module) -> Iterator[_Watched]:
-    watched = _Watched()
-    hooks = [
-        model.register_forward_pre_hook(
-            lambda _, inputs: watched.n_frames.append(inputs[0].shape[-1])
-        )
-    ]
+def _watched(model: nn.Module) -> Iterator[_Weights]:
+    watched, hooks = {}, []
     for name, layer in model.named_modules():
         if isinstance(layer, AttentionPool):
-            calls = watched.weights.setdefault(name, [])
+            calls = watched.setdefault(name, [])
             hooks.append(layer.register_forward_hook(_keep_weights(calls)))
     try:
         yield watched
@@ -85,12 +75,12 @@ def _keep_weights(calls: list[np.ndarray]):
     return hook
 
 
-def _stream(bundle: Bundle, samples: np.ndarray, watched: _Watched) -> Inspection:
+def _stream(bundle: Bundle, samples: np.ndarray, watched: _Weights) -> Inspection:
     recognizer = Recognizer(bundle, 'cpu')
     estimates = recognizer.push(samples, 0) + recognizer.flush()
     windows = [estimate for estimate in estimates if estimate.is_window]
     ends = np.array([estimate.stamp_ns / SECOND for estimate in windows])
-    lengths = [bundle.frontend.n_samples(n) / SAMPLE_RATE for n in watched.n_frames]
+    lengths = [estimate.n_samples / SAMPLE_RATE for estimate in windows]
     spans = np.stack((ends - lengths, ends), axis=1) if windows else np.zeros((0, 2))
     hop = recognizer.config.hop
     # A window is drawn over what is new in it, the first one of an utterance over a hop as well.
@@ -113,7 +103,7 @@ def _words(expression: Optional[str], confidence: float) -> str:
     return f'{expression} {confidence:.2f}' if expression else f'uncertain ({confidence:.2f})'
 
 
-def _classify(bundle: Bundle, samples: np.ndarray, watched: _Watched) -> Inspection:
+def _classify(bundle: Bundle, samples: np.ndarray, watched: _Weights) -> Inspection:
     score = bundle.classify(torch.from_numpy(samples)).double().numpy()
     config, seconds = bundle.frontend.config, len(samples) / bundle.frontend.sample_rate
     start, end = 0.0, seconds
@@ -146,12 +136,12 @@ def voice_activity(samples: np.ndarray) -> list[tuple[float, float]]:
 
 
 def _attention(
-    watched: _Watched, spans: np.ndarray, seconds: float
+    watched: _Weights, spans: np.ndarray, seconds: float
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Weights of each call spread evenly over its span (n, 2), and the mean of all calls."""
     instants = np.arange(0, seconds, RESOLUTION)
     curves = {}
-    for name, calls in watched.weights.items():
+    for name, calls in watched.items():
         total, count = np.zeros(len(instants)), np.zeros(len(instants))
         for weights, (start, end) in zip(calls, spans):
             inside = (instants >= start) & (instants < end)

@@ -11,6 +11,7 @@ from typing import Any, Optional
 
 from ser_ros import SerError
 from ser_ros.files import write_whole
+from ser_ros.models import default_hyperparameters
 from ser_ros.settings import build
 from ser_ros.training.evaluation import pool
 from ser_ros.training.recipe import Recipe
@@ -95,8 +96,10 @@ def records_of(columns: dict[str, Any], class_names: Sequence[str]) -> list[dict
 
 
 def plain_recipe(recipe: Recipe) -> dict[str, Any]:
-    """A recipe's settings as JSON gives them back."""
-    return json.loads(json.dumps(asdict(recipe)))
+    """A recipe's settings as JSON gives them back; hyperparameters with the defaults of today."""
+    defaults = default_hyperparameters(recipe.architecture)
+    values = {**asdict(recipe), 'hyperparameters': {**defaults, **recipe.hyperparameters}}
+    return json.loads(json.dumps(values))
 
 
 def write_fold(path: Path, result: FoldResult) -> None:

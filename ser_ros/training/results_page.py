@@ -401,7 +401,11 @@ def _search(trials: Sequence[Trial]) -> str:
             f'{trial.parameters:,}',
             percent(trial.unweighted_accuracy),
             decimal(trial.nll),
-            *((percent(trial.longest[0]), decimal(trial.longest[1])) if trial.longest else '––'),
+            *(
+                (percent(trial.longest[0]), decimal(trial.longest[1]))
+                if trial.longest
+                else ('–', '–')
+            ),
         ]
         for trial in sorted(trials, key=lambda t: (-t.unweighted_accuracy, t.name))
     ]

@@ -23,7 +23,14 @@ from ser_ros.models import build_model, default_hyperparameters, model_class
 from ser_ros.models.transfer import TransferModel, freeze, load_published
 from ser_ros.recognizer import RecognizerConfig
 from ser_ros.training.batches import EmotionData
-from ser_ros.training.corpora import Clip, Corpus, license_of, merge_labels, read_corpora
+from ser_ros.training.corpora import (
+    Clip,
+    Corpus,
+    CorpusPath,
+    license_of,
+    merge_labels,
+    read_corpora,
+)
 from ser_ros.training.dataset import (
     TrainingWindows,
     Utterance,
@@ -58,7 +65,7 @@ class Run:
 
 
 def train(
-    recipe: Recipe, corpora: Sequence[Path], out: Path, compute: Optional[Compute] = None
+    recipe: Recipe, corpora: Sequence[CorpusPath], out: Path, compute: Optional[Compute] = None
 ) -> Optional[Run]:
     """Train on the corpora in these folders; write bundle, checkpoints and logs to `out`.
 
@@ -183,7 +190,7 @@ def _claim(out: Path, recipe: Recipe, split: Split) -> None:
             raise SerError(f'{out} holds a run of {other}; give another folder, or remove it')
 
 
-def open_corpora(paths: Sequence[Path]) -> list[Corpus]:
+def open_corpora(paths: Sequence[CorpusPath]) -> list[Corpus]:
     """`read_corpora`; how many of their files cannot be used is told in the log."""
     corpora = read_corpora(paths)
     for corpus in corpora:

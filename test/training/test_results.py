@@ -10,6 +10,7 @@ import pytest
 from ser_ros import SerError
 from ser_ros.__main__ import main
 from ser_ros.emotions import EMOTIONS
+from ser_ros.models import default_hyperparameters
 from ser_ros.paths import shipped_recipes
 from ser_ros.settings import build
 from ser_ros.training.corpora import Clip
@@ -220,6 +221,14 @@ def test_only_runs_of_the_same_settings_are_taken_together():
             [('vgg', 1, 1, load_recipe('vgg').optimization.epochs)],
         ]
     )
+
+
+def test_a_recipe_is_kept_with_the_defaults_of_its_architecture():
+    recipe = Recipe(name='a', architecture='cnn_lstm', hyperparameters={'level_invariant': False})
+    kept = plain_recipe(recipe)['hyperparameters']
+    assert kept == {**default_hyperparameters('cnn_lstm'), 'level_invariant': False}
+    # Whatever the defaults become.
+    assert build(Recipe, plain_recipe(recipe)).hyperparameters == kept
 
 
 def test_differences_are_named():
