@@ -1,6 +1,7 @@
 """Files that are there whole or not at all."""
 
 import contextlib
+import os
 import uuid
 from pathlib import Path
 
@@ -16,12 +17,16 @@ def make_folder(path: Path) -> None:
 
 
 def write_whole(path: Path, data: bytes | str) -> None:
-    """Write bytes, or text as UTF-8; SerError where there is no room or no right to."""
+    """Write bytes, or text as UTF-8; SerError where there is no room or no right to.
+
+    A symbolic link stays one: what it means is written (`colcon build --symlink-install`).
+    """
+    target = Path(os.path.realpath(path))
     # Processes of one training may write the same at the same time.
-    part = path.with_name(f'{path.name}.{uuid.uuid4().hex}.part')
+    part = target.with_name(f'{target.name}.{uuid.uuid4().hex}.part')
     try:
         part.write_bytes(data.encode() if isinstance(data, str) else data)
-        part.replace(path)
+        part.replace(target)
     except OSError as error:
         raise SerError(f'{path} cannot be written: {error.strerror or error}') from error
     finally:

@@ -17,6 +17,18 @@ def test_text_and_bytes_replace_what_was_there(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ['kept.txt']
 
 
+def test_what_a_link_means_is_written_and_the_link_stays(tmp_path):
+    """An installation by links is one: what is recorded into it must reach the sources."""
+    (tmp_path / 'source').mkdir()
+    source, link = tmp_path / 'source' / 'kept.txt', tmp_path / 'link.txt'
+    source.write_text('old')
+    link.symlink_to(source)
+    write_whole(link, 'new')
+    assert link.is_symlink()
+    assert source.read_text() == 'new'
+    assert [file.name for file in source.parent.iterdir()] == ['kept.txt']
+
+
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / 'kept.txt'
     write_whole(path, 'old')

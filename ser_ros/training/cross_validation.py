@@ -146,11 +146,10 @@ def _finished(path: Path, recipe: Recipe, split: Split) -> Optional[FoldResult]:
     if not path.is_file():
         return None
     result = read_fold(path)
-    stored = build(Recipe, result.recipe)
-    if stored != recipe:
-        changed = ', '.join(differences(stored, recipe))
+    if changed := differences(build(Recipe, result.recipe), recipe):
         raise SerError(
-            f'{path} is the result of another recipe ({changed}); give another folder, or remove it'
+            f'{path} is the result of another recipe ({", ".join(changed)}); give another folder, '
+            'or remove it'
         )
     if result.split_digest not in ('', split.digest):
         raise SerError(
