@@ -11,7 +11,7 @@ from typing import Optional
 
 import lightning
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ser_ros import SerError
 from ser_ros.audio.vad import Segment
@@ -83,6 +83,8 @@ def train_split(
     compute = compute or Compute()
     if not split.validation:
         raise SerError('no speaker validates, by whom to calibrate: set split.n_validation')
+    # What cannot be built is told before the sound is read, which takes minutes.
+    make_model(recipe, len(present_classes(split.train)))
     training, validation = (
         _load(recipe, split, part, compute.cache) for part in ('train', 'validation')
     )
@@ -221,9 +223,14 @@ def present_classes(clips: Sequence[Clip]) -> tuple[str, ...]:
 def make_task(recipe: Recipe, n_classes: int, training: Sequence[Utterance]) -> EmotionTask:
     """Front-end, fitted on the training part, and model, untrained."""
     frontend = fit_frontend(recipe.frontend, _heard(recipe, training))
-    model = build_model(
-        recipe.architecture, frontend.n_features, n_classes, **recipe.hyperparameters
-    )
+    weights = class_weights(training, n_classes) if recipe.optimization.class_weights else None
+    return EmotionTask(recipe, frontend, make_model(recipe, n_classes), n_classes, weights)
+
+
+def make_model(recipe: Recipe, n_classes: int) -> nn.Module:
+    """The model, with its published weights where the recipe asks for them; SerError without."""
+    n_features = build_frontend(recipe.frontend).n_features
+    model = build_model(recipe.architecture, n_features, n_classes, **recipe.hyperparameters)
     if isinstance(model, TransferModel):
         if recipe.pretrained:
             load_published(model, recipe.pretrained)
@@ -232,8 +239,7 @@ def make_task(recipe: Recipe, n_classes: int, training: Sequence[Utterance]) -> 
         raise SerError(
             f'{recipe.architecture} has no published weights: leave out pretrained, freeze'
         )
-    weights = class_weights(training, n_classes) if recipe.optimization.class_weights else None
-    return EmotionTask(recipe, frontend, model, n_classes, weights)
+    return model
 
 
 def _heard(recipe: Recipe, training: Sequence[Utterance]) -> Iterator[Tensor]:

@@ -349,9 +349,11 @@ def test_another_corpus_than_the_recipes(tiny_corpus, tmp_path):
 
 
 def test_weights_that_nobody_published(tiny_corpus, tmp_path):
+    """It is told before the sound is read, which takes minutes."""
     recipe = dataclasses.replace(RECIPE, pretrained='published')
     with pytest.raises(SerError, match='no published weights'):
-        train(recipe, [tiny_corpus], tmp_path, CPU)
+        train(recipe, [tiny_corpus], tmp_path / 'run', Compute('cpu', cache=tmp_path / 'cache'))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a CUDA device')
