@@ -178,7 +178,7 @@ def render(folder: Path) -> str:
         RANDOM,
         _random(summaries),
         f'## The default: `{DEFAULT}`\n',
-        *_default([s for s in independent if s.runs[0].name == DEFAULT]),
+        *_default(_settings_of(DEFAULT, independent)),
         SEARCH,
         _search(trials),
         _protocol(independent, trials),
@@ -219,15 +219,25 @@ def _systems(summaries: Sequence[Summary]) -> Iterator[str]:
     recipes = {s.runs[0].name: build(Recipe, s.runs[0].recipe) for s in summaries} | shipped
     rows = []
     for name in sorted(recipes, key=lambda name: _rank(recipes[name])):
-        found = [s for s in summaries if s.runs[0].name == name]
+        found = _settings_of(name, summaries)
         cells = [f'`{recipes[name].architecture}`', f'`{name}`']
         if not found:
             rows.append([*cells, 'not run', *['–'] * (len(HEADER) - 4), ''])
-        found = sorted(found, key=lambda s: -len(s.runs))
         rows += [[*cells, *_row(summary, letters, shipped.get(name))] for summary in found]
     yield _lines(markdown_table(HEADER, rows))
     if letters:
         yield _lines([f'Machine {letter}: {name}.' for name, letter in letters.items()])
+
+
+def _settings_of(name: str, summaries: Sequence[Summary]) -> list[Summary]:
+    """A recipe's runs: as it is shipped, then in other settings, those with the most runs first."""
+    shipped = load_recipe(name) if name in shipped_recipes() else None
+
+    def rank(summary: Summary) -> tuple[bool, int]:
+        recipe = build(Recipe, summary.runs[0].recipe)
+        return shipped is None or bool(differences(recipe, shipped)), -len(summary.runs)
+
+    return sorted((s for s in summaries if s.runs[0].name == name), key=rank)
 
 
 def _is_comparable(recipe: Recipe) -> bool:
@@ -342,11 +352,11 @@ def _random(summaries: Sequence[Summary]) -> str:
 
 
 def _default(summaries: Sequence[Summary]) -> Iterator[str]:
-    """The default recipe at length: of several settings, the one with the most runs."""
+    """The default recipe at length, in the first of these settings."""
     if not summaries:
         yield 'Not run.\n'
         return
-    summary = max(summaries, key=lambda s: len(s.runs))
+    summary = summaries[0]
     figures = summary.pooled['figures']
     yield (
         'Asked for beforehand: at least 58% unweighted accuracy pooled over the six folds, 63% the\n'

@@ -345,12 +345,18 @@ def test_machines_are_told_apart(page):
 
 
 def test_other_settings_have_a_row_of_their_own(page):
+    """The shipped ones come first, and are what is told of the default at length."""
+    others = ['augmentation.mixup_alpha=0', 'optimization.epochs=6']
     lines = page(
-        finished(fold=1, overrides=['optimization.epochs=6']), finished(fold=1), finished(fold=2)
+        finished(fold=1, overrides=others[:1]),
+        *(finished(fold=fold, overrides=others[1:]) for fold in (1, 2)),
+        finished(fold=1, n_right=2),
     )
-    first, second = [line for line in lines if line.startswith('| `parallel_fusion` | `par')]
-    assert 'as shipped' in first
-    assert 'optimization.epochs=6' in second
+    rows = [line for line in lines if line.startswith('| `parallel_fusion` | `par')]
+    for cells, said in zip(rows, ('as shipped', 'optimization.epochs=6', 'mixup_alpha=0')):
+        assert said in cells
+    assert len(rows) == 3
+    assert any('Measured: 100.0% [' in line for line in lines)
 
 
 def test_a_random_split_stands_beside_the_folds(page):
