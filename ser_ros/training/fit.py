@@ -130,7 +130,7 @@ def fit(task: EmotionTask, data: EmotionData, out: Path, compute: Compute) -> Fi
             interruption,
             LearningRateMonitor('epoch'),
             *_best(out, data),
-            ModelCheckpoint(
+            MovableCheckpoint(
                 out, 'last', enable_version_counter=False, save_on_train_epoch_end=True
             ),
         ],
@@ -180,6 +180,31 @@ class WholeCheckpoints(TorchCheckpointIO):
         data = io.BytesIO()
         torch.save(checkpoint, data)
         write_whole(Path(path), data.getvalue())
+
+
+class MovableCheckpoint(ModelCheckpoint):
+    """A checkpoint that knows of what is best when its folder has been moved since.
+
+    Lightning's forgets the score, so that the next epoch, however bad, takes the best one's place.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From the checkpoint, as if that had been written where it is."""
+
+        def here(path: str) -> str:
+            return path and str(Path(self.dirpath, Path(path).name))
+
+        paths = ('best_model_path', 'kth_best_model_path', 'last_model_path')
+        super().load_state_dict(
+            {
+                **state_dict,
+                'dirpath': self.dirpath,
+                **{key: here(state_dict[key]) for key in paths},
+                'best_k_models': {
+                    here(path): score for path, score in state_dict['best_k_models'].items()
+                },
+            }
+        )
 
 
 class History(Callback):
@@ -265,7 +290,7 @@ def _best(out: Path, data: EmotionData) -> list[Callback]:
     if not data.validation:
         return []
     return [
-        ModelCheckpoint(
+        MovableCheckpoint(
             out, 'best', monitor='val_accuracy', mode='max', enable_version_counter=False
         )
     ]

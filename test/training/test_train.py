@@ -172,6 +172,18 @@ def test_a_resumed_run_ends_as_an_unbroken_one(tiny_corpus, tmp_path, steps, ave
     assert_equal_weights(load_bundle(unbroken.bundle), load_bundle(resumed.bundle))
 
 
+def test_a_run_whose_folder_was_moved_knows_its_best_epoch(tiny_corpus, tmp_path, steps):
+    recipe = changed(epochs=4, average='none', learning_rate=0.0)
+    steps.at, steps.call = 2 * BATCHES + 2, power_cut
+    with pytest.raises(RuntimeError, match='power cut'):
+        train(recipe, [tiny_corpus], tmp_path / 'here', CPU)
+    steps.at = None
+    moved = (tmp_path / 'here').rename(tmp_path / 'there')
+    train(recipe, [tiny_corpus], moved, CPU)
+    # None is better than the first one, since nothing is learnt.
+    assert torch.load(moved / 'best.ckpt', weights_only=True)['epoch'] == 0
+
+
 def test_a_finished_run_gives_its_bundle_again(finished, tiny_corpus, steps):
     out, run = finished
     before = load_bundle(run.bundle)
