@@ -60,7 +60,12 @@ def training_arguments() -> argparse.ArgumentParser:
         '--workers', type=int, default=0, help='processes that prepare batches (default 0)'
     )
     cache = parser.add_mutually_exclusive_group()
-    cache.add_argument('--cache', type=Path, metavar='DIR', help='folder for decoded sound')
+    cache.add_argument(
+        '--cache',
+        type=Path,
+        metavar='DIR',
+        help='folder for decoded sound (default ~/.cache/ser_ros)',
+    )
     cache.add_argument('--no-cache', action='store_true', help='decode the corpora each time')
     return parser
 

@@ -15,7 +15,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
         'cross-validate',
         parents=[training_arguments()],
         help='train and test on all folds, with one seed or several',
-        description='Train each fold and hear its test part once. Folds that are finished are '
+        description='Train each fold, then hear its test part. Folds that are finished are '
         'not run again, those that were interrupted go on, and the same command in another '
         'terminal, or on another GPU, takes the folds that are left.',
         epilog=recipe_names(),
