@@ -2,8 +2,9 @@
 
 Every model maps standardised features (batch, n_features, frames) and their true lengths in
 frames (batch,) to logits (batch, n_classes); a clip's logits do not depend on what it is padded
-with. Without lengths every clip is as long as the batch. `min_frames` is the least length; a
-shorter clip is a ValueError.
+with, but for batch normalisation while training, whose statistics are of whole batches. Without
+lengths every clip is as long as the batch. `min_frames` is the least length; a shorter clip is a
+ValueError.
 """
 
 import difflib

@@ -115,8 +115,8 @@ class Augment(nn.Module):
     def spectrogram(self, x: Tensor, lengths: Tensor) -> Tensor:
         """(batch, n_features, frames), true lengths (batch,) → the same shape.
 
-        Bands are moved; some, and some stretches of time, are set to the mean, which is zero, as
-        is what lies beyond the lengths.
+        Bands are moved; some, and some stretches of time, are set to zero, as is what lies beyond
+        the lengths: to the mean of the training, whatever the level of this clip.
         """
         config = self.config
         if config.mel_shift:

@@ -71,6 +71,7 @@ class Fit:
 
     best: Path
     """Checkpoint of the best epoch by validation; the last one's where there is none."""
+    last: Path
     history: list[dict[str, float]]
     """One row an epoch: losses, validation accuracy, learning rate, seconds."""
     is_first_process: bool
@@ -144,7 +145,7 @@ def fit(task: EmotionTask, data: EmotionData, out: Path, compute: Compute) -> Fi
     with interruption, _logs(out):
         trainer.fit(task, data, ckpt_path=last if last.is_file() else None, weights_only=True)
     best = out / 'best.ckpt' if data.validation else last
-    return Fit(best, history.rows, trainer.is_global_zero)
+    return Fit(best, last, history.rows, trainer.is_global_zero)
 
 
 @contextlib.contextmanager

@@ -182,7 +182,7 @@ class Recipe:
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
     refit: bool = False
-    """Train once more on the validation part, too; calibrated by the run that did not."""
+    """Train once more on the validation part, too; calibrated by the last epoch without it."""
     target_accuracy: float = 0.75
     """Share of right expressions at which the decision threshold is set, on validation."""
 

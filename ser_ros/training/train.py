@@ -164,7 +164,11 @@ def _fit(
     out: Path,
     compute: Compute,
 ) -> tuple[EmotionTask, Fit]:
-    """Train; the task has the weights of the best epoch, or of the last without validation."""
+    """Train; the task has the weights of the best epoch by validation.
+
+    Of the last one where the recipe refits: so does the refit, which has nothing to choose by, and
+    temperature and threshold must be of weights like its own.
+    """
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
     task = make_task(recipe, len(present_classes(split.train)), training)
     frontend = copy.deepcopy(task.frontend)
@@ -172,7 +176,7 @@ def _fit(
     data.check(compute.devices * compute.nodes)
     _claim(out, recipe, split)
     fitted = fit(task, data, out, compute)
-    task.model.load_state_dict(_model_weights(fitted.best))
+    task.model.load_state_dict(_model_weights(fitted.last if recipe.refit else fitted.best))
     task.frontend = frontend  # what it was, whatever averaging made of its numbers
     return task, fitted
 
@@ -243,12 +247,21 @@ def make_model(recipe: Recipe, n_classes: int) -> nn.Module:
 
 
 def _heard(recipe: Recipe, training: Sequence[Utterance]) -> Iterator[Tensor]:
-    """What the front-end's statistics are of: the spoken parts, or whole clips; at the mean gain."""
+    """What the front-end's statistics are of: the spoken parts; at the mean gain.
+
+    For one that hears whole clips all items of an epoch, noisy copies among them: in bands that
+    the recordings do not reach, a copy's noise is all there is.
+    """
     gain = 10 ** (sum(recipe.augmentation.gain_db) / 2 / 20)
-    is_streaming = build_frontend(recipe.frontend).is_streaming
-    for utterance in training:
-        samples = torch.from_numpy(utterance.samples) * gain
-        yield samples[utterance.speech.start : utterance.speech.end] if is_streaming else samples
+    if build_frontend(recipe.frontend).is_streaming:
+        for utterance in training:
+            spoken = utterance.samples[utterance.speech.start : utterance.speech.end]
+            yield torch.from_numpy(spoken) * gain
+        return
+    items = WholeClips(training, recipe.data, recipe.augmentation, recipe.seed)
+    for index in range(len(items)):
+        samples, _ = items[0, index]
+        yield samples * gain
 
 
 def class_weights(training: Sequence[Utterance], n_classes: int) -> Tensor:

@@ -21,7 +21,8 @@ from ser_ros.bundle import load_bundle
 from ser_ros.features import build_frontend
 from ser_ros.models.parallel_cnn_transformer import ParallelCnnTransformer
 from ser_ros.recognizer import Recognizer
-from ser_ros.training.dataset import Utterance
+from ser_ros.training.dataset import Utterance, WholeClips
+from ser_ros.training.evaluation import fit_temperature, listen
 from ser_ros.training.fit import Compute
 from ser_ros.training.recipe import (
     AugmentationConfig,
@@ -307,10 +308,43 @@ def test_a_refit_hears_the_validation_speakers_too(finished, tiny_corpus, tmp_pa
     assert after.info.corpora == {
         'RAVDESS': {'train': ['02', '03', '04'], 'test': ['01', '11', '20', '21']}
     }
-    assert after.info.temperature == before.info.temperature
-    assert after.info.threshold == before.info.threshold
     assert not torch.equal(before.model.classifier.weight, after.model.classifier.weight)
     assert not torch.equal(before.frontend.mean, after.frontend.mean)
+
+
+def test_a_refit_is_calibrated_by_the_epoch_that_it_ends_at(tiny_corpus, tmp_path):
+    recipe = dataclasses.replace(changed(epochs=3, learning_rate=0.01), refit=True)
+    run = train(recipe, [tiny_corpus], tmp_path, CPU)
+    best, last = (
+        torch.load(tmp_path / f'{name}.ckpt', weights_only=True)['epoch']
+        for name in ('best', 'last')
+    )
+    assert best < last
+    without = load_bundle(
+        train(dataclasses.replace(recipe, refit=False), [tiny_corpus], tmp_path / 'b', CPU).bundle
+    )
+    weights = torch.load(tmp_path / 'last.ckpt', weights_only=True)['state_dict']
+    without.model.load_state_dict(
+        {k.removeprefix('model.'): v for k, v in weights.items() if k.startswith('model.')}
+    )
+    without.info = dataclasses.replace(without.info, temperature=1.0)
+    heard = listen(without, run.split.validation, 'cpu')
+    temperature = fit_temperature(heard, without.info.class_names)
+    assert load_bundle(run.bundle).info.temperature == pytest.approx(temperature)
+
+
+def test_noisy_copies_are_among_what_whole_clips_are_standardised_by():
+    """In bands that the recordings do not reach, noise is all there is."""
+    recipe = load_recipe('research/parallel_cnn_transformer')
+    rng = np.random.default_rng(1)
+    noise = rng.standard_normal(4 * 48_000)
+    low = np.cumsum(noise - noise.mean()).astype(np.float32)
+    low *= 0.1 / np.abs(low).max()
+    training = [Utterance(low, Segment(0, len(low)), n, 48_000) for n in range(2)]
+    task = make_task(recipe, 2, training)
+    items = WholeClips(training, recipe.data, recipe.augmentation, recipe.seed)
+    features = torch.stack([task.frontend(items[0, n][0]) for n in range(len(items))])
+    assert features.abs().max() < 5
 
 
 def test_balanced_classes_with_weights_and_copies_train(tiny_corpus, tmp_path):
