@@ -3,7 +3,7 @@
     python examples/print_emotions.py [--until-end-of-file] [--ros-args -r __ns:=/robot]
 
 With --until-end-of-file it ends when a capture node has played its file, and its exit status is 1
-where no utterance was recognised.
+where no speech was heard.
 """
 
 import sys
@@ -29,7 +29,7 @@ class PrintEmotions(Node):
 
     def __init__(self):
         super().__init__('print_emotions')
-        self.n_recognized = 0
+        self.n_windows = 0
         self.has_ended = False
         self._start = None
         self._windows = []
@@ -68,6 +68,7 @@ class PrintEmotions(Node):
 
     def _show(self):
         window = self._windows.pop(0)
+        self.n_windows += 1
         seconds = _seconds(window)
         self._start = seconds if self._start is None else self._start
         decided = self._expressions.pop(seconds, None)
@@ -89,7 +90,6 @@ class PrintEmotions(Node):
         if said is None:
             print('          the utterance as a whole: uncertain', flush=True)
             return
-        self.n_recognized += 1
         print(
             f'          the utterance as a whole: {said.expression} ({said.confidence:.2f}), '
             f'valence {said.valence:+.2f}, arousal {said.arousal:+.2f}',
@@ -120,7 +120,7 @@ def main():
             rclpy.spin_once(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    return int(until_end and not node.n_recognized)
+    return int(until_end and not node.n_windows)
 
 
 if __name__ == '__main__':

@@ -21,7 +21,7 @@ from ser_ros.settings import build
 
 FORMAT = 'ser_ros bundle'
 FORMAT_VERSION = 2
-DEFAULT_BUNDLE = 'ravdess_parallel_cnn_transformer'
+DEFAULT_BUNDLE = 'companion'
 
 
 class BundleError(SerError):

@@ -454,11 +454,15 @@ def test_the_shipped_bundle(monkeypatch, tmp_path):
     assert info.frontend.sample_rate == 16_000
     assert 'NC' in info.license
     assert_usable(bundle)
-    parts = [set(speakers) for speakers in info.corpora['RAVDESS'].values()]
-    assert len(parts) == 3
-    assert len(set.union(*parts)) == sum(map(len, parts)) == 24
-    assert set(info.corpora['RAVDESS']['test']) == {'01', '11', '20', '21'}
-    assert info.metrics['test']['unweighted_accuracy'] >= 0.5
     card = bundle.path.with_suffix('.md').read_text()
-    assert f'{info.metrics["test"]["unweighted_accuracy"]:.1%}' in card
+    for corpus, n_speakers, tested in (
+        ('RAVDESS', 24, '01 11 20 21'),
+        ('BanglaSER', 34, '01 06 11 14 20 22 27 33'),
+    ):
+        parts = [set(speakers) for speakers in info.corpora[corpus].values()]
+        assert len(set.union(*parts)) == sum(map(len, parts)) == n_speakers
+        assert set(info.corpora[corpus]['test']) == set(tested.split())
+        figures = info.metrics['test']['groups']['corpus'][corpus]
+        assert figures['unweighted_accuracy'] >= 0.5
+        assert f'{figures["unweighted_accuracy"]:.1%}' in card
     assert info.license in card

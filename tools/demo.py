@@ -3,7 +3,7 @@
     python tools/demo.py [WAV]
 
 Runs the launch file where `ros2 launch` exists, else the same executables by hand. The exit status
-is 0 when an utterance was recognised.
+is 0 when speech was heard, however uncertain of it the model was.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def main() -> int:
             except subprocess.TimeoutExpired:
                 process.kill()
     if status == 1:
-        print('demo: no utterance was recognised in this sound', file=sys.stderr)
+        print('demo: no speech was heard in this sound', file=sys.stderr)
     return status
 
 

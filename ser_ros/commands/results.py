@@ -10,7 +10,8 @@ def configure(commands: argparse._SubParsersAction) -> None:
         'results',
         help='write the page of results of all recipes',
         description='Make the tables of docs/RESULTS.md from the JSON files that '
-        'cross-validate --results leaves of each fold.',
+        'cross-validate --results leaves of each fold, and of what the shipped bundle says of '
+        'itself.',
     )
     parser.add_argument(
         'folder',
@@ -25,9 +26,10 @@ def configure(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write the page."""
+    from ser_ros.bundle import load_bundle
     from ser_ros.files import write_whole
     from ser_ros.training.results_page import render
 
     out = options.out or options.folder.parent / 'RESULTS.md'
-    write_whole(out, render(options.folder))
+    write_whole(out, render(options.folder, load_bundle()))
     print(f'results: {out}')

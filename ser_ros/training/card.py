@@ -130,28 +130,36 @@ def _own_figures(info: BundleInfo, streamed: bool) -> list[str]:
         if streamed
         else 'Each clip was classified as a whole.'
     )
-    refit = (
-        ' Then it was trained once more, on the validation speakers as well: their figures are '
-        'of the weights before that.'
+    chosen = (
+        'Temperature and threshold were chosen by the validation part. Then the model was trained '
+        'once more, to the last epoch, on the validation speakers as well: their figures are of '
+        'the weights before that.'
         if info.recipe.get('refit')
-        else ''
+        else 'Epoch, temperature and threshold were chosen by the validation part.'
     )
     lines = [
-        f'{heard} {_independence(info)} Epoch, temperature and threshold were chosen by the '
-        f'validation part; the training did not hear the test part.{refit} UA is unweighted '
-        "accuracy, the mean of the classes' recalls, with a 95 % bootstrap interval over speakers; "
-        'ECE the expected calibration error in 15 bins.',
+        f'{heard} {_independence(info)} {chosen} The training did not hear the test part. UA is '
+        "unweighted accuracy, the mean of the classes' recalls, with a 95 % bootstrap interval "
+        'over speakers; ECE the expected calibration error in 15 bins.',
         '',
         *_table(figures),
         '',
     ]
     if len(info.corpora) > 1:
         rows = [
-            (part, corpus, group['clips'], *_accuracies(group))
+            (
+                part,
+                corpus,
+                group['clips'],
+                group['n_classes'],
+                with_interval(group),
+                percent(group['accuracy']),
+            )
             for part, values in figures.items()
             for corpus, group in values['groups']['corpus'].items()
         ]
-        lines += [*markdown_table(('part', 'corpus', 'clips', 'UA', 'accuracy'), rows), '']
+        header = ('part', 'corpus', 'clips', 'classes', 'UA', 'accuracy')
+        lines += [*markdown_table(header, rows), '']
     for part, values in figures.items():
         recalls = ', '.join(f'{n} {c["recall"]:.0%}' for n, c in values['classes'].items())
         lines += [f'Recall of each class, {part}: {recalls}.', '']
@@ -205,10 +213,6 @@ def _nonspeech(info: BundleInfo) -> list[str]:
         *markdown_table(NONSPEECH_HEADER, nonspeech_rows(figures[-1])),
         '',
     ]
-
-
-def _accuracies(figures: Mapping[str, Any]) -> tuple[str, str]:
-    return percent(figures['unweighted_accuracy']), percent(figures['accuracy'])
 
 
 def _table(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:

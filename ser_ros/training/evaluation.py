@@ -257,7 +257,7 @@ def measure(results: Sequence[ClipResult], class_names: Sequence[str]) -> dict[s
         'macro_f1': float(np.mean([figures['f1'] for figures in classes.values()])),
         'classes': classes,
         'confusion': _confusion(labels, guesses, names),
-        'groups': {name: _group(results, labels, guesses, names, name) for name in GROUPS},
+        'groups': {name: _group(results, labels, guesses, len(names), name) for name in GROUPS},
         **_clip_calibration(results, labels),
         **_window_calibration(results, labels),
         'risk_coverage': _risk_coverage(results, labels == guesses),
@@ -312,19 +312,22 @@ def _group(
     results: Sequence[ClipResult],
     labels: np.ndarray,
     guesses: np.ndarray,
-    names: Sequence[str],
+    n_classes: int,
     attribute: str,
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, Any]]:
     """Figures for each value of a clip's attribute; clips of which it is not known are left out."""
     values = np.array([getattr(result.clip, attribute) or '' for result in results])
-    return {
-        value: {
-            'clips': int((values == value).sum()),
-            **_accuracies(labels[values == value], guesses[values == value], len(names)),
+    figures = {}
+    for value in np.unique(values[values != '']).tolist():
+        index = np.flatnonzero(values == value)
+        among = [results[i] for i in index], labels[index], guesses[index], n_classes
+        figures[value] = {
+            'clips': len(index),
+            'n_classes': len(np.unique(labels[index])),
+            **_accuracies(*among[1:]),
+            'unweighted_accuracy_interval': _interval(*among),
         }
-        for value in np.unique(values).tolist()
-        if value
-    }
+    return figures
 
 
 def _interval(

@@ -50,7 +50,11 @@ def write_report(path: Path, results: Results, heard: Sequence[ClipResult] = ())
     class_names = list(parts.values())[-1]['class_names']
     clips = [_clip(result, class_names) for result in hardest(heard, class_names)]
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(percent=percent, indented=lambda value: json.dumps(value, indent=2))
+    environment.filters.update(
+        percent=percent,
+        with_interval=with_interval,
+        indented=lambda value: json.dumps(value, indent=2),
+    )
     page = environment.from_string(TEMPLATE.read_text(encoding='utf-8')).render(
         title=results['title'],
         facts=results['facts'],

@@ -169,7 +169,7 @@ def test_every_format_gives_the_same_probabilities(
 
 
 def test_replay_speed_changes_nothing(graph, outputs, publisher):
-    node = graph.make(EmotionNode, **PATIENT)
+    node = graph.make(EmotionNode, **PATIENT, threshold=0.0)
     publisher.wait_for_listener(node)
     publisher.announce()
     samples = speech_then_silence()[: 6 * SAMPLE_RATE]

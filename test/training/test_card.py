@@ -87,7 +87,7 @@ def test_it_states_figures_protocol_and_licence(with_figures):
         '0.250',
         f'| test | 16 | 4 | 75.0% [{100 * low:.1f}, {100 * high:.1f}] | 75.0% |',
         f'| {test["calibration_error"]:.3f} | {test["window_calibration_error"]:.3f} |',
-        '| test | BanglaSER | 8 | 75.0% | 75.0% |',
+        '| test | BanglaSER | 8 | 2 | 75.0% [50.0, 100.0] | 75.0% |',
         'Recall of each class, test: happy 75%, sad 75%',
     ):
         assert stated in text, stated
@@ -145,10 +145,10 @@ def test_it_names_the_front_end(write_bundle, tmp_path, config, stated):
 
 
 def test_it_says_what_was_refitted(with_figures):
-    assert 'once more' not in card(with_figures)
-    assert 'trained once more, on the validation' in card(
-        replaced(with_figures, recipe={'refit': True})
-    )
+    assert 'Epoch, temperature and threshold were chosen' in card(with_figures)
+    text = card(replaced(with_figures, recipe={'refit': True}))
+    assert 'trained once more, to the last epoch, on the validation' in text
+    assert 'Epoch, temperature' not in text
 
 
 def test_it_says_what_it_makes_of_sounds_without_a_voice(with_figures):
@@ -178,4 +178,4 @@ def test_a_bundle_without_figures_has_a_card_too(bundle):
 def test_the_tables_have_as_many_cells_in_every_row(with_figures):
     counts = [row.count('|') for row in rows(card(with_figures))]
     # Own figures, those of each corpus, those across corpora.
-    assert counts == [11] * 4 + [6] * 6 + [11] * 3
+    assert counts == [11] * 4 + [7] * 6 + [11] * 3

@@ -14,7 +14,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from ser_ros import SerError
 from ser_ros.bundle import load_bundle
-from ser_ros.emotions import EMOTIONS
+from ser_ros.emotions import EMOTIONS, ExpressionMap
 from ser_ros.features import LogMelConfig, ResearchConfig
 from ser_ros.recognizer import Recognizer
 from ser_ros.training.corpora import Clip
@@ -93,13 +93,22 @@ def test_figures_by_hand():
         'rows': [[2, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]],
     }
     half = {'clips': 2, 'accuracy': 0.5, 'unweighted_accuracy': 0.5}
+    # One voice has no interval.
+    happy = {**half, 'n_classes': 1, 'unweighted_accuracy_interval': None}
+    both = {**half, 'n_classes': 2, 'unweighted_accuracy_interval': None}
+    everything = {
+        'clips': 4,
+        'n_classes': 2,
+        'accuracy': 0.5,
+        'unweighted_accuracy': pytest.approx(1 / 3),
+        'unweighted_accuracy_interval': figures['unweighted_accuracy_interval'],
+    }
+    strong = {**happy, 'clips': 1, 'accuracy': 1, 'unweighted_accuracy': 1}
     assert figures['groups'] == {
-        'corpus': {
-            'RAVDESS': {'clips': 4, 'accuracy': 0.5, 'unweighted_accuracy': pytest.approx(1 / 3)}
-        },
-        'gender': {'female': half, 'male': half},
-        'intensity': {'strong': {'clips': 1, 'accuracy': 1, 'unweighted_accuracy': 1}},
-        'voice': {'RAVDESS:01': half, 'RAVDESS:02': half},
+        'corpus': {'RAVDESS': everything},
+        'gender': {'female': happy, 'male': both},
+        'intensity': {'strong': strong},
+        'voice': {'RAVDESS:01': both, 'RAVDESS:02': happy},
     }
     # All say 0.79, half of them rightly.
     assert figures['calibration_error'] == pytest.approx(0.29, abs=1e-6)
@@ -491,7 +500,7 @@ def test_clips_are_classified_whole_where_there_is_no_stream(
         assert heard.is_whole
         assert heard.windows.shape == (1, len(EMOTIONS))
         assert heard.decisions == [
-            decide(bundle, heard.score, Recognizer(load_bundle(), 'cpu').expressions)[0]
+            decide(bundle, heard.score, ExpressionMap(bundle.info.class_names))[0]
         ]
     figures = measure(results, bundle.info.class_names)
     assert figures['utterances'] == 3

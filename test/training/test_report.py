@@ -264,7 +264,7 @@ def test_the_tables_hold_the_numbers_of_the_json(browser, page, results):
             [
                 'RAVDESS',
                 str(ravdess['clips']),
-                percent(ravdess['unweighted_accuracy']),
+                with_interval(ravdess),
                 percent(ravdess['accuracy']),
             ]
         ]
