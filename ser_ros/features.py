@@ -41,8 +41,7 @@ class LogMelConfig:
         _check_frames(self.hop_length, self.win_length, self.n_fft)
         if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
             raise SerError('f_min, f_max and half of sample_rate must rise')
-        if self.n_mels < 1:
-            raise SerError(f'n_mels is {self.n_mels}, not 1 or more')
+        _check_bands(self.n_mels, self.n_fft)
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,9 @@ class ResearchConfig:
 
     def __post_init__(self):
         _check_frames(self.hop_length, self.win_length, self.n_fft)
-        if self.sample_rate < 1 or self.n_mels < 1:
-            raise SerError('sample_rate and n_mels must be positive')
+        _check_bands(self.n_mels, self.n_fft)
+        if self.sample_rate < 1:
+            raise SerError(f'sample_rate is {self.sample_rate}, not positive')
         if not (0 <= self.offset <= 60 and 0 < self.duration <= 60):
             raise SerError('offset and duration must be within a minute')
         if self.floor_db >= 0:
@@ -102,6 +102,11 @@ FrontendConfig = Union[LogMelConfig, MfccConfig, ResearchConfig, VggishConfig]
 def _check_frames(hop_length: int, win_length: int, n_fft: int) -> None:
     if not 0 < hop_length <= win_length <= n_fft:
         raise SerError('hop_length, win_length and n_fft must be positive and rise')
+
+
+def _check_bands(n_mels: int, n_fft: int) -> None:
+    if not 1 <= n_mels <= n_fft // 2:
+        raise SerError(f'n_mels is {n_mels}, not from 1 to half of n_fft, {n_fft // 2}')
 
 
 class Frontend(nn.Module):

@@ -83,6 +83,8 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         return float(value)
     elif kind is Any or (type(value) is kind and kind is not float):
         return value
+    if kind is str:
+        raise SerError(f'{where} is {value!r}, not text: put it in quotes')
     name = kind.__name__ if isinstance(kind, type) and origin is None else str(kind)
     raise SerError(f'{where} is {value!r}, not a value of type {name}')
 

@@ -9,6 +9,7 @@ from typing import Any, Union
 import yaml
 
 from ser_ros import SerError
+from ser_ros.bundle import WINDOW_RANGE
 from ser_ros.features import FrontendConfig, LogMelConfig
 from ser_ros.paths import share_path, shipped_recipes
 from ser_ros.settings import build
@@ -102,6 +103,12 @@ class AugmentationConfig:
                 raise SerError(f'{setting.name} runs from {value[0]} to {value[1]}, it must rise')
             if setting.name.endswith('_probability'):
                 _within_one(self, setting.name)
+        shortest, longest = WINDOW_RANGE
+        if not shortest <= self.crop[1] <= longest:
+            raise SerError(
+                f'crop ends at {self.crop[1]} s, the longest window, not between {shortest:g} and '
+                f'{longest:g}'
+            )
         for name in ('crop', 'speed', 'reverb_rt60'):
             if getattr(self, name)[0] <= 0:
                 raise SerError(f'{name} begins at {getattr(self, name)[0]}, it must be positive')
@@ -214,7 +221,16 @@ def _within_one(config: Any, *names: str, is_open: bool = False) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 takes `1e-3` for text; everybody else takes it for a number."""
+    """Takes `1e-3` for a number, which YAML 1.1 does not, and no key twice, which it does."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """YAMLError where a key is there twice: one of the two would be lost."""
+        names = [key.value for key, _ in node.value]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise yaml.constructor.ConstructorError(
+                None, None, f'the key {twice[0]} is there twice', node.start_mark
+            )
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(
@@ -244,6 +260,8 @@ def load_recipe(name: Union[str, Path], overrides: Sequence[str] = ()) -> Recipe
             name = _name_of(path, values)
         for override in overrides:
             values = _merge(values, _parse(override))
+        if 'name' in values:
+            raise SerError('name is no setting: a recipe is called as its file is')
         return build(Recipe, {**values, 'name': str(name)})
     except SerError as error:
         raise SerError(f'recipe {path}: {error}') from error
@@ -274,6 +292,7 @@ def _parse(override: str) -> dict:
 
 
 def _read(path: Path, heirs: tuple[Path, ...]) -> dict:
+    path = path.resolve()
     if path in heirs:
         raise SerError(f'{path.name} inherits from itself')
     try:

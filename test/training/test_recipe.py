@@ -99,11 +99,21 @@ def test_whole_numbers_serve_as_floats(write):
 
 
 @pytest.mark.parametrize(
-    'text', ['- 1\n- 2', 'just text', 'seed: [', 'inherit: no_such.yaml', 'inherit: mine.yaml']
+    'text',
+    [
+        '- 1\n- 2',
+        'just text',
+        'seed: [',
+        'seed: 1\nseed: 2',
+        'name: yours',
+        'inherit: no_such.yaml',
+        'inherit: mine.yaml',
+        'inherit: ../{folder}/mine.yaml',
+    ],
 )
-def test_what_is_no_recipe_is_named_in_one_line(write, text):
+def test_what_is_no_recipe_is_named_in_one_line(write, tmp_path, text):
     with pytest.raises(SerError, match=r'(mine|no_such)\.yaml') as refusal:
-        load_recipe(write(text))
+        load_recipe(write(text.format(folder=tmp_path.name)))
     assert '\n' not in str(refusal.value)
 
 
@@ -187,6 +197,11 @@ def test_overrides_take_lists_and_mappings():
         ('hyperparameters={5: 1}', 'a key of hyperparameters is 5'),
         ('split.protocol=fold', 'leave_one_speaker_out'),
         ('frontend.kind=log_mels', 'log_mel'),
+        ('frontend.n_mels=100000', 'n_mels is 100000, not from 1 to half of n_fft, 512'),
+        ('augmentation.crop=[0.2, 0.4]', 'crop ends at 0.4 s'),
+        ('augmentation.crop=[1, 61]', 'crop ends at 61.0 s'),
+        ('name=mine', 'name is no setting'),
+        ('hyperparameters={a: 1, a: 2}', 'the key a is there twice'),
     ],
 )
 def test_an_override_that_cannot_be_is_said_in_one_line(override, wrong):
