@@ -1,8 +1,9 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and finding them."""
 
 import contextlib
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from ser_ros import SerError
@@ -14,6 +15,18 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SerError(f'{path} cannot be made: {error.strerror}') from error
+
+
+def files_below(root: Path) -> Iterator[Path]:
+    """All files below a folder, of linked folders, too; none of a folder twice."""
+    seen = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        yield from (path for name in files if (path := Path(folder, name)).is_file())
 
 
 def write_whole(path: Path, data: bytes | str) -> None:

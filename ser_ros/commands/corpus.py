@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ser_ros.commands.arguments import path_of
+
 
 def configure(commands: argparse._SubParsersAction) -> None:
     """Add the parser of `corpus`."""
@@ -14,7 +16,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
         description='Read a corpus as training does: its clips by emotion, gender, intensity and '
         'speaker, their lengths, and every file that is not used, with the reason.',
     )
-    parser.add_argument('path', type=Path, metavar='PATH', help='its folder, or a CSV file')
+    parser.add_argument('path', type=path_of, metavar='PATH', help='its folder, or a CSV file')
     parser.add_argument(
         '--kind',
         default='auto',
@@ -70,10 +72,9 @@ def _print_figures(figures: dict[str, Any]) -> None:
         print('problems: none')
     for reason, problem in figures['problems'].items():
         verdict = 'used' if problem['is_used'] else 'not used'
-        detail = f' ({problem["detail"]})' if problem['detail'] else ''
-        print(
-            f'problem: {problem["files"]} × {reason}, {verdict}, such as {problem["example"]}{detail}'
-        )
+        print(f'problem: {len(problem["files"])} × {reason}, {verdict}:')
+        for path, detail in problem['files'].items():
+            print(f'  {path}' + (f' ({detail})' if detail else ''))
 
 
 def _print_table(figures: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from ser_ros import SerError
 from ser_ros.emotions import EMOTIONS, LABELS, class_of
+from ser_ros.files import files_below
 from ser_ros.training.naming import NAMINGS, Naming
 
 KINDS = (*NAMINGS, 'csv', 'folders')
@@ -66,6 +67,11 @@ class Clip:
     def name(self) -> str:
         """The file's, without its suffix."""
         return self.path.stem
+
+    @property
+    def fingerprint(self) -> str:
+        """The beginning of the digest, enough to know the recording again."""
+        return self.digest[:12]
 
     @property
     def voice(self) -> str:
@@ -197,7 +203,7 @@ def _known_kind(kind: str) -> str:
 def _list_sounds(root: Path) -> tuple[list[Path], list[Problem]]:
     """Sounds and videos below `root`, and what macOS left beside them."""
     suffixes = (*SOUNDS, *VIDEOS)
-    found = sorted(p for p in root.rglob('*') if p.suffix.lower() in suffixes and p.is_file())
+    found = sorted(path for path in files_below(root) if path.suffix.lower() in suffixes)
     problems = [
         Problem(path, 'left by macOS', 'no sound, only what its Finder knew of the file')
         for path in found
@@ -298,7 +304,7 @@ def _read_folders(root: Path, paths: Sequence[Path]) -> tuple[list[_Entry], list
 def _read_table(path: Path) -> tuple[list[_Entry], list[Problem]]:
     try:
         with path.open(encoding='utf-8-sig', newline='') as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
+            reader = csv.DictReader(file, skipinitialspace=True, strict=True)
             reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
             columns, rows = reader.fieldnames, list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -461,5 +467,8 @@ def _nothing_left(root: Path, name: str, problems: Sequence[Problem]) -> str:
             'was not downloaded; run git lfs pull in its repository'
         )
     counts = ', '.join(f'{count} {reason}' for reason, count in reasons.items())
-    example = f'; {problems[0].path}: {problems[0].detail}' if problems else ''
+    example = ''
+    if problems:
+        detail = f' ({problems[0].detail})' if problems[0].detail else ''
+        example = f', such as {problems[0].path}{detail}'
     return f'corpus {root}: no clip of {name} can be used: {counts or "it lists none"}{example}'

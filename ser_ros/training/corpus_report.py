@@ -26,13 +26,8 @@ def describe(corpus: Corpus) -> dict[str, Any]:
     durations = [clip.duration for clip in clips]
     problems: dict[str, dict[str, Any]] = {}
     for problem in corpus.problems:
-        first = {
-            'files': 0,
-            'is_used': problem.is_used,
-            'example': str(problem.path),
-            'detail': problem.detail,
-        }
-        problems.setdefault(problem.reason, first)['files'] += 1
+        alike = problems.setdefault(problem.reason, {'is_used': problem.is_used, 'files': {}})
+        alike['files'][str(problem.path)] = problem.detail
     return {
         'name': corpus.name,
         'clips': len(clips),

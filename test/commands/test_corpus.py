@@ -65,9 +65,13 @@ def test_it_prints_what_there_is(run, corpus, tmp_path):
         'all 6 2 4 5 1',
     ]
     assert 'speakers: 01 3, 02 2, 03 1' in lines
-    silent, stereo = (next(x for x in lines if word in x) for word in ('silent', 'not mono'))
-    assert silent.startswith('problem: 2 × silent, not used, such as ')
-    assert stereo.startswith('problem: 1 × not mono, used, such as ')
+    said = '(nothing in it is louder than -60 dBFS)'
+    first = lines.index('problem: 2 × silent, not used:')
+    assert lines[first + 1 : first + 3] == [
+        f'{corpus}/03-01-05-01-01-01-03.wav {said}',
+        f'{corpus}/03-01-05-01-01-02-03.wav {said}',
+    ]
+    assert 'problem: 1 × not mono, used:' in lines
     assert lines[-1] == 'picture: corpus_RAVDESS.png'
     assert (tmp_path / 'here' / 'corpus_RAVDESS.png').read_bytes().startswith(b'\x89PNG')
 
@@ -78,7 +82,9 @@ def test_it_prints_json(run, corpus, tmp_path):
     figures = json.loads(out)
     assert figures == describe(read_corpus(corpus))
     assert figures['emotions'] == {'neutral': 1, 'happy': 3, 'fearful': 1, 'surprised': 1}
-    assert figures['problems']['silent']['files'] == 2
+    silent = figures['problems']['silent']
+    assert silent['is_used'] is False
+    assert [path[-8:] for path in silent['files']] == ['1-03.wav', '2-03.wav']
     assert figures['seconds']['total'] == pytest.approx(10.0)
     assert list((tmp_path / 'here').iterdir()) == []
 

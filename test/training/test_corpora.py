@@ -267,6 +267,16 @@ def test_a_broken_copy_does_not_hide_a_whole_one(corpus):
     assert reasons(read) == {'Git LFS pointer': 1}
 
 
+def test_linked_folders_are_read_and_loops_end(corpus, tmp_path):
+    elsewhere = tmp_path / 'elsewhere'
+    write(elsewhere / '03-01-05-01-01-01-03.wav', noise(1))
+    (corpus / 'Actor_03').symlink_to(elsewhere)
+    (elsewhere / 'loop').symlink_to(corpus)
+    read = read_corpus(corpus)
+    assert len(read.clips) == 3
+    assert read.problems == []
+
+
 def test_identical_recordings_count_once(corpus):
     write(corpus / '03-01-05-01-01-01-03.wav', noise(1))
     path = write(corpus / '03-01-05-01-01-02-03.wav', noise(1))
@@ -490,6 +500,8 @@ def test_rows_that_cannot_be_used(tmp_path):
         ('path,emotion,speaker\n', 'no clip of mine can be used: it lists none'),
         ('path,emotion,speaker,gender\na.wav,sad,ann,x\n', "row 2: gender is 'x'"),
         ('path,emotion,speaker\na\0.wav,sad,ann\n', 'a'),
+        ('path,emotion,speaker\n"a.wav,sad,ann\nb.wav,sad,ann\n', 'unexpected end of data'),
+        ('path,emotion,speaker\na.wav,sad,ann\n', '1 no such file, such as '),
     ],
 )
 def test_a_table_that_cannot_be_read(tmp_path, text, said):
