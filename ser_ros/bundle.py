@@ -22,6 +22,8 @@ from ser_ros.settings import build
 FORMAT = 'ser_ros bundle'
 FORMAT_VERSION = 2
 DEFAULT_BUNDLE = 'companion'
+WINDOW_RANGE = (0.5, 60.0)
+"""Seconds that the longest window may last."""
 
 
 class BundleError(SerError):
@@ -54,8 +56,11 @@ class BundleInfo:
     """Figures with the protocol they were measured by."""
     license: str
     """SPDX identifier that the training data asks for."""
+    recordings: tuple[str, ...] = ()
+    """Fingerprints of the clips that it was trained and calibrated on, see `corpora.Clip`."""
 
     def __post_init__(self):
+        shortest, longest = WINDOW_RANGE
         unknown = [name for name in self.class_names if name not in EMOTIONS]
         checks = {
             f'class_names has unknown classes {unknown}': not unknown,
@@ -64,7 +69,9 @@ class BundleInfo:
             >= 2,
             f'temperature {self.temperature} is not positive': self.temperature > 0,
             f'threshold {self.threshold} is not between 0 and 1': 0 <= self.threshold <= 1,
-            f'window of {self.window} s is not between 0.5 and 60': 0.5 <= self.window <= 60,
+            f'window of {self.window} s is not between {shortest:g} and {longest:g}': shortest
+            <= self.window
+            <= longest,
         }
         for problem, is_right in checks.items():
             if not is_right:
@@ -99,12 +106,12 @@ class Bundle:
         rate = self.frontend.sample_rate
         if len(waveform) < self.min_samples:
             raise BundleError(
-                f'bundle {self.path}: a clip of {len(waveform) / rate:.3f} s is too short, '
-                f'it takes at least {self.min_samples / rate:.3f} s'
+                f'a clip of {len(waveform) / rate:.3f} s is too short: {self.info.architecture} '
+                f'takes at least {self.min_samples / rate:.3f} s'
             )
         spectrum = self.frontend.spectrum(waveform.to(self.frontend.mean.device))
         if (spectrum == spectrum[:, :1]).all():
-            raise BundleError(f'bundle {self.path}: the clip is silent where it listens')
+            raise BundleError(f'the clip is silent where {self.info.architecture} listens')
         features = self.frontend.standardise(spectrum)[None]
         return self.log_probabilities(features.to(next(self.model.parameters()).device))[0]
 

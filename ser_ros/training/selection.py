@@ -32,7 +32,8 @@ def select(info: BundleInfo, corpora: Sequence[Corpus], part: str) -> list[Selec
     """The bundle's own corpora as one part, and every other corpus as a part by itself.
 
     `part`: validation, test, or all for whoever there is. Labels are merged as for the training.
-    Raises SerError where nothing is left, or where the part's speakers were trained on.
+    Raises SerError where nothing is left, where the part's speakers were trained on, and for
+    another corpus that holds recordings which were.
     """
     own = [corpus for corpus in corpora if corpus.name in info.corpora]
     others = [corpus for corpus in corpora if corpus.name not in info.corpora]
@@ -80,6 +81,11 @@ def _select_own(info: BundleInfo, corpora: Sequence[Corpus], part: str) -> Selec
 
 def _select_other(info: BundleInfo, corpus: Corpus) -> Selection:
     clips, notes = _usable(info, corpus)
+    if known := {clip.fingerprint for clip in corpus.clips} & set(info.recordings):
+        raise SerError(
+            f'{corpus.name}: the bundle was trained or calibrated on {len(known)} of its '
+            f'{len(corpus.clips)} recordings: it cannot be measured on them as another corpus'
+        )
     present = {clip.emotion for clip in clips}
     common = [name for name in info.class_names if name in present]
     if len(common) < 2:

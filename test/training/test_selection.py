@@ -110,6 +110,16 @@ def test_another_corpus_is_measured_on_as_a_whole_among_common_classes(info):
     assert [selection.name for selection in both] == ['validation', 'SAVEE (other corpus)']
 
 
+def test_its_own_recordings_under_another_name_are_told(info):
+    other = corpus('mine', ('ann', 'bob'))
+    clips = [dataclasses.replace(c, digest=f'{i:064x}'[::-1]) for i, c in enumerate(other.clips)]
+    other = dataclasses.replace(other, clips=clips)
+    assert select(info, [other], 'test')
+    info = dataclasses.replace(info, recordings=(clips[0].fingerprint, clips[4].fingerprint))
+    with pytest.raises(SerError, match='mine: .* trained or calibrated on 2 of its 6 recordings'):
+        select(info, [other], 'test')
+
+
 def test_a_corpus_with_nothing_in_common(info):
     with pytest.raises(SerError, match='SAVEE has the classes disgust, sad.*knows 1'):
         select(info, [corpus('SAVEE', ('DC',), ('sad', 'disgust'))], 'test')
