@@ -2,6 +2,8 @@
 
 import argparse
 import importlib
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Optional
@@ -14,15 +16,29 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run one command; return its exit status."""
     options = _parser().parse_args(arguments)
     try:
-        return options.run(options) or 0
+        status = options.run(options) or 0
+        sys.stdout.flush()
+        return status
     except SerError as error:
         print(f'ser_ros: {error}', file=sys.stderr)
     except ModuleNotFoundError as error:
         print(f"ser_ros: {error}; install it with: pip install '.[train]'", file=sys.stderr)
-    except KeyboardInterrupt:
-        print('ser_ros: interrupted', file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interruption:
+        advice = getattr(options, 'interrupted', '')
+        print(f'ser_ros: interrupted{advice}', file=sys.stderr)
+        return 128 + next(iter(interruption.args), signal.SIGINT)
+    except BrokenPipeError:  # whoever reads has seen enough, as head has
+        _discard_output()
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        print(f'ser_ros: {error}', file=sys.stderr)
+        _discard_output()
     return 1
+
+
+def _discard_output() -> None:
+    """What stands in stdout's buffer would fail once more when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,5 +1,6 @@
 """The command line, as it is typed."""
 
+import signal
 import subprocess
 import sys
 
@@ -83,3 +84,31 @@ def test_it_runs_as_a_module(root):
         cwd=root,
     ).stdout
     assert help_text.startswith('usage: python -m ser_ros')
+
+
+@pytest.mark.parametrize(
+    ('reader', 'status', 'said'),
+    [('| true', 128 + signal.SIGPIPE, ''), ('> /dev/full', 1, 'No space left on device')],
+)
+def test_output_that_nobody_takes(root, reader, status, said):
+    script = f'{sys.executable} -m ser_ros models {reader}; exit ${{PIPESTATUS[0]}}'
+    end = subprocess.run(['bash', '-c', script], capture_output=True, text=True, cwd=root)
+    assert end.returncode == status
+    assert end.stderr.startswith('ser_ros: ' if said else '')
+    assert said in end.stderr
+    assert end.stderr.count('\n') == bool(said)
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        ['corpus', ''],
+        ['train', 'vgg', '--corpus', ''],
+        ['evaluate', '--corpus', 'RAVDESS='],
+        ['evaluate', '--corpus', '.', '--gain-db', 'nan'],
+    ],
+)
+def test_an_empty_path_or_no_number_is_no_argument(capsys, arguments):
+    status, out, err = exits(capsys, *arguments)
+    assert (status, out) == (2, '')
+    assert 'is empty' in err or 'nan is not from' in err

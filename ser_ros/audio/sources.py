@@ -39,7 +39,8 @@ def read_audio(path: Union[str, Path], sample_rate: int = SAMPLE_RATE) -> np.nda
 
 def _open_file(path: Union[str, Path]) -> soundfile.SoundFile:
     if not Path(path).is_file():
-        raise SourceError(f'sound file {str(path)!r}: no such file')
+        what = 'it is a folder' if Path(path).is_dir() else 'no such file'
+        raise SourceError(f'sound file {str(path)!r}: {what}')
     try:
         file = soundfile.SoundFile(path)
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: a headerless .raw

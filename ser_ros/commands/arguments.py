@@ -24,7 +24,7 @@ def corpus_argument() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument(
         '--corpus',
-        type=_corpus,
+        type=_kind_and_path,
         action='append',
         required=True,
         metavar='PATH',
@@ -34,10 +34,17 @@ def corpus_argument() -> argparse.ArgumentParser:
     return parser
 
 
-def _corpus(text: str) -> tuple[Path, str]:
+def _kind_and_path(text: str) -> tuple[Path, str]:
     kind, separator, path = text.partition('=')
     is_named = separator and '/' not in kind
-    return (Path(path), kind) if is_named else (Path(text), 'auto')
+    return (path_of(path), kind) if is_named else (path_of(text), 'auto')
+
+
+def path_of(text: str) -> Path:
+    """A path that was given; an empty one, as of a variable that is not set, would mean here."""
+    if not text:
+        raise argparse.ArgumentTypeError('the path is empty')
+    return Path(text)
 
 
 def training_arguments() -> argparse.ArgumentParser:
@@ -67,6 +74,9 @@ def training_arguments() -> argparse.ArgumentParser:
         help='folder for decoded sound (default ~/.cache/ser_ros)',
     )
     cache.add_argument('--no-cache', action='store_true', help='decode the corpora each time')
+    parser.set_defaults(
+        interrupted='; it goes on from the last whole epoch when the same command is given again'
+    )
     return parser
 
 

@@ -21,7 +21,9 @@ def configure(commands: argparse._SubParsersAction) -> None:
         epilog=recipe_names(),
     )
     parser.add_argument('--folds', type=_numbers, default=(), help='1-6 or 1,3 (default all)')
-    parser.add_argument('--seeds', type=_numbers, default=(1,), help='1-3 or 1,5 (default 1)')
+    parser.add_argument(
+        '--seeds', type=_numbers, help="1-3 or 1,5 (default: the recipe's, which is 1)"
+    )
     parser.add_argument('--out', type=Path, required=True, help='folder of the runs')
     parser.add_argument(
         '--results',
@@ -53,25 +55,14 @@ def run(options: argparse.Namespace) -> int:
     from ser_ros.training.recipe import load_recipe
     from ser_ros.training.results import fold_table
 
+    if any(override.partition('=')[0] == 'split.fold' for override in options.set):
+        raise SerError('--set split.fold: which folds are run is said by --folds')
     recipe = load_recipe(options.recipe, options.set)
+    machine = compute(options)
     results = results_folder(options.results, recipe) if options.results else options.out
-    try:
-        outcome = cross_validate(
-            recipe,
-            options.corpus,
-            options.out,
-            options.folds,
-            options.seeds,
-            results,
-            compute(options),
-        )
-    except KeyboardInterrupt:
-        print(
-            'ser_ros: interrupted; it goes on from the last whole epoch when the same command is '
-            'given again',
-            file=sys.stderr,
-        )
-        return 130
+    outcome = cross_validate(
+        recipe, options.corpus, options.out, options.folds, options.seeds, results, machine
+    )
     if outcome.summary:
         print(f'{recipe.name}: {outcome.summary.pooled["figures"]["protocol"]}')
         print('\n'.join(fold_table(outcome.summary)))

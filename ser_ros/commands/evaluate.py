@@ -32,7 +32,9 @@ def configure(commands: argparse._SubParsersAction) -> None:
         default='validation',
         help='of the corpora that the bundle names (default validation)',
     )
-    parser.add_argument('--gain-db', type=float, default=0.0, help='make the clips louder by this')
+    parser.add_argument(
+        '--gain-db', type=_decibels, default=0.0, help='make the clips louder by this'
+    )
     parser.add_argument('--json', action='store_true', help='print all figures as JSON')
     parser.add_argument(
         '--report', type=Path, metavar='FILE.html', help='write a report, and FILE.json beside it'
@@ -61,8 +63,8 @@ def run(options: argparse.Namespace) -> None:
         raise SerError('--record is of one part as it is: leave out --gain-db and --part all')
     if options.quote and not options.record:
         raise SerError('--quote is for the card: give --record, too')
-    if options.report and not options.report.absolute().parent.is_dir():
-        raise SerError(f'--report {options.report}: there is no such folder')
+    if options.report:
+        _check_report(options.report)
     bundle = load_bundle(options.bundle)
     quoted = _quote(options.quote)
     selections = select(bundle.info, read_corpora(options.corpus), options.part)
@@ -85,6 +87,19 @@ def run(options: argparse.Namespace) -> None:
         return
     for name, values in figures.items():
         _print_figures(name, values)
+
+
+def _decibels(text: str) -> float:
+    if not -200 <= (value := float(text)) <= 200:
+        raise argparse.ArgumentTypeError(f'{text} is not from -200 to 200')
+    return value
+
+
+def _check_report(path: Path) -> None:
+    if path.suffix not in ('.html', '.htm'):
+        raise SerError(f'--report {path}: a report is a page, name it .html')
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise SerError(f'--report {path}: there is no such folder, or it is one itself')
 
 
 def _quote(names: Sequence[str]) -> dict[str, Any]:

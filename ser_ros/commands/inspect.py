@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ser_ros import SerError
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -60,6 +62,7 @@ def run(options: argparse.Namespace) -> None:
 def _draw_overview(file: str, bundle: 'Bundle') -> 'Figure':
     from ser_ros.audio import SAMPLE_RATE
     from ser_ros.audio.sources import read_audio
+    from ser_ros.bundle import BundleError
     from ser_ros.training import figures
     from ser_ros.training.inspection import inspect, voice_activity
 
@@ -67,7 +70,10 @@ def _draw_overview(file: str, bundle: 'Bundle') -> 'Figure':
     samples = read_audio(file)
     heard = samples if rate == SAMPLE_RATE else read_audio(file, rate)
     samples = _beginning(file, samples, MAX_SECONDS)
-    inspection = inspect(bundle, heard[: MAX_SECONDS * rate])
+    try:
+        inspection = inspect(bundle, heard[: MAX_SECONDS * rate])
+    except BundleError as error:
+        raise SerError(f'{file}: {error}') from error
     if not inspection.attention:
         name = bundle.info.architecture
         print(f'ser_ros: {name} has no attention over time to draw', file=sys.stderr)
@@ -75,11 +81,16 @@ def _draw_overview(file: str, bundle: 'Bundle') -> 'Figure':
 
 
 def _draw_versions(file: str, config: 'AugmentationConfig') -> 'Figure':
+    from ser_ros.audio import SAMPLE_RATE
     from ser_ros.audio.sources import read_audio
     from ser_ros.training import figures
     from ser_ros.training.augmented import versions
+    from ser_ros.training.corpora import MIN_DURATION
 
-    made = versions(_beginning(file, read_audio(file), MAX_AUGMENTED_SECONDS), config)
+    samples = _beginning(file, read_audio(file), MAX_AUGMENTED_SECONDS)
+    if len(samples) < MIN_DURATION * SAMPLE_RATE:
+        raise SerError(f'{file}: no training takes a clip below {MIN_DURATION} s')
+    made = versions(samples, config)
     return figures.versions([(v.title, v.samples, v.features) for v in made])
 
 

@@ -92,10 +92,14 @@ def _classify(bundle: 'Bundle', file: str) -> list[dict[str, Any]]:
     import torch
 
     from ser_ros.audio.sources import read_audio
+    from ser_ros.bundle import BundleError
 
     rate = bundle.frontend.sample_rate
     samples = read_audio(file, rate)
-    score = bundle.classify(torch.from_numpy(samples)).double().numpy()
+    try:
+        score = bundle.classify(torch.from_numpy(samples)).double().numpy()
+    except BundleError as error:
+        raise SerError(f'{file}: {error}') from error
     return [_clip_line(bundle, len(samples) / rate, score)]
 
 

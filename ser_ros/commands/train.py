@@ -1,7 +1,6 @@
 """Train a model on corpora and write a bundle."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from ser_ros.commands.arguments import compute, recipe_names, training_arguments
@@ -40,15 +39,7 @@ def run(options: argparse.Namespace) -> int:
     recipe = load_recipe(options.recipe, options.set)
     out = options.out or Path('runs', recipe.name)
     machines = compute(options, devices=options.devices, nodes=options.nodes)
-    try:
-        result = train(recipe, options.corpus, out, machines)
-    except KeyboardInterrupt:
-        print(
-            'ser_ros: interrupted; the run goes on from its last whole epoch when the same '
-            'command is given again',
-            file=sys.stderr,
-        )
-        return 130
+    result = train(recipe, options.corpus, out, machines)
     if result is None:  # the first process tells of it
         return 0
     results = write_run_report(result, {'validation': result.validation}, machines)

@@ -62,11 +62,11 @@ def cross_validate(
     corpora: Sequence[CorpusPath],
     out: Path,
     folds: Sequence[int] = (),
-    seeds: Sequence[int] = (1,),
+    seeds: Optional[Sequence[int]] = None,
     results: Optional[Path] = None,
     compute: Optional[Compute] = None,
 ) -> CrossValidation:
-    """Train each fold (default: all) with each seed in a folder of its own below `out`.
+    """Train each fold (default: all) with each seed (default: the recipe's), each in a folder.
 
     The test part is heard once, when the training is over, and what it came to is written as
     foldN_seedN.json to `results` (default: `out`). What is finished is not run again, what was
@@ -82,7 +82,9 @@ def cross_validate(
         raise SerError(f'there is no fold {foreign[0]}: the folds are 1 to {n_folds}')
     runs = {
         f'fold{fold}_seed{seed}': dataclasses.replace(recipe, seed=seed, split=_fold(recipe, fold))
-        for seed, fold in itertools.product(seeds, folds or range(1, n_folds + 1))
+        for seed, fold in itertools.product(
+            seeds or (recipe.seed,), folds or range(1, n_folds + 1)
+        )
     }
     splits, failures, elsewhere = {}, {}, []
     for name, run_recipe in runs.items():

@@ -175,6 +175,9 @@ def _write(files: dict[Path, bytes]) -> None:
     """Write all of them, or none."""
     parts = {}
     try:
+        for path in files:
+            if path.is_dir():
+                raise IsADirectoryError(f'{path} is a folder')
         for path, data in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             parts[path] = path.with_name(path.name + '.part')

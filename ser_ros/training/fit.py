@@ -3,7 +3,9 @@
 import contextlib
 import io
 import logging
+import os
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -20,6 +22,7 @@ from lightning.pytorch.callbacks import (
     EMAWeightAveraging,
     LearningRateMonitor,
     ModelCheckpoint,
+    TQDMProgressBar,
     WeightAveraging,
 )
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -57,6 +60,8 @@ class Compute:
         for name, least in (('devices', 1), ('nodes', 1), ('workers', 0)):
             if getattr(self, name) < least:
                 raise SerError(f'{name} is {getattr(self, name)}, not {least} or more')
+        if self.nodes > 1 and not {'MASTER_ADDR', 'SLURM_JOB_ID'} & os.environ.keys():
+            raise SerError(f'nodes is {self.nodes}: set MASTER_ADDR, MASTER_PORT and NODE_RANK')
         n_gpus = torch.cuda.device_count()
         if self.device == 'auto' and not n_gpus:
             return
@@ -100,7 +105,8 @@ def fit(task: EmotionTask, data: EmotionData, out: Path, compute: Compute) -> Fi
     """Train `task` on `data`; checkpoints and logs are written to `out`.
 
     A fit that was interrupted goes on from its last whole epoch. SerError for a loss that is not
-    finite or a device that is not there; KeyboardInterrupt passes, the last checkpoint written.
+    finite, a checkpoint that cannot be read or a device that is not there; KeyboardInterrupt
+    passes, the last checkpoint written, and is what SIGTERM becomes, with its number.
     """
     device = select_device(compute.device)
     config = task.recipe.optimization
@@ -127,6 +133,7 @@ def fit(task: EmotionTask, data: EmotionData, out: Path, compute: Compute) -> Fi
         callbacks=[
             *_averaging(config, len(data.items)),
             *_early_stopping(config, data),
+            ProgressBar(),
             history,
             interruption,
             LearningRateMonitor('epoch'),
@@ -142,10 +149,25 @@ def fit(task: EmotionTask, data: EmotionData, out: Path, compute: Compute) -> Fi
         enable_model_summary=False,
     )
     last = out / 'last.ckpt'
-    with interruption, _logs(out):
-        trainer.fit(task, data, ckpt_path=last if last.is_file() else None, weights_only=True)
+    if is_resumed := last.is_file():
+        read_checkpoint(last)
+    # Progress bars belong on stderr; Lightning draws them on what stdout is.
+    with interruption, _logs(out), contextlib.redirect_stdout(sys.stderr):
+        trainer.fit(task, data, ckpt_path=last if is_resumed else None, weights_only=True)
     best = out / 'best.ckpt' if data.validation else last
     return Fit(best, last, history.rows, trainer.is_global_zero)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What `fit` wrote; SerError names a file that is not there, or damaged."""
+    try:
+        return torch.load(path, weights_only=True, map_location='cpu')
+    # Whatever torch, pickle or zip make of bytes that were not written by them.
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SerError(
+            f'{path} cannot be read ({reason}): remove {path.parent}, and train anew'
+        ) from error
 
 
 @contextlib.contextmanager
@@ -208,6 +230,16 @@ class MovableCheckpoint(ModelCheckpoint):
         )
 
 
+class ProgressBar(TQDMProgressBar):
+    """One that ends where something goes wrong, so that what is said of that begins a line."""
+
+    def on_exception(self, *_: Any) -> None:
+        """Close what is open, the upper bar last."""
+        for bar in (self._val_progress_bar, self._train_progress_bar):
+            if bar is not None:
+                bar.close()
+
+
 class History(Callback):
     """What each epoch came to; kept in the checkpoints, so that a resumed run has all of it."""
 
@@ -240,30 +272,34 @@ class History(Callback):
 
 
 class Interruption(Callback):
-    """Ctrl-C, heeded between two batches: elsewhere a library's lock may stay held.
+    """Ctrl-C or SIGTERM, heeded between two batches: elsewhere a library's lock may stay held.
 
     A second one is heeded at once.
     """
 
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
     def __init__(self):
-        self._is_asked = False
+        self._asked = 0
 
     def __enter__(self) -> None:
-        self._before = signal.signal(signal.SIGINT, self._ask)
+        self._before = {number: signal.signal(number, self._ask) for number in self.SIGNALS}
 
     def __exit__(self, kind: Optional[type], *_: Any) -> None:
-        signal.signal(signal.SIGINT, self._before)
-        if kind is SystemExit:  # what Lightning makes of KeyboardInterrupt
-            raise KeyboardInterrupt
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        # What Lightning makes of KeyboardInterrupt, or raises itself on SIGTERM.
+        if kind is not None and issubclass(kind, SystemExit):
+            raise KeyboardInterrupt(self._asked or signal.SIGINT)
 
-    def _ask(self, *_: Any) -> None:
-        if self._is_asked:
+    def _ask(self, number: int, _: Any) -> None:
+        if self._asked:
             raise KeyboardInterrupt
-        self._is_asked = True
+        self._asked = number
 
     def on_train_batch_start(self, *_: Any) -> None:
         """Stop here if asked to."""
-        if self._is_asked:
+        if self._asked:
             raise KeyboardInterrupt
 
     on_validation_batch_start = on_train_batch_start

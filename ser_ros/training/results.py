@@ -217,10 +217,14 @@ def summarise(results: Sequence[FoldResult]) -> list[Summary]:
     return [Summary(tuple(group)) for _, group in itertools.groupby(ordered, setting)]
 
 
-def flat_settings(recipe: Recipe) -> dict[str, Any]:
-    """`key.key` → value of all settings but the name, the fold and the seed."""
+OF_A_RUN = ('name', 'seed', 'split.fold')
+"""Settings by which the runs of one summary may differ."""
+
+
+def flat_settings(recipe: Recipe, ignored: Sequence[str] = OF_A_RUN) -> dict[str, Any]:
+    """`key.key` → value of all settings that are not ignored."""
     settings = dict(_flatten(plain_recipe(recipe)))
-    return {k: v for k, v in settings.items() if k not in ('name', 'seed', 'split.fold')}
+    return {key: value for key, value in settings.items() if key not in ignored}
 
 
 def _flatten(values: dict[str, Any], prefix: str = ''):
@@ -231,9 +235,9 @@ def _flatten(values: dict[str, Any], prefix: str = ''):
             yield prefix + key, value
 
 
-def differences(recipe: Recipe, other: Recipe) -> list[str]:
+def differences(recipe: Recipe, other: Recipe, ignored: Sequence[str] = OF_A_RUN) -> list[str]:
     """`key=value` of each setting of `recipe` that is another one in `other`."""
-    mine, theirs = flat_settings(recipe), flat_settings(other)
+    mine, theirs = flat_settings(recipe, ignored), flat_settings(other, ignored)
     changed = [
         f'{key}={value if value and isinstance(value, str) else json.dumps(value)}'
         for key, value in mine.items()

@@ -1,9 +1,11 @@
 """From a recipe and corpora to a bundle."""
 
+import contextlib
 import copy
 import dataclasses
 import json
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Optional
 
 import lightning
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from ser_ros import SerError
@@ -22,6 +25,7 @@ from ser_ros.files import make_folder, write_whole
 from ser_ros.models import build_model, default_hyperparameters, model_class
 from ser_ros.models.transfer import TransferModel, freeze, load_published
 from ser_ros.recognizer import RecognizerConfig
+from ser_ros.settings import build
 from ser_ros.training.batches import EmotionData
 from ser_ros.training.corpora import (
     Clip,
@@ -45,8 +49,9 @@ from ser_ros.training.evaluation import (
     listen,
     measure,
 )
-from ser_ros.training.fit import Compute, Fit, fit
+from ser_ros.training.fit import Compute, Fit, fit, read_checkpoint
 from ser_ros.training.recipe import Recipe
+from ser_ros.training.results import differences
 from ser_ros.training.splits import Split, split_clips
 from ser_ros.training.task import EmotionTask
 
@@ -73,6 +78,7 @@ def train(
     but the first. Raises SerError for a corpus, a split or a device that is not there, a folder
     that holds another run, and a loss that is not finite.
     """
+    _check_recipe(out, recipe)
     return train_split(recipe, recipe_split(recipe, open_corpora(corpora)), out, compute)
 
 
@@ -85,13 +91,15 @@ def train_split(
         raise SerError('no speaker validates, by whom to calibrate: set split.n_validation')
     # What cannot be built is told before the sound is read, which takes minutes.
     make_model(recipe, len(present_classes(split.train)))
+    _check_claim(out, recipe, split)
     training, validation = (
         _load(recipe, split, part, compute.cache) for part in ('train', 'validation')
     )
-    task, fitted = _fit(recipe, split, training, validation, out, compute)
-    refitted = None
-    if recipe.refit:
-        refitted = _fit(recipe, split, [*training, *validation], [], out / 'refit', compute)
+    with _locked(out):
+        task, fitted = _fit(recipe, split, training, validation, out, compute)
+        refitted = None
+        if recipe.refit:
+            refitted = _fit(recipe, split, [*training, *validation], [], out / 'refit', compute)
     if not fitted.is_first_process:
         return None
     path = out / f'{recipe.name.replace("/", "_")}.safetensors'
@@ -112,6 +120,7 @@ def train_split(
         seed=recipe.seed,
         metrics={},
         license=license_of(recipe.data.corpora),
+        recordings=tuple(sorted({c.fingerprint for c in (*split.train, *split.validation)})),
     )
     results = calibrate(info, task, split.validation, path, compute.device)
     if refitted:
@@ -181,19 +190,56 @@ def _fit(
     return task, fitted
 
 
-def _claim(out: Path, recipe: Recipe, split: Split) -> None:
-    """Make the folder of a run; a bundle must not name what its weights were not made by."""
-    claims = {
-        'recipe.json': (json.dumps(dataclasses.asdict(recipe), indent=2), 'another recipe'),
-        'split.sha256': (split.digest, 'other clips: the corpus is not what it was'),
-    }
+@contextlib.contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Keep a run's folder to this training; SerError where another one is at it."""
+    if {'LOCAL_RANK', 'NODE_RANK'} & os.environ.keys():  # one process of several, which share it
+        yield
+        return
     make_folder(out)
-    for name, (text, other) in claims.items():
-        path = out / name
-        if not path.is_file():
-            write_whole(path, text)
-        elif path.read_text() != text:
-            raise SerError(f'{out} holds a run of {other}; give another folder, or remove it')
+    try:
+        # The lock ends with the process that holds it, however that ends; its file may stay.
+        with FileLock(out / 'run.lock', timeout=0):
+            yield
+    except Timeout as error:
+        raise SerError(f'{out}: another process is training there; give another --out') from error
+
+
+def _claim(out: Path, recipe: Recipe, split: Split) -> None:
+    """Say in the folder of a run what it is of."""
+    _check_claim(out, recipe, split)
+    make_folder(out)
+    write_whole(out / RECIPE_FILE, json.dumps(dataclasses.asdict(recipe), indent=2))
+    write_whole(out / SPLIT_FILE, split.digest)
+
+
+RECIPE_FILE, SPLIT_FILE = 'recipe.json', 'split.sha256'
+
+
+def _check_claim(out: Path, recipe: Recipe, split: Split) -> None:
+    """SerError for a folder of another run: a bundle must not name what did not make it."""
+    _check_recipe(out, recipe)
+    path = out / SPLIT_FILE
+    if path.is_file() and path.read_text() != split.digest:
+        raise SerError(
+            f'{out} holds a run of other clips: the corpus is not what it was; give another '
+            '--out, or remove it'
+        )
+
+
+def _check_recipe(out: Path, recipe: Recipe) -> None:
+    path = out / RECIPE_FILE
+    if not path.is_file():
+        return
+    try:
+        changed = differences(build(Recipe, json.loads(path.read_text())), recipe, ignored=())
+    except (SerError, ValueError) as error:
+        changed = [str(error)]
+    if changed:
+        raise SerError(
+            f'{out} holds a run of another recipe ({", ".join(changed)}); give another --out, '
+            'or remove it'
+        )
 
 
 def open_corpora(paths: Sequence[CorpusPath]) -> list[Corpus]:
@@ -212,7 +258,7 @@ def recipe_split(recipe: Recipe, corpora: Sequence[Corpus]) -> Split:
     if set(found) != set(wanted):
         raise SerError(
             f'the recipe learns from {", ".join(wanted)}, and --corpus gives {", ".join(found)}: '
-            f'they must be the same (--set data.corpora=[{",".join(found)}])'
+            f"they must be the same (--set 'data.corpora={json.dumps(list(found))}')"
         )
     clips = [clip for name in wanted for clip in found[name].clips]
     return split_clips(merge_labels(clips, recipe.data.merge), recipe.split)
@@ -309,7 +355,7 @@ def _validation_windows(
 
 def _model_weights(checkpoint: Path) -> dict[str, Tensor]:
     """Those of the model in a checkpoint of its task."""
-    state = torch.load(checkpoint, weights_only=True, map_location='cpu')['state_dict']
+    state = read_checkpoint(checkpoint)['state_dict']
     return {k.removeprefix('model.'): v for k, v in state.items() if k.startswith('model.')}
 
 

@@ -124,6 +124,11 @@ def test_what_is_kept_of_a_fold(session):
     assert list(written['parts']) == ['validation', 'test']
 
 
+def test_the_recipes_seed_is_that_of_the_runs(session):
+    session('--folds', '4', '--set', 'seed=9')
+    assert read_fold(session.result('fold4_seed9')).seed == 9
+
+
 def test_what_is_finished_is_not_run_again(session, steps):
     before = {path: path.read_bytes() for path in session.result('x').parent.iterdir()}
     assert len(before) == 2
@@ -202,6 +207,7 @@ def test_a_file_where_a_folder_should_be(session, option):
         (['--set', 'split.protocol=random', 'split.validation_speakers=[]', '--folds', '6'], '6'),
         (['--corpus', 'nowhere'], 'nowhere'),
         (['--set', 'split.protocol=published'], 'leave_one_speaker_out'),
+        (['--set', 'split.fold=2'], '--folds'),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(session, arguments, said):

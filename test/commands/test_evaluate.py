@@ -236,6 +236,7 @@ def test_a_corpus_without_the_speakers(evaluate, write_bundle, tmp_path):
         (('/nowhere/b.safetensors', '--corpus', '/nowhere'), '/nowhere/b.safetensors'),
         (('--corpus', '/nowhere'), '/nowhere'),
         (('--corpus', '/nowhere', '--report', '/nowhere/report.html'), '/nowhere/report.html'),
+        (('--corpus', '/nowhere', '--report', 'report.json'), 'name it .html'),
     ],
 )
 def test_what_is_not_there_is_said_in_one_line(run, trained, arguments, said):

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import soundfile
 
@@ -110,6 +111,18 @@ def test_what_cannot_be_is_said_in_one_line(run, here, wav, bundle_path, argumen
     assert err[-1].startswith('ser_ros: ')
     assert said in err[-1]
     assert written(here) == []
+
+
+@pytest.mark.parametrize('seconds', [0.02, 0.1])
+def test_a_file_too_short_to_be_trained_on_is_not_augmented(run, here, tmp_path, seconds):
+    short = tmp_path / 'short.wav'
+    soundfile.write(short, np.full(round(seconds * 16_000), 0.1), 16_000)
+    status, out, err = run('inspect', short, '--augment', 'parallel_fusion')
+    assert (status, out) == (1, [])
+    assert err == [f'ser_ros: {short}: no training takes a clip below 0.2 s']
+    soundfile.write(short, np.full(round(0.21 * 16_000), 0.1), 16_000)
+    status, _, err = run('inspect', short, '--augment', 'parallel_fusion')
+    assert (status, err) == (0, [])
 
 
 def test_a_file_that_is_not_there(run, here, bundle_path):

@@ -90,6 +90,15 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(run, tmp_path, steps
     assert list((tmp_path / 'decoded').rglob('*'))
 
 
+def test_only_what_came_of_it_stands_on_stdout(tiny_corpus, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'short.yaml').write_text(RECIPE)
+    assert not main(['train', 'short.yaml', '--corpus', str(tiny_corpus), '--no-cache'])
+    out, err = capsys.readouterr()
+    assert out.startswith('protocol: ')
+    assert 'Epoch 0: 100%' in err
+
+
 def test_a_recipe_that_is_none_is_said_in_one_line(capsys, tmp_path):
     assert main(['train', 'no_such', '--corpus', str(tmp_path)]) == 1
     out, err = capsys.readouterr()
@@ -113,6 +122,7 @@ def test_an_override_that_is_none_is_said_in_one_line(capsys, tmp_path):
         (['--nodes', '0'], 'nodes is 0, not 1 or more'),
         (['--workers', '-1'], 'workers is -1, not 0 or more'),
         (['--device', 'cuda:99'], 'cuda:99'),
+        (['--nodes', '2'], 'set MASTER_ADDR'),
     ],
 )
 def test_machines_that_are_none_are_said_in_one_line(

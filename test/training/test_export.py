@@ -135,6 +135,13 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ['file']
 
 
+def test_a_folder_where_a_file_should_be(tmp_path):
+    (tmp_path / 'a.pt2').mkdir()
+    with pytest.raises(SerError, match='a.pt2 is a folder'):
+        export._write({tmp_path / 'a.onnx': b'1', tmp_path / 'a.pt2': b'2'})
+    assert [path.name for path in tmp_path.iterdir()] == ['a.pt2']
+
+
 def test_a_bundle_that_is_not_there(tmp_path, capsys):
     assert main(['export', str(tmp_path / 'missing.safetensors')]) == 1
     assert 'no such file' in capsys.readouterr().err

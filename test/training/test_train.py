@@ -14,6 +14,7 @@ import pytest
 import soundfile
 import torch
 import yaml
+from filelock import FileLock
 
 from ser_ros import SerError
 from ser_ros.audio.vad import Segment
@@ -209,6 +210,32 @@ def test_a_run_on_a_changed_corpus_is_not_gone_on_with(finished, tiny_corpus, tm
     next(corpus.glob('Actor_02/*')).unlink()
     with pytest.raises(SerError, match='tiny .*the corpus is not what it was'):
         train(RECIPE, [corpus], finished[0], CPU)
+
+
+@pytest.mark.parametrize(
+    ('values', 'said'),
+    [({'seed': 9}, 'seed=3'), ({'split': SplitConfig(fold=2)}, 'split.fold=1')],
+)
+def test_another_recipes_run_is_told_before_anything_is_read(finished, values, said):
+    with pytest.raises(SerError, match=rf'another recipe \(.*{said}'):
+        train(dataclasses.replace(RECIPE, **values), ['nowhere'], finished[0], CPU)
+
+
+def test_two_trainings_do_not_share_a_folder(tiny_corpus, tmp_path):
+    tmp_path.joinpath('run').mkdir()
+    with (
+        FileLock(tmp_path / 'run' / 'run.lock'),
+        pytest.raises(SerError, match='run: another process is training there'),
+    ):
+        train(RECIPE, [tiny_corpus], tmp_path / 'run', CPU)
+    assert [path.name for path in tmp_path.joinpath('run').iterdir()] == ['run.lock']
+
+
+def test_a_bundle_knows_the_recordings_it_was_trained_on(finished, tiny_corpus):
+    _, run = finished
+    heard = {clip.fingerprint for clip in (*run.split.train, *run.split.validation)}
+    assert set(load_bundle(run.bundle).info.recordings) == heard
+    assert len(heard) == len(run.split.train) + len(run.split.validation)
 
 
 def test_what_cannot_be_trained_claims_no_folder(tiny_corpus, tmp_path):
@@ -469,7 +496,8 @@ def command(tmp_path, corpus, recipe, *arguments):
     ]
 
 
-def test_interrupted_by_hand_a_run_leaves_its_last_epoch(tiny_corpus, tmp_path):
+@pytest.mark.parametrize('end', [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_end_a_run_leaves_its_last_epoch(tiny_corpus, tmp_path, end):
     recipe = {**PLAIN, 'optimization': {'epochs': 2000, 'batch_size': 4}}
     process = subprocess.Popen(
         command(tmp_path, tiny_corpus, recipe),
@@ -481,13 +509,31 @@ def test_interrupted_by_hand_a_run_leaves_its_last_epoch(tiny_corpus, tmp_path):
     last = tmp_path / 'run' / 'last.ckpt'
     while not last.is_file():
         assert process.poll() is None, process.stderr.read()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(end)
     _, err = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode == 128 + end
     assert 'Traceback' not in err
+    assert err.splitlines()[-1].startswith('ser_ros: interrupted; it goes on from')
     checkpoint = torch.load(last, weights_only=True, map_location='cpu')
     assert checkpoint['global_step'] % BATCHES == 0
     assert not list((tmp_path / 'run').glob('*.safetensors*'))
+
+
+@pytest.mark.parametrize(
+    ('name', 'keep'),
+    [('last.ckpt', 0), ('last.ckpt', 1000), ('best.ckpt', 0), ('best.ckpt', None)],
+)
+def test_a_damaged_checkpoint_is_named(finished, tiny_corpus, tmp_path, name, keep):
+    out, _ = finished
+    shutil.copytree(out, tmp_path / 'run')
+    path = tmp_path / 'run' / name
+    if keep is None:
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(SerError, match=rf'{name} cannot be read \(.*train anew') as refusal:
+        train(RECIPE, [tiny_corpus], tmp_path / 'run', CPU)
+    assert '\n' not in str(refusal.value)
 
 
 FULL_DISK = """
