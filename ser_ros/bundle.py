@@ -27,7 +27,7 @@ WINDOW_RANGE = (0.5, 60.0)
 
 
 class BundleError(SerError):
-    """A bundle that cannot be used; the message names the file and says why."""
+    """A bundle that cannot be used, of which the message names the file, or not for a clip."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class BundleInfo:
     """Figures with the protocol they were measured by."""
     license: str
     """SPDX identifier that the training data asks for."""
-    recordings: tuple[str, ...] = ()
+    recordings: tuple[str, ...]
     """Fingerprints of the clips that it was trained and calibrated on, see `corpora.Clip`."""
 
     def __post_init__(self):

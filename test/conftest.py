@@ -128,6 +128,7 @@ def bundle_info():
         seed=7,
         metrics={},
         license='CC-BY-NC-SA-4.0',
+        recordings=(),
     )
 
 
