@@ -39,7 +39,7 @@ def read_audio(path: Union[str, Path], sample_rate: int = SAMPLE_RATE) -> np.nda
 
 def _open_file(path: Union[str, Path]) -> soundfile.SoundFile:
     if not Path(path).is_file():
-        what = 'it is a folder' if Path(path).is_dir() else 'no such file'
+        what = 'it is a folder' if str(path) and Path(path).is_dir() else 'no such file'
         raise SourceError(f'sound file {str(path)!r}: {what}')
     try:
         file = soundfile.SoundFile(path)
