@@ -220,10 +220,9 @@ def _random(summaries: Sequence[Summary]) -> str:
 
     def key(summary: Summary) -> tuple[str, str]:
         run = summary.runs[0]
-        settings = {
-            name: value for name, value in run.recipe.items() if name not in ('split', 'seed')
-        }
-        return run.name, json.dumps(settings, sort_keys=True)
+        settings = flat_settings(build(Recipe, run.recipe)).items()
+        kept = {name: value for name, value in settings if not name.startswith('split.')}
+        return run.name, json.dumps(kept, sort_keys=True)
 
     independent = {key(s): s for s in summaries if s.is_speaker_independent}
     rows = []

@@ -391,6 +391,11 @@ def test_a_random_split_stands_beside_the_folds(page):
     cells = row(lines, '`parallel_fusion`', '100.0% [100.0, 100.0]')
     assert cells[3].startswith('50.0% [')
     assert cells[5] == '+50.0 points'
+    # A setting that an older release did not have had its default.
+    older = finished(fold=1, n_right=1)
+    del older.recipe['augmentation']['mel_shift']
+    lines = page(older, finished(fold=1, n_right=2, overrides=random))
+    assert row(lines, '`parallel_fusion`', '100.0% [100.0, 100.0]')[5] == '+50.0 points'
     cells = row(lines, '`parallel_cnn_transformer`', '100.0% [100.0, 100.0]')
     assert cells[3:] == ['not run', '–', '–']
     # It is no row among those that hear strangers.
