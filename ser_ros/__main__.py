@@ -28,17 +28,20 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         print(f'ser_ros: interrupted{advice}', file=sys.stderr)
         return 128 + next(iter(interruption.args), signal.SIGINT)
     except BrokenPipeError:  # whoever reads has seen enough, as head has
-        _discard_output()
+        _end_output()
         return 128 + signal.SIGPIPE
     except OSError as error:
         print(f'ser_ros: {error}', file=sys.stderr)
-        _discard_output()
+        _end_output()
     return 1
 
 
-def _discard_output() -> None:
-    """What stands in stdout's buffer would fail once more when Python ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _end_output() -> None:
+    """Flush stdout; what it does not take would fail once more when Python ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -27,7 +27,7 @@ WINDOW_RANGE = (0.5, 60.0)
 
 
 class BundleError(SerError):
-    """A bundle that cannot be used, of which the message names the file, or not for a clip."""
+    """A bundle that cannot be used, named by its file, or a clip that a bundle cannot judge."""
 
 
 @dataclass(frozen=True)

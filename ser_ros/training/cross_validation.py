@@ -66,7 +66,7 @@ def cross_validate(
     results: Optional[Path] = None,
     compute: Optional[Compute] = None,
 ) -> CrossValidation:
-    """Train each fold (default: all) with each seed (default: the recipe's), each in a folder.
+    """Train each fold (default: all) with each seed (default: the recipe's), below `out`.
 
     The test part is heard once, when the training is over, and what it came to is written as
     foldN_seedN.json to `results` (default: `out`). What is finished is not run again, what was

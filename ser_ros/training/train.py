@@ -96,10 +96,22 @@ def train_split(
         _load(recipe, split, part, compute.cache) for part in ('train', 'validation')
     )
     with _locked(out):
-        task, fitted = _fit(recipe, split, training, validation, out, compute)
-        refitted = None
-        if recipe.refit:
-            refitted = _fit(recipe, split, [*training, *validation], [], out / 'refit', compute)
+        return _train(recipe, split, training, validation, out, compute)
+
+
+def _train(
+    recipe: Recipe,
+    split: Split,
+    training: list[Utterance],
+    validation: list[Utterance],
+    out: Path,
+    compute: Compute,
+) -> Optional[Run]:
+    """`train_split` with its sound in memory."""
+    task, fitted = _fit(recipe, split, training, validation, out, compute)
+    refitted = None
+    if recipe.refit:
+        refitted = _fit(recipe, split, [*training, *validation], [], out / 'refit', compute)
     if not fitted.is_first_process:
         return None
     path = out / f'{recipe.name.replace("/", "_")}.safetensors'
