@@ -93,9 +93,13 @@ class Bundle:
         return self.frontend.n_samples(self.model.min_frames)
 
     @torch.inference_mode()
-    def log_probabilities(self, features: Tensor) -> Tensor:
-        """(batch, n_features, frames) on the model's device → calibrated (batch, n_classes), on CPU."""
-        return (self.model(features) / self.info.temperature).log_softmax(dim=-1).cpu()
+    def log_probabilities(self, features: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
+        """(batch, n_features, frames), true lengths (batch,) → calibrated (batch, n_classes).
+
+        On the model's device, and back on the CPU.
+        """
+        logits = self.model(features, lengths)
+        return (logits / self.info.temperature).log_softmax(dim=-1).cpu()
 
     @torch.inference_mode()
     def classify(self, waveform: Tensor) -> Tensor:
@@ -166,8 +170,11 @@ def load_bundle(name: Union[str, Path] = '') -> Bundle:
 
 
 def _describe_foreign(path: Path) -> str:
-    with path.open('rb') as file:
-        magic = file.read(2)
+    try:
+        with path.open('rb') as file:
+            magic = file.read(2)
+    except OSError:
+        return 'cannot be read'
     if magic in (b'PK', b'\x80\x02', b'\x80\x03', b'\x80\x04', b'\x80\x05'):
         return 'a pickle or PyTorch checkpoint, which is never unpickled; ship a bundle instead'
     return 'broken, or no safetensors file'

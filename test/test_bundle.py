@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import resource
+from pathlib import Path
 
 import pytest
 import torch
@@ -467,3 +468,8 @@ def test_the_shipped_bundle(monkeypatch, tmp_path):
         assert figures['unweighted_accuracy'] >= 0.5
         assert f'{figures["unweighted_accuracy"]:.1%}' in card
     assert info.license in card
+
+
+def test_a_file_that_cannot_be_read_is_named():
+    """As one without permission, which root has for all."""
+    assert 'cannot be read' in refusal(Path('/proc/self/mem'))
