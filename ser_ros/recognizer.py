@@ -1,110 +1,19 @@
-"""The stream: samples in, emotion estimates out. No ROS here."""
+"""From sound to estimates: voices and the model that judges their windows. No ROS here."""
 
 import logging
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, Optional, Union
+from typing import Optional, Union
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from ser_ros import SerError
-from ser_ros.audio import SAMPLE_RATE, SECOND
-from ser_ros.audio.stream import StampTracker
-from ser_ros.audio.vad import CHUNK, Segment, Segmenter, SileroVad
-from ser_ros.bundle import Bundle, BundleError
-from ser_ros.emotions import ExpressionMap
+from ser_ros.audio import SAMPLE_RATE
+from ser_ros.bundle import Bundle
+from ser_ros.voice import Counters, Estimate, Judged, RecognizerConfig, Voice
 
 logger = logging.getLogger(__name__)
-
-LEAST_PROBABILITY = 1e-300
-"""What a smaller probability is taken for where its logarithm is, since 0 has none."""
-
-
-def _setting(default: Optional[float], description: str, low: float, high: float) -> Any:
-    """A number between `low` and `high`; the nodes' parameters are made from these."""
-    return field(default=default, metadata={'description': description, 'limits': (low, high)})
-
-
-@dataclass(frozen=True)
-class RecognizerConfig:
-    """How the stream is cut and decided; SerError for a setting beyond its limits.
-
-    A model that takes more than `min_utterance` or `first_estimate` is given what it takes.
-    """
-
-    hop: float = _setting(0.25, 'Seconds between two windows.', 0.01, 10.0)
-    first_estimate: float = _setting(1.0, 'Seconds of speech before the first.', 0.2, 60.0)
-    min_utterance: float = _setting(0.5, 'Seconds below which speech is dropped.', 0.2, 60.0)
-    max_utterance: float = _setting(10.0, 'Seconds at which speech is cut.', 1.0, 3600.0)
-    end_silence: float = _setting(0.5, 'Seconds without voice that end it.', 0.1, 10.0)
-    preroll: float = _setting(
-        0.1, 'Seconds heard before voice is noticed, which is late on soft onsets.', 0.0, 0.5
-    )
-    vad_threshold: float = _setting(0.5, 'Probability at which it is voice.', 0.15, 1.0)
-    smoothing: float = _setting(1.0, 'Time constant of the running decision, s.', 0.01, 60.0)
-    lead: float = _setting(0.1, 'Probability by which a new decision must lead.', 0.0, 1.0)
-    threshold: Optional[float] = _setting(
-        None, "Least confidence of an expression; by default the bundle's.", 0.0, 1.0
-    )
-    gap_tolerance: float = _setting(0.1, 'Seconds by which stamps may deviate.', 0.001, 10.0)
-
-    def __post_init__(self):
-        for setting in fields(self):
-            value, (low, high) = getattr(self, setting.name), setting.metadata['limits']
-            if value is not None and not low <= value <= high:
-                raise SerError(f'{setting.name} is {value}, not between {low} and {high}')
-        if not self.min_utterance <= self.first_estimate <= self.max_utterance:
-            raise SerError(
-                'min_utterance, first_estimate and max_utterance must rise in this order'
-            )
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What was heard up to `stamp_ns`."""
-
-    stamp_ns: int
-    """End of the window heard, in the time of the stamps pushed."""
-    probabilities: np.ndarray
-    """(n_classes,), calibrated: of the window alone; in a final estimate, of the utterance."""
-    expression: Optional[str]
-    """The decided ROS4HRI expression; None where it is too uncertain."""
-    confidence: float
-    """Probability of the decided expression, smoothed over the utterance, given or withheld."""
-    valence: float
-    arousal: float
-    """Expectations in [-1, 1] under the smoothed probabilities."""
-    is_final: bool
-    """Whether this is the one decision for a finished utterance."""
-    is_window: bool
-    """Whether `probabilities` are one window's; of final estimates only a short utterance's."""
-    n_samples: int
-    """Length of the window at 16 kHz; in a final estimate, of the utterance's longest."""
-
-    @property
-    def log_probabilities(self) -> np.ndarray:
-        """(n_classes,) logarithms of `probabilities`, all finite: see `LEAST_PROBABILITY`."""
-        return np.log(np.maximum(self.probabilities, LEAST_PROBABILITY))
-
-
-@dataclass
-class Counters:
-    """What happened to the samples so far."""
-
-    samples: int = 0
-    windows: int = 0
-    utterances: int = 0
-    short_utterances: int = 0
-    """Too short to be judged."""
-    broken_utterances: int = 0
-    """Closed without a decision by a gap or a reset."""
-    gaps: int = 0
-    lost_samples: int = 0
-    """At 16 kHz, by the stamps."""
-    skipped_windows: int = 0
-    """For which the GPU had no memory."""
 
 
 def select_device(name: str) -> torch.device:
@@ -137,54 +46,37 @@ def is_streamed(bundle: Bundle) -> bool:
 
 
 class Recognizer:
-    """Hears one voice: voice activity, windows, model, smoothing, decisions.
+    """Hears one voice, and others beside it: see `make_voice`, `push_together`.
 
-    Results depend on the samples and stamps alone, not on how they are cut into pushes. Not safe
-    to share between threads. Raises BundleError for a bundle that does not run on 16 kHz
+    Not safe to share between threads. Raises BundleError for a bundle that does not run on 16 kHz
     frame by frame.
     """
 
     def __init__(
         self, bundle: Bundle, device: str = 'auto', config: Optional[RecognizerConfig] = None
     ):
-        frontend = bundle.frontend
-        if frontend.sample_rate != SAMPLE_RATE:
-            raise BundleError(
-                f'bundle {bundle.path}: made for {frontend.sample_rate} Hz, '
-                f'a stream needs one for {SAMPLE_RATE} Hz'
-            )
-        if not frontend.is_streaming:
-            raise BundleError(
-                f'bundle {bundle.path}: its front-end {frontend.config.kind} hears whole clips, '
-                'a stream needs another one'
-            )
-        # Wherever in it the frames begin.
-        least = bundle.min_samples + frontend.hop_length - 1
-        self._window = _samples(bundle.info.window)
-        if self._window < least:
-            raise BundleError(
-                f'bundle {bundle.path}: its window of {bundle.info.window} s is shorter than the '
-                f'{least / SAMPLE_RATE:.3f} s that its model takes'
-            )
         self.bundle = bundle
         self.config = config or RecognizerConfig()
-        self._min_utterance = max(_samples(self.config.min_utterance), least)
-        self._first_estimate = max(_samples(self.config.first_estimate), least)
-        self.counters = Counters()
-        self.expressions = ExpressionMap(bundle.info.class_names)
-        self._threshold = (
-            bundle.info.threshold if self.config.threshold is None else self.config.threshold
-        )
-        self._vad = SileroVad()
-        self._segmenter = Segmenter(self.config.vad_threshold, _samples(self.config.end_silence))
-        self._tracker = StampTracker(SAMPLE_RATE, self.config.gap_tolerance)
-        self._frames = _FrameBuffer(
-            bundle, _samples(self.config.end_silence + self.config.hop) + self._window
-        )
-        self._chunk = np.zeros(CHUNK, np.float32)
+        self.voice = self.make_voice()
         self.to(device)
-        self.reset()
-        self.counters = Counters()
+
+    def adopt(self, bundle: Bundle) -> None:
+        """Go on with another bundle on the same device, see `Voice.adopt`.
+
+        Its one voice adopts it; others are to be told.
+        """
+        self.voice.adopt(bundle)
+        self.bundle = bundle
+        self.to(self.device)
+
+    def configure(self, config: RecognizerConfig) -> None:
+        """Go on with other settings, see `Voice.configure`; other voices are to be told."""
+        self.config = config
+        self.voice.configure(config)
+
+    def make_voice(self) -> Voice:
+        """Another voice, whose windows this model will judge."""
+        return Voice(self.bundle, self.config)
 
     def to(self, device: Union[str, torch.device]) -> None:
         """Move the model to a device (see `select_device`)."""
@@ -194,14 +86,19 @@ class Recognizer:
     def warm_up(self) -> None:
         """Run the longest window once: a GPU's first call takes seconds."""
         frontend = self.bundle.frontend
-        n_frames = frontend.n_frames(self._window)
+        n_frames = frontend.n_frames(round(self.bundle.info.window * SAMPLE_RATE))
         features = torch.zeros(1, frontend.n_features, n_frames, device=self.device)
         self.bundle.log_probabilities(features)
 
     @property
+    def counters(self) -> Counters:
+        """Of its one voice."""
+        return self.voice.counters
+
+    @property
     def is_speaking(self) -> bool:
-        """Whether somebody speaks; an utterance cut for its length changes nothing in it."""
-        return self._segmenter.is_speaking
+        """Whether its one voice speaks."""
+        return self.voice.is_speaking
 
     def push(self, samples: np.ndarray, stamp_ns: int) -> list[Estimate]:
         """Take float32 (n,) samples at 16 kHz and the stamp of the first, in nanoseconds.
@@ -210,217 +107,52 @@ class Recognizer:
         starts anew: an open utterance closes without a decision. Raises ValueError for another
         shape or type, or samples that are not finite.
         """
-        samples = np.asarray(samples)
-        if samples.ndim != 1 or samples.dtype != np.float32 or not np.isfinite(samples).all():
-            raise ValueError('samples must be a float32 (n,) array of finite numbers')
-        if gap_ns := self._tracker.advance(stamp_ns, len(samples)):
-            self._restart()
-            self.counters.gaps += 1
-            self.counters.lost_samples += max(0, gap_ns) * SAMPLE_RATE // SECOND
-        self._anchor_ns = stamp_ns - (self._position + self._n_pending) * SECOND // SAMPLE_RATE
-        self.counters.samples += len(samples)
-        estimates = []
-        while len(samples):
-            n = min(CHUNK - self._n_pending, len(samples))
-            self._chunk[self._n_pending : self._n_pending + n] = samples[:n]
-            self._n_pending += n
-            samples = samples[n:]
-            if self._n_pending == CHUNK:
-                estimates += self._hear(self._chunk)
-                self._n_pending = 0
-        return estimates
+        return self._run([self.voice.push(samples, stamp_ns)])[0]
+
+    def push_together(
+        self, blocks: Sequence[tuple[Voice, np.ndarray, int]]
+    ) -> list[list[Estimate]]:
+        """`push` for several voices, each once; windows that are due together are one batch.
+
+        The figures are those of one voice at a time, but for rounding.
+        """
+        return self._run([voice.push(samples, stamp_ns) for voice, samples, stamp_ns in blocks])
 
     def flush(self) -> list[Estimate]:
         """End the stream: decide an open utterance, and take any stamp next."""
-        segment = self._segmenter.cut()
-        estimates = self._close(segment) if segment else []
-        self.reset()
-        return estimates
+        return self._run([self.voice.flush()])[0]
 
     def reset(self) -> None:
         """Forget the stream without a decision, and take any stamp next."""
-        self._tracker.reset()
-        self._restart()
+        self.voice.reset()
 
-    def _restart(self) -> None:
-        if self._segmenter.segment is not None:
-            self.counters.broken_utterances += 1
-        self._segmenter.reset()
-        self._vad.reset()
-        self._frames.reset()
-        self._position = 0  # samples heard in whole chunks
-        self._n_pending = 0  # samples in the chunk being filled
-        self._scores: list[np.ndarray] = []  # of the open utterance's windows
-        self._lengths: list[int] = []
-
-    def _hear(self, chunk: np.ndarray) -> list[Estimate]:
-        was_open = self._segmenter.segment is not None
-        self._position += CHUNK
-        self._frames.push(chunk)
-        closed = self._segmenter.push(self._vad(chunk))
-        if closed:
-            return self._close(closed)
-        segment = self._segmenter.segment
-        if segment is None:
-            return []
-        if not was_open:
-            self._next_end = segment.start + self._first_estimate
-        estimates = []
-        while self._next_end <= self._position:
-            if self._segmenter.voiced:
-                estimates += self._running(segment, self._next_end)
-            self._next_end += _samples(self.config.hop)
-        if segment.end - segment.start >= _samples(self.config.max_utterance):
-            estimates += self._close(self._segmenter.cut())
+    def _run(self, voices: Sequence[Judged]) -> list[list[Estimate]]:
+        """Let all go on until none asks for a window to be judged."""
+        estimates: list[list[Estimate]] = [[] for _ in voices]
+        scores: dict[int, Optional[np.ndarray]] = dict.fromkeys(range(len(voices)))
+        while scores:
+            windows = {}
+            for index, score in scores.items():
+                try:
+                    windows[index] = voices[index].send(score)
+                except StopIteration as end:
+                    estimates[index] = end.value
+            scores = dict(zip(windows, self._judge(list(windows.values()))))
         return estimates
 
-    def _close(self, segment: Segment) -> list[Estimate]:
-        """The last window of an utterance, and its decision."""
-        length = segment.end - segment.start
-        estimates = []
-        if length < self._min_utterance:
-            self.counters.short_utterances += 1
-        elif length < self._first_estimate:
-            self._score(segment, segment.end)
-            estimates = self._final(segment, is_window=True)
-        else:
-            if not self._scores or self._last_end < segment.end:
-                estimates = self._running(segment, segment.end)
-            estimates = estimates + self._final(segment, is_window=False)
-        self._scores.clear()
-        self._lengths.clear()
-        return estimates
-
-    def _running(self, segment: Segment, end: int) -> list[Estimate]:
-        """The estimate of the window up to `end`; none where it had to be skipped."""
-        elapsed = end - self._last_end if self._scores else math.inf
-        if not self._score(segment, end):
+    def _judge(self, windows: Sequence[torch.Tensor]) -> list[Optional[np.ndarray]]:
+        """(n_features, frames) each → (n_classes,) each; None where there is no memory for it."""
+        if not windows:
             return []
-        score = self._scores[-1]
-        if len(self._scores) == 1:
-            self._smoothed, self._decided = score, None
-        else:
-            keep = math.exp(-elapsed / _samples(self.config.smoothing))
-            self._smoothed = keep * self._smoothed + (1 - keep) * score
-        probabilities = _softmax(self._smoothed)
-        expressions = self.expressions.sum_classes(probabilities)
-        leader = int(expressions.argmax())
-        if (
-            self._decided is None
-            or expressions[leader] > expressions[self._decided] + self.config.lead
-        ):
-            self._decided = leader
-        return [self._estimate(end, np.exp(score), probabilities, self._decided, False, True)]
-
-    def _final(self, segment: Segment, is_window: bool) -> list[Estimate]:
-        """The utterance's decision: see `pool_windows`."""
-        if not self._scores:
-            return []
-        self.counters.utterances += 1
-        probabilities = _softmax(pool_windows(self._scores, self._lengths))
-        leader = int(self.expressions.sum_classes(probabilities).argmax())
-        return [self._estimate(segment.end, probabilities, probabilities, leader, True, is_window)]
-
-    def _estimate(
-        self,
-        end: int,
-        probabilities: np.ndarray,
-        smoothed: np.ndarray,
-        decided: int,
-        is_final: bool,
-        is_window: bool,
-    ) -> Estimate:
-        confidence = float(self.expressions.sum_classes(smoothed)[decided])
-        is_certain = confidence >= self._threshold
-        return Estimate(
-            self._anchor_ns + end * SECOND // SAMPLE_RATE,
-            probabilities,
-            self.expressions.expressions[decided] if is_certain else None,
-            confidence,
-            *self.expressions.valence_arousal(smoothed),
-            is_final,
-            is_window,
-            max(self._lengths) if is_final else self._lengths[-1],
-        )
-
-    def _score(self, segment: Segment, end: int) -> bool:
-        """Append the window's calibrated log-probabilities; False where the GPU has no memory."""
-        start = max(0, segment.start - _samples(self.config.preroll), end - self._window)
-        features = self.bundle.frontend.standardise(self._frames.window(start, end))
+        lengths = None
+        if len(windows) > 1:
+            lengths = torch.tensor([window.shape[1] for window in windows], device=self.device)
+        features = pad_sequence([window.T for window in windows], batch_first=True).mT
         try:
-            scores = self.bundle.log_probabilities(features[None].to(self.device))
+            scores = self.bundle.log_probabilities(features.to(self.device), lengths)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
-            self.counters.skipped_windows += 1
-            return False
-        self.counters.windows += 1
-        self._last_end = end
-        self._scores.append(scores[0].double().numpy())
-        self._lengths.append(end - start)
-        return True
-
-
-def pool_windows(scores: Sequence[np.ndarray], lengths: Sequence[int]) -> np.ndarray:
-    """(n, n_classes) log-probabilities, (n,) lengths → (n_classes,), the longest windows' mean.
-
-    The windows of an utterance grow until they are as long as the model hears, so that the first
-    ones know less of it than the last. On four validation actors of RAVDESS the longest are right
-    for 66 % of the clips (unweighted) and all together for 62 % (`parallel_fusion`; 65 % and 61 %
-    with `parallel_cnn_transformer`).
-    """
-    longest = np.equal(lengths, max(lengths))
-    return np.asarray(scores)[longest].mean(axis=0)
-
-
-class _FrameBuffer:
-    """The newest frames of the spectrum; each is computed once, the memory is allocated once."""
-
-    def __init__(self, bundle: Bundle, n_samples: int):
-        """`n_samples`: how far back a window may begin."""
-        self._frontend = frontend = bundle.frontend
-        self._hop = frontend.hop_length
-        self._keep = n_samples // self._hop + 2
-        # Twice the frames kept, so that moving them to the front is rare and windows are slices.
-        self._frames = torch.zeros(frontend.n_rows, 2 * self._keep)
-        self._samples = torch.zeros(frontend.frame_length + CHUNK)
-
-    def reset(self) -> None:
-        """Begin a stream."""
-        self._n_samples = 0  # held in _samples
-        self._n_frames = 0  # held in _frames
-        self._first = 0  # stream index of the first frame held
-
-    @torch.inference_mode()
-    def push(self, chunk: np.ndarray) -> None:
-        """Compute the frames that (CHUNK,) samples complete."""
-        self._samples[self._n_samples : self._n_samples + CHUNK] = torch.from_numpy(chunk)
-        self._n_samples += CHUNK
-        n_new = self._frontend.n_frames(self._n_samples)
-        if not n_new:
-            return
-        if self._n_frames + n_new > self._frames.shape[1]:
-            drop = self._n_frames - self._keep
-            self._frames[:, : self._keep] = self._frames[:, drop : self._n_frames].clone()
-            self._first += drop
-            self._n_frames = self._keep
-        frames = self._frontend.spectrum(self._samples[: self._n_samples])
-        self._frames[:, self._n_frames : self._n_frames + n_new] = frames
-        self._n_frames += n_new
-        rest = self._samples[n_new * self._hop : self._n_samples].clone()
-        self._samples[: len(rest)] = rest
-        self._n_samples = len(rest)
-
-    def window(self, start: int, end: int) -> torch.Tensor:
-        """(n_rows, frames) that lie whole between two sample indices of the stream."""
-        first = -(-start // self._hop) - self._first
-        last = self._frontend.n_frames(end) - self._first
-        return self._frames[:, max(0, first) : last]
-
-
-def _samples(seconds: float) -> int:
-    return round(seconds * SAMPLE_RATE)
-
-
-def _softmax(scores: np.ndarray) -> np.ndarray:
-    exponentials = np.exp(scores - scores.max())
-    return exponentials / exponentials.sum()
+            if len(windows) > 1:
+                return [score for window in windows for score in self._judge([window])]
+            return [None]
+        return list(scores.double().numpy())

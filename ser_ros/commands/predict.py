@@ -64,7 +64,7 @@ def _hear(recognizer: 'Recognizer', file: str) -> list[dict[str, Any]]:
     """The lines of one file that is streamed; none where nobody speaks."""
     from ser_ros.audio import SAMPLE_RATE, SECOND
     from ser_ros.audio.sources import read_audio
-    from ser_ros.recognizer import pool_windows
+    from ser_ros.voice import pool_windows
 
     samples = read_audio(file)
     recognizer.reset()

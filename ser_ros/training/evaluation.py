@@ -22,16 +22,10 @@ from ser_ros.audio.formats import PcmFormat, encode_s16le
 from ser_ros.audio.sources import read_audio
 from ser_ros.bundle import Bundle, BundleError
 from ser_ros.emotions import EMOTIONS, ExpressionMap
-from ser_ros.recognizer import (
-    LEAST_PROBABILITY,
-    Estimate,
-    Recognizer,
-    is_streamed,
-    pool_windows,
-    select_device,
-)
+from ser_ros.recognizer import Recognizer, is_streamed, select_device
 from ser_ros.training.corpora import Clip
 from ser_ros.training.dataset import one_thread
+from ser_ros.voice import LEAST_PROBABILITY, Estimate, pool_windows
 
 MESSAGE = PcmFormat('S16LE', 1, SAMPLE_RATE)
 """What a clip is sent as."""
@@ -62,7 +56,7 @@ class ClipResult:
 
     @property
     def score(self) -> np.ndarray:
-        """(n_classes,) log-probabilities of the whole clip, see `recognizer.pool_windows`."""
+        """(n_classes,) log-probabilities of the whole clip, see `voice.pool_windows`."""
         return _log_softmax(pool_windows(self.windows, self.lengths or [1] * len(self.windows)))
 
     @property

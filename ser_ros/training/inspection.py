@@ -15,9 +15,10 @@ from ser_ros.bundle import Bundle
 from ser_ros.emotions import ExpressionMap
 from ser_ros.features import ResearchConfig
 from ser_ros.models.blocks import AttentionPool
-from ser_ros.recognizer import Recognizer, RecognizerConfig, is_streamed
+from ser_ros.recognizer import Recognizer, is_streamed
 from ser_ros.training.dataset import one_thread
 from ser_ros.training.evaluation import decide
+from ser_ros.voice import RecognizerConfig
 
 RESOLUTION = 0.01
 """Seconds between two instants of the attention curves."""

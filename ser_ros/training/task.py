@@ -80,7 +80,7 @@ class EmotionTask(lightning.LightningModule):
             )
 
     def validation_step(self, batch: Batch) -> None:
-        """A batch is one utterance's longest windows: see `recognizer.pool_windows`."""
+        """A batch is one utterance's longest windows: see `voice.pool_windows`."""
         samples, lengths, labels = batch
         score = self(samples, lengths).log_softmax(dim=1).mean(dim=0, keepdim=True)
         self.validation_loss.update(nn.functional.nll_loss(score, labels[:1]))

@@ -24,7 +24,6 @@ from ser_ros.features import build_frontend, fit_frontend
 from ser_ros.files import make_folder, write_whole
 from ser_ros.models import build_model, default_hyperparameters, model_class
 from ser_ros.models.transfer import TransferModel, freeze, load_published
-from ser_ros.recognizer import RecognizerConfig
 from ser_ros.settings import build
 from ser_ros.training.batches import EmotionData
 from ser_ros.training.corpora import (
@@ -54,6 +53,7 @@ from ser_ros.training.recipe import Recipe
 from ser_ros.training.results import differences
 from ser_ros.training.splits import Split, split_clips
 from ser_ros.training.task import EmotionTask
+from ser_ros.voice import RecognizerConfig
 
 logger = logging.getLogger(__name__)
 

@@ -76,9 +76,9 @@ def test_the_whole_of_several_utterances_is_the_mean_of_the_longest_windows(
     score = np.mean(pooled, axis=0)
     expected = np.exp(score) / np.exp(score).sum()
     assert list(whole['probabilities'].values()) == pytest.approx(expected, abs=1e-3)
-    summed = recognizer.expressions.sum_classes(expected)
+    summed = recognizer.voice.expressions.sum_classes(expected)
     assert whole['confidence'] == pytest.approx(summed.max(), abs=1e-3)
-    name = recognizer.expressions.expressions[summed.argmax()]
+    name = recognizer.voice.expressions.expressions[summed.argmax()]
     assert whole['expression'] == (name if summed.max() >= bundle.info.threshold else None)
 
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from ser_ros import SerError
 from ser_ros.audio import SAMPLE_RATE
 from ser_ros.audio.vad import Segment
-from ser_ros.recognizer import Recognizer, RecognizerConfig
+from ser_ros.recognizer import Recognizer
 from ser_ros.training.corpora import Clip, read_corpus
 from ser_ros.training.dataset import (
     NO_CLASS,
@@ -27,6 +27,7 @@ from ser_ros.training.dataset import (
     stream_windows,
 )
 from ser_ros.training.recipe import AugmentationConfig, DataConfig
+from ser_ros.voice import RecognizerConfig
 
 AS_IT_IS = AugmentationConfig(edge_jitter=0.0, whole_probability=0.0, speed=(1.0, 1.0))
 EVERYTHING = AugmentationConfig(

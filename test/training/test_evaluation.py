@@ -514,7 +514,7 @@ def test_clips_are_classified_whole_where_there_is_no_stream(
 
 
 def test_decisions_below_the_threshold_are_withheld(bundle):
-    expressions = Recognizer(bundle, 'cpu').expressions
+    expressions = Recognizer(bundle, 'cpu').voice.expressions
     scores = np.log([0.3, 0.3, 0.05, 0.05, 0.1, 0.1, 0.05, 0.05])
     expression, confidence = decide(bundle, scores, expressions)
     assert (expression, confidence) == ('neutral', pytest.approx(0.6))
