@@ -2,6 +2,7 @@
 
 import dataclasses
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import Optional
@@ -10,7 +11,7 @@ import numpy as np
 
 from ser_ros.audio import SECOND
 from ser_ros.audio.formats import AudioFormatError, PcmFormat
-from ser_ros.audio.stream import PcmStream
+from ser_ros.audio.stream import LossMeter, PcmStream
 
 Part = tuple[np.ndarray, int]
 """Samples and the stamp of the first."""
@@ -30,8 +31,17 @@ class IntakeCounters:
     refused_blocks: int = 0
     """Came in a format that cannot be decoded."""
     refused_formats: int = 0
+    skipped_blocks: int = 0
+    """Came while nothing was to be heard, or waited when all was to be forgotten."""
     dropped_blocks: int = 0
     """Oldest blocks given up because more than `max_backlog` waited."""
+    seconds: float = 0.0
+    """Of sound in the blocks that no longer wait, as far as their format was known."""
+    skipped_seconds: float = 0.0
+    dropped_seconds: float = 0.0
+    """Of these, in blocks that were skipped and dropped."""
+    lost_seconds: float = 0.0
+    """Missing between those blocks, by their stamps."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,8 @@ class _Item:
 class Intake:
     """Takes formats and blocks from callbacks, gives samples in order to one worker thread.
 
+    `ready`, which guards it, is notified when a block can be had; several may share one.
+
     While no format is known, blocks wait; while the announced one cannot be decoded, they are
     refused. When more than `max_backlog` seconds of sound wait, the oldest are dropped.
     """
@@ -67,11 +79,13 @@ class Intake:
         max_backlog: float = 5.0,
         gap_tolerance: float = 0.1,
         pcm_format: Optional[PcmFormat] = None,
+        ready: Optional[threading.Condition] = None,
     ):
         """`pcm_format`: taken until another is announced."""
         self.counters = IntakeCounters()
         self._max_backlog = max_backlog
-        self._gap_tolerance = gap_tolerance
+        self.gap_tolerance = gap_tolerance
+        """Seconds; may be changed at any time."""
         self._format = pcm_format
         self._announced: Optional[tuple] = None
         self.refusal: Optional[str] = None
@@ -81,8 +95,10 @@ class Intake:
         self._n_bytes = 0
         self._stream: Optional[PcmStream] = None
         self._next_ns: Optional[int] = None
-        self._is_closed = False
-        self._ready = threading.Condition()
+        self._losses = LossMeter()
+        self.last_block = time.monotonic()
+        """When a block came last, by the steady clock; at first, when the intake was made."""
+        self.ready = ready or threading.Condition()
 
     @property
     def format(self) -> Optional[PcmFormat]:
@@ -91,7 +107,7 @@ class Intake:
 
     def waits_for_format(self, now_ns: int) -> bool:
         """Whether blocks have waited for a second because nobody said what they hold."""
-        with self._ready:
+        with self.ready:
             if self._format is not None or self.refusal or not self._items:
                 return False
             return now_ns - self._items[0].arrival_ns >= SECOND
@@ -106,7 +122,7 @@ class Intake:
     ) -> None:
         """Take what AudioInfo says for the blocks that follow; see `refusal`."""
         announced = (sample_format, channels, sample_rate, coding_format)
-        with self._ready:
+        with self.ready:
             if announced == self._announced:
                 return
             self._announced = announced
@@ -117,12 +133,12 @@ class Intake:
                 self._format = None
                 self.refusal = str(error)
                 self.counters.refused_formats += 1
-            self._ready.notify()
+            self.ready.notify()
 
     def put(self, data: bytes, stamp_ns: Optional[int], arrival_ns: int, frame_id: str) -> None:
         """Take a block; without a stamp it gets one by arrival, and then by counting samples."""
-        with self._ready:
-            self.counters.blocks += 1
+        with self.ready:
+            self._count_block()
             if self.refusal:
                 self.counters.refused_blocks += 1
                 self._is_broken = True
@@ -136,38 +152,70 @@ class Intake:
             self._is_broken = False
             self._n_bytes += len(data)
             while self._n_bytes > self._limit():
-                self._n_bytes -= len(self._items.popleft().data)
+                dropped = self._items.popleft()
+                self._n_bytes -= len(dropped.data)
                 self.counters.dropped_blocks += 1
+                self.counters.dropped_seconds += self._account(dropped)
                 self._mark_broken()
-            self._ready.notify()
+            self.ready.notify()
 
-    def get(self, timeout: Optional[float] = None) -> Optional[Heard]:
-        """Wait for the next block and decode it; None once closed.
+    def skip(self, data: bytes, stamp_ns: Optional[int]) -> None:
+        """Do not hear a block that came; what comes next begins a new stream."""
+        with self.ready:
+            self._count_block()
+            self._skip(_Item(data, stamp_ns, 0, '', self._format, False))
 
-        Where none comes for `timeout` seconds, that nothing was heard.
+    def forget(self, seconds: float = 0.0) -> None:
+        """Give up what waits; what comes next begins a new stream.
+
+        `seconds`: of what `get` gave and was not heard either.
         """
-        with self._ready:
-            has_come = self._ready.wait_for(
-                lambda: self._is_closed or (self._items and (self._format or self.refusal)),
-                timeout,
-            )
-            if self._is_closed:
+        with self.ready:
+            self.counters.skipped_seconds += seconds
+            for item in self._items:
+                self._skip(item)
+            self._items.clear()
+            self._n_bytes = 0
+            self._is_broken = True
+
+    def _count_block(self) -> None:
+        self.counters.blocks += 1
+        self.last_block = time.monotonic()
+
+    def _skip(self, item: _Item) -> None:
+        self.counters.skipped_blocks += 1
+        self.counters.skipped_seconds += self._account(item)
+        self._is_broken = True
+
+    def _account(self, item: _Item) -> float:
+        """Seconds of a block that no longer waits, once counted with what is missing before it."""
+        pcm_format = item.format or self._format
+        if pcm_format is None or not (duration_ns := _duration_ns(item.data, pcm_format)):
+            return 0.0
+        if item.stamp_ns is not None:
+            missing_ns = self._losses.advance(item.stamp_ns, duration_ns)
+            self.counters.lost_seconds += missing_ns / SECOND
+        self.counters.seconds += duration_ns / SECOND
+        return duration_ns / SECOND
+
+    @property
+    def has_block(self) -> bool:
+        """Whether `get` gives one."""
+        return bool(self._items and (self._format or self.refusal))
+
+    def get(self) -> Optional[Heard]:
+        """Decode the next block; None where there is none, or its format is not known yet."""
+        with self.ready:
+            if not self.has_block:
                 return None
-            if not has_come:
-                return Heard([], '', is_broken=False)
             item = self._items.popleft()
             self._n_bytes -= len(item.data)
+            self._account(item)
             pcm_format = item.format or self._format
             if pcm_format is None:
                 self.counters.refused_blocks += 1
                 self._mark_broken()
         return Heard(self._decode(item, pcm_format), item.frame_id, item.is_broken)
-
-    def close(self) -> None:
-        """Wake the worker for good."""
-        with self._ready:
-            self._is_closed = True
-            self._ready.notify()
 
     def _limit(self) -> float:
         """Bytes that may wait."""
@@ -191,11 +239,17 @@ class Intake:
         if self._stream is None or item.is_broken or self._stream.format != pcm_format:
             if self._stream is not None and not item.is_broken:
                 parts = self._stream.flush()
-            self._stream = PcmStream(pcm_format, self._gap_tolerance)
+            self._stream = PcmStream(pcm_format)
             self._next_ns = None
-        duration_ns = len(item.data) // pcm_format.frame_bytes * SECOND // pcm_format.sample_rate
+        self._stream.gap_tolerance = self.gap_tolerance
+        duration_ns = _duration_ns(item.data, pcm_format)
         stamp_ns = item.stamp_ns
         if stamp_ns is None:
             stamp_ns = item.arrival_ns - duration_ns if self._next_ns is None else self._next_ns
         self._next_ns = stamp_ns + duration_ns
         return parts + self._stream.push(item.data, stamp_ns)
+
+
+def _duration_ns(data: bytes, pcm_format: PcmFormat) -> int:
+    """Of its whole frames."""
+    return len(data) // pcm_format.frame_bytes * SECOND // pcm_format.sample_rate

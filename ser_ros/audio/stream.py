@@ -22,7 +22,7 @@ class StampTracker:
     def __init__(self, sample_rate: int, tolerance: float):
         """`tolerance`: seconds by which stamps may deviate before the stream is broken."""
         self._sample_rate = sample_rate
-        self._tolerance_ns = round(tolerance * SECOND)
+        self.tolerance = tolerance
         self.reset()
 
     def advance(self, stamp_ns: int, n_samples: int) -> int:
@@ -33,7 +33,7 @@ class StampTracker:
         if self._expected_ns is not None:
             self._deviation_ns += stamp_ns - self._expected_ns
         self._expected_ns = stamp_ns + n_samples * SECOND // self._sample_rate
-        if abs(self._deviation_ns) > self._tolerance_ns:
+        if abs(self._deviation_ns) > self.tolerance * SECOND:
             missing_ns, self._deviation_ns = round(self._deviation_ns), 0.0
             return missing_ns
         self._deviation_ns *= math.exp(-n_samples / self._sample_rate / self.MEMORY)
@@ -43,6 +43,36 @@ class StampTracker:
         """Take any stamp next."""
         self._expected_ns: Optional[int] = None
         self._deviation_ns = 0.0
+
+
+class LossMeter:
+    """How much sound is missing between blocks, by their stamps.
+
+    What is lost is whole blocks, so that a step of less than half a block is jitter; and where
+    blocks are stamped by their arrival, one that comes early makes up for one that came late.
+    """
+
+    ANEW_NS = 60 * SECOND
+    """A step of more than this is another stream, not a loss."""
+
+    def __init__(self):
+        self._expected_ns: Optional[int] = None
+        self._counted_ns = self._early_ns = 0
+
+    def advance(self, stamp_ns: int, duration_ns: int) -> int:
+        """Take a block; return the nanoseconds missing before it."""
+        step = 0 if self._expected_ns is None else stamp_ns - self._expected_ns
+        self._expected_ns = stamp_ns + duration_ns
+        if abs(step) > self.ANEW_NS:
+            self._counted_ns = self._early_ns = 0
+            return 0
+        if 2 * abs(step) < duration_ns:
+            return 0
+        # Only what was counted as missing can have been late instead.
+        missing_ns = max(0, step - self._early_ns)
+        self._early_ns = min(max(0, self._early_ns - step), self._counted_ns)
+        self._counted_ns += missing_ns
+        return missing_ns
 
 
 class PcmStream:
@@ -60,6 +90,15 @@ class PcmStream:
         self._n_out = 0
         self._anchor_ns = 0
         """Where the stamps put sample 0, by the newest block."""
+
+    @property
+    def gap_tolerance(self) -> float:
+        """Seconds by which stamps may deviate."""
+        return self._tracker.tolerance
+
+    @gap_tolerance.setter
+    def gap_tolerance(self, seconds: float) -> None:
+        self._tracker.tolerance = seconds
 
     def push(self, data: bytes, stamp_ns: int) -> list[tuple[np.ndarray, int]]:
         """Take a block and the stamp of its first sample.

@@ -143,6 +143,43 @@ def test_a_backlog_that_nobody_can_decode_is_bounded_too():
     assert intake.backlog_bytes <= 48_000 * 2 * 4
 
 
+def test_every_second_that_was_sent_is_accounted_for():
+    """Heard, dropped, skipped or lost on the way, in turn, as few as they be."""
+    intake = Intake(max_backlog=0.1, pcm_format=PcmFormat(*MONO))
+    n_heard, n_lost = 0, 0
+
+    def put(i):
+        intake.put(block(i), START + i * BLOCK_NS, 0, '')
+
+    def get():
+        nonlocal n_heard
+        while (heard := intake.get()) is not None:
+            n_heard += sum(len(samples) for samples, _ in heard.parts)
+
+    for i in range(100):
+        if i % 7 == 3:
+            n_lost += 1
+        elif 40 <= i < 50:
+            intake.skip(block(i), START + i * BLOCK_NS)
+        else:
+            put(i)
+        if i % 10 == 0:
+            get()
+    put(100)
+    intake.forget()
+    put(101)
+    get()
+    counters = intake.counters
+    assert counters.lost_seconds == pytest.approx(n_lost * 0.02)
+    assert counters.dropped_seconds == pytest.approx(counters.dropped_blocks * 0.02)
+    assert counters.skipped_seconds == pytest.approx(counters.skipped_blocks * 0.02)
+    assert min(counters.dropped_blocks, counters.skipped_blocks, n_lost, n_heard) > 0
+    heard = n_heard / SAMPLE_RATE
+    gone = counters.dropped_seconds + counters.skipped_seconds + counters.lost_seconds
+    assert heard + gone == pytest.approx(102 * 0.02)
+    assert counters.seconds + counters.lost_seconds == pytest.approx(102 * 0.02)
+
+
 def test_empty_blocks_never_wait():
     intake = Intake(max_backlog=1.0)
     for _ in range(1_000):
@@ -193,19 +230,12 @@ def test_unstamped_blocks_begin_anew_after_refused_ones(intake):
     assert intake.get().parts[0][1] == START + 60 * SECOND - BLOCK_NS
 
 
-def test_closing_wakes_the_worker():
+def test_nothing_waits():
     intake = Intake()
-    heard = []
-    worker = threading.Thread(target=lambda: heard.append(intake.get()), daemon=True)
-    worker.start()
-    intake.close()
-    worker.join(30)
-    assert heard == [None]
-
-
-def test_closed_it_gives_nothing_more(intake):
+    assert not intake.has_block
+    assert intake.get() is None
     intake.put(block(1), START, 0, '')
-    intake.close()
+    assert not intake.has_block  # nobody has said what it holds
     assert intake.get() is None
 
 
@@ -214,10 +244,10 @@ def test_a_worker_hears_all_that_a_callback_puts(intake):
     heard = []
 
     def work():
-        while (item := intake.get()) is not None:
-            heard.append(int(item.frame_id))
-            if len(heard) == n_blocks:
-                return
+        while len(heard) < n_blocks:
+            with intake.ready:
+                intake.ready.wait_for(lambda: intake.has_block)
+            heard.append(int(intake.get().frame_id))
 
     worker = threading.Thread(target=work, daemon=True)
     worker.start()

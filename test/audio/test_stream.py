@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ser_ros.audio import SAMPLE_RATE, SECOND
 from ser_ros.audio.formats import PcmFormat, encode_s16le
-from ser_ros.audio.stream import PcmStream, StampTracker
+from ser_ros.audio.stream import LossMeter, PcmStream, StampTracker
 
 START = 1_700_000_000 * SECOND
 
@@ -195,3 +195,34 @@ def test_jitter_and_a_drifting_clock_are_no_gap():
     block_ns = 320 * SECOND // SAMPLE_RATE
     stamps = np.arange(30_000) * (block_ns * 1.002) + jitter
     assert not any(tracker.advance(int(stamp), 320) for stamp in stamps)
+
+
+BLOCK_NS = 20_000_000
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=50))
+def test_every_lost_block_is_missed_as_few_as_they_be(losses):
+    """Between two blocks that come, none to four are lost."""
+    meter, stamp = LossMeter(), START
+    meter.advance(stamp, BLOCK_NS)
+    for n_lost in losses:
+        stamp += (1 + n_lost) * BLOCK_NS
+        assert meter.advance(stamp, BLOCK_NS) == n_lost * BLOCK_NS
+
+
+def test_what_comes_late_is_not_lost():
+    """Stamped by arrival: one block is late by three, and those behind it are there at once."""
+    meter = LossMeter()
+    late = [0, 1, 2, 6, 6.3, 6.6, 7, 8, 9]
+    missing = [meter.advance(START + round(n * BLOCK_NS), BLOCK_NS) for n in late]
+    assert sum(missing) == 3 * BLOCK_NS
+    # It was counted, for it might have been a loss, and makes up for what is late again.
+    assert [meter.advance(START + n * BLOCK_NS, BLOCK_NS) for n in (12, 12, 12, 13)] == [0] * 4
+
+
+def test_a_drifting_clock_and_another_stream_lose_nothing():
+    meter = LossMeter()
+    assert not any(meter.advance(round(n * BLOCK_NS * 1.01), BLOCK_NS) for n in range(1_000))
+    for stamp in (START, START - 3_600 * SECOND, 0, 2**61):
+        assert meter.advance(stamp, BLOCK_NS) == 0
+    assert meter.advance(2**61 + 2 * BLOCK_NS, BLOCK_NS) == BLOCK_NS

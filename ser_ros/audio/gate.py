@@ -1,0 +1,39 @@
+"""Whether sound is to be heard now."""
+
+from typing import Optional
+
+from ser_ros.audio import SECOND
+
+
+class Gate:
+    """Closed while it is switched off, while the robot itself speaks, and for a tail after that."""
+
+    def __init__(self):
+        self.is_enabled = True
+        self.forget_robot()
+
+    def forget_robot(self) -> None:
+        """Take the robot to be silent, and to have been."""
+        self._began_ns: Optional[int] = None
+        self._ended_ns: Optional[int] = None
+
+    def robot_speaks(self, is_speaking: bool, now_ns: int) -> None:
+        """The robot begins to speak, or ends."""
+        if not is_speaking and self._began_ns is not None:
+            self._began_ns, self._ended_ns = None, now_ns
+        elif is_speaking and self._began_ns is None:
+            self._began_ns = now_ns
+
+    def robot_has_spoken(self, now_ns: int) -> Optional[float]:
+        """Seconds since it began; None while it is silent."""
+        return None if self._began_ns is None else (now_ns - self._began_ns) / SECOND
+
+    def is_muted(self, now_ns: int, tail: float) -> bool:
+        """Whether the robot speaks, or did less than `tail` seconds ago."""
+        if self._began_ns is not None:
+            return True
+        return self._ended_ns is not None and 0 <= now_ns - self._ended_ns < tail * SECOND
+
+    def is_open(self, now_ns: int, tail: float) -> bool:
+        """Whether a block that comes now is to be heard."""
+        return self.is_enabled and not self.is_muted(now_ns, tail)

@@ -1,0 +1,39 @@
+"""When sound is heard."""
+
+from ser_ros.audio import SECOND
+from ser_ros.audio.gate import Gate
+
+START = 1_700_000_000 * SECOND
+
+
+def test_it_is_closed_while_the_robot_speaks_and_for_a_tail():
+    gate = Gate()
+    assert gate.is_open(START, 0.5)
+    gate.robot_speaks(True, START)
+    assert gate.is_muted(START + 60 * SECOND, 0.5)
+    gate.robot_speaks(True, START + 60 * SECOND)  # said again
+    gate.robot_speaks(False, START + 61 * SECOND)
+    assert not gate.is_open(START + 61 * SECOND + SECOND // 2 - 1, 0.5)
+    assert gate.is_open(START + 61 * SECOND + SECOND // 2, 0.5)
+
+
+def test_what_did_not_begin_has_no_tail():
+    gate = Gate()
+    gate.robot_speaks(False, START)
+    assert gate.is_open(START, 0.5)
+
+
+def test_a_clock_that_was_set_back_does_not_keep_it_closed():
+    gate = Gate()
+    gate.robot_speaks(True, START)
+    gate.robot_speaks(False, START + SECOND)
+    assert gate.is_open(START - 3600 * SECOND, 0.5)
+
+
+def test_switched_off_it_is_closed_whoever_speaks():
+    gate = Gate()
+    gate.is_enabled = False
+    assert not gate.is_open(START, 0.0)
+    assert not gate.is_muted(START, 0.0)
+    gate.is_enabled = True
+    assert gate.is_open(START, 0.0)
