@@ -10,6 +10,7 @@ import pytest
 import soundfile
 import torch
 from hypothesis import settings
+from virtual_microphone import VirtualMicrophone, missing_packages
 
 from ser_ros.audio import SAMPLE_RATE
 from ser_ros.audio.vad import CHUNK, Segmenter, SileroVad
@@ -212,3 +213,12 @@ _domains = itertools.count(os.getpid())
 def domain_id():
     """A domain that no other test uses at the same time; above 100 ports may be taken."""
     return 1 + next(_domains) % 100
+
+
+@pytest.fixture
+def virtual_microphone(tmp_path):
+    if missing := missing_packages():
+        pytest.skip(f'needs a virtual microphone: apt install {" ".join(missing)}')
+    microphone = VirtualMicrophone(tmp_path)
+    yield microphone
+    microphone.close()

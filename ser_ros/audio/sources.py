@@ -1,13 +1,11 @@
-"""Where sound comes from: files and microphones."""
+"""Where sound comes from: what every source is, and files."""
 
-import contextlib
-import queue
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Union
+from typing import Optional, Protocol, Union
 
 import numpy as np
 import soundfile
@@ -15,7 +13,6 @@ import soxr
 
 from ser_ros import SerError
 from ser_ros.audio import SAMPLE_RATE, SECOND
-from ser_ros.audio.clock import SampleClock
 from ser_ros.audio.formats import AudioFormatError, PcmFormat, encode_s16le, sanitize
 
 
@@ -73,10 +70,14 @@ class SourceCounters:
     """What a source delivered and lost."""
 
     blocks: int = 0
+    seconds: float = 0.0
+    """Of sound in those blocks."""
     overflows: int = 0
     """Reported by PortAudio: samples lost before the callback."""
     dropped_blocks: int = 0
     """Blocks for which the queue behind the callback had no room."""
+    losses: int = 0
+    """Times that the source went silent for good and was opened again."""
 
 
 class Source(Protocol):
@@ -85,12 +86,16 @@ class Source(Protocol):
     description: str
     format: PcmFormat
     counters: SourceCounters
+    trouble: Optional[str]
+    """Why there is no sound, while there is none."""
+    n_waiting: int
+    """Blocks that have come and are not yielded yet."""
 
     def open(self) -> None:
         """Begin; SourceError if that fails."""
 
     def blocks(self) -> Iterator[Block]:
-        """Yield blocks as they come, until the end or `close`; SourceError when they stop."""
+        """Yield blocks as they come, until the end or `close`; SourceError when all is lost."""
 
     def close(self) -> None:
         """End `blocks`, from any thread, and release the source; it can be opened again."""
@@ -130,6 +135,8 @@ class FileSource:
             f'file {path} at {self.format.sample_rate} Hz with {self.format.channels} channels'
         )
         self.counters = SourceCounters()
+        self.trouble = None
+        self.n_waiting = 0
 
     def open(self) -> None:
         """See `Source`."""
@@ -148,6 +155,7 @@ class FileSource:
                 if self._closed.wait(max(0.0, due - time.monotonic())):
                     return
                 self.counters.blocks += 1
+                self.counters.seconds += len(frames) / rate
                 yield Block(encode_s16le(frames), start_ns + n_played * SECOND // rate)
                 n_played += len(frames)
 
@@ -165,141 +173,3 @@ class FileSource:
     def close(self) -> None:
         """See `Source`."""
         self._closed.set()
-
-
-class Microphone:
-    """An input device of PortAudio."""
-
-    TIMEOUT = 5.0
-    """Seconds without a callback after which the microphone counts as gone."""
-
-    def __init__(
-        self,
-        device: str = 'default',
-        sample_rate: int = 0,
-        channels: int = 1,
-        block_duration: float = 0.02,
-        queue_duration: float = 2.0,
-    ):
-        """`device`: index, part of a name, or `default`; a rate or channels of 0: the device's own.
-
-        `queue_duration` seconds may wait between the callback and `blocks`. Raises SourceError,
-        naming the devices there are, for one that cannot be opened so.
-        """
-        sounddevice = import_sounddevice()
-        index = find_input_device(device)
-        info = sounddevice.query_devices(index, 'input')
-        rate = sample_rate or round(info['default_samplerate'])
-        channels = channels or info['max_input_channels']
-        self.description = f'microphone {info["name"]!r} at {rate} Hz with {channels} channels'
-        self.counters = SourceCounters()
-        self._queue_blocks = max(2, round(queue_duration / block_duration))
-        self._block_frames = round(block_duration * rate)
-        self._settings = {
-            'device': index,
-            'channels': channels,
-            'samplerate': rate,
-            'dtype': 'int16',
-        }
-        try:
-            self.format = PcmFormat('S16LE', channels, rate)
-            sounddevice.check_input_settings(**self._settings)
-        except (AudioFormatError, sounddevice.PortAudioError) as error:
-            raise self._refusal(error) from error
-
-    def _refusal(self, error: Exception) -> SourceError:
-        return SourceError(
-            f'{self.description} does not open ({error}); there are: {list_input_devices()}'
-        )
-
-    def open(self) -> None:
-        """See `Source`."""
-        sounddevice = import_sounddevice()
-        self._queue: queue.Queue = queue.Queue(self._queue_blocks)
-        self._clock = SampleClock(self.format.sample_rate)
-        try:
-            self._stream = sounddevice.RawInputStream(
-                blocksize=self._block_frames, callback=self._callback, **self._settings
-            )
-            self._stream.start()
-        except sounddevice.PortAudioError as error:
-            raise self._refusal(error) from error
-
-    def _callback(self, data: Any, n_frames: int, times: Any, status: Any) -> None:
-        """Copy only: PortAudio's thread waits for it."""
-        age = times.currentTime - times.inputBufferAdcTime
-        if not 0.0 <= age <= 2.0:  # some host APIs do not say
-            age = n_frames / self.format.sample_rate
-        captured_ns = time.time_ns() - round(age * SECOND)
-        if status.input_overflow:
-            self.counters.overflows += 1
-        try:
-            self._queue.put_nowait((bytes(data), captured_ns, n_frames))
-        except queue.Full:
-            self.counters.dropped_blocks += 1
-
-    def blocks(self) -> Iterator[Block]:
-        """See `Source`."""
-        while True:
-            try:
-                item = self._queue.get(timeout=self.TIMEOUT)
-            except queue.Empty:
-                raise SourceError(
-                    f'{self.description} delivered nothing for {self.TIMEOUT:g} s'
-                ) from None
-            if item is None:
-                return
-            data, captured_ns, n_frames = item
-            self.counters.blocks += 1
-            yield Block(data, self._clock.stamp(captured_ns, n_frames))
-
-    def close(self) -> None:
-        """See `Source`."""
-        self._stream.close()
-        while True:  # make room for the end mark
-            try:
-                self._queue.put_nowait(None)
-                return
-            except queue.Full:
-                with contextlib.suppress(queue.Empty):
-                    self._queue.get_nowait()
-
-
-def import_sounddevice() -> Any:
-    """The sounddevice module, which loads PortAudio; SourceError where that is not installed."""
-    try:
-        import sounddevice
-    except (ImportError, OSError) as error:
-        raise SourceError(
-            f'no microphone access ({error}); install PortAudio (apt install libportaudio2) '
-            'and sounddevice (pip install sounddevice)'
-        ) from error
-    return sounddevice
-
-
-def input_devices() -> list[tuple[int, dict]]:
-    """Index and PortAudio's description of every device with inputs; SourceError as above."""
-    devices = import_sounddevice().query_devices()
-    return [(index, d) for index, d in enumerate(devices) if d['max_input_channels'] > 0]
-
-
-def list_input_devices() -> str:
-    """The input devices in one line."""
-    names = [f'{index} {device["name"]!r}' for index, device in input_devices()]
-    return ', '.join(names) or 'no input devices at all'
-
-
-def find_input_device(name: str) -> int:
-    """The index of the device that `name` means; SourceError naming those there are."""
-    devices = input_devices()
-    if name in ('', 'default'):
-        default = import_sounddevice().default.device[0]
-        matches = [index for index, _ in devices if index == default]
-    elif name.isdecimal():
-        matches = [index for index, _ in devices if index == int(name)]
-    else:
-        exact = [index for index, device in devices if device['name'] == name]
-        matches = exact or [i for i, device in devices if name.lower() in device['name'].lower()]
-    if not matches:
-        raise SourceError(f'no microphone {name!r}; there are: {list_input_devices()}')
-    return matches[0]

@@ -13,7 +13,8 @@ def run(options: argparse.Namespace) -> None:
     """Print what there is."""
     import torch
 
-    from ser_ros.audio.sources import SourceError, input_devices
+    from ser_ros.audio.microphone import input_devices
+    from ser_ros.audio.sources import SourceError
 
     print('compute')
     print(f'  cpu     {torch.get_num_threads()} threads')

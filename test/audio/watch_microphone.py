@@ -1,0 +1,71 @@
+"""Listens to a microphone and prints what there is of it four times a second, as JSON lines.
+
+python watch_microphone.py [fail] [slow]; with `fail`, PortAudio fails to begin anew the first
+time; with `slow`, blocks are longer than what the watchdog is told to wait.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from ser_ros import SerError
+from ser_ros.audio.microphone import Microphone
+
+stamps = []
+ended = threading.Event()
+
+
+def report(microphone):
+    while not ended.wait(0.25):
+        print(
+            json.dumps(
+                {
+                    'blocks': microphone.counters.blocks,
+                    'losses': microphone.counters.losses,
+                    'trouble': microphone.trouble,
+                    'threads': threading.active_count(),
+                    'descriptors': len(list(Path('/proc/self/fd').iterdir())),
+                    'stamp': stamps[-1] if stamps else None,
+                }
+            ),
+            flush=True,
+        )
+
+
+class FailsOnce:
+    """PortAudio, which cannot begin anew the first time, as while cards come and go."""
+
+    def __init__(self, library):
+        self._library = library
+        self._has_failed = False
+
+    def __getattr__(self, name):
+        return getattr(self._library, name)
+
+    def Pa_Initialize(self):  # noqa: N802
+        if self._has_failed:
+            return self._library.Pa_Initialize()
+        self._has_failed = True
+        return -9999  # paUnanticipatedHostError
+
+
+try:
+    slow = {'block_duration': 0.5, 'watchdog_timeout': 0.3} if 'slow' in sys.argv else {}
+    microphone = Microphone('pulse', sample_rate=16_000, **slow)
+    signal.signal(signal.SIGTERM, lambda *_: microphone.close())
+    if 'fail' in sys.argv:
+        import sounddevice
+
+        sounddevice._lib = FailsOnce(sounddevice._lib)
+    microphone.open()
+    threading.Thread(target=report, args=(microphone,), daemon=True).start()
+    for block in microphone.blocks():
+        stamps.append(block.stamp_ns)
+except SerError as error:
+    print(json.dumps({'error': str(error)}), flush=True)
+    os._exit(3)
+ended.set()
+print(json.dumps({'ended': microphone.counters.blocks}), flush=True)
