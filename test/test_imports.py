@@ -20,8 +20,10 @@ ALLOWED = {
     'features': set(),
     'models': set(),
     'bundle': {'emotions', 'features', 'files', 'models', 'paths', 'settings'},
-    'recognizer': {'audio', 'bundle', 'emotions'},
-    'nodes': {'audio', 'bundle', 'emotions', 'paths', 'recognizer'},
+    'voice': {'audio', 'bundle', 'emotions', 'features'},
+    'recognizer': {'audio', 'bundle', 'voice'},
+    'listener': {'audio', 'bundle', 'recognizer', 'voice'},
+    'nodes': {'audio', 'bundle', 'emotions', 'listener', 'paths', 'recognizer', 'voice'},
 }
 ALLOWED['training'] = set(ALLOWED) - {'nodes'}
 ALLOWED['commands'] = set(ALLOWED) - {'nodes'}
@@ -119,8 +121,8 @@ def test_the_package_alone_is_light():
 def test_a_robot_loads_nothing_of_training_nor_a_workstation_of_ros():
     loaded = run_python(
         'import sys; '
-        'import ser_ros.__main__, ser_ros.recognizer, ser_ros.audio.sources, ser_ros.audio.intake; '
-        'ser_ros.recognizer.SileroVad(); '
+        'import ser_ros.__main__, ser_ros.recognizer, ser_ros.audio.microphone, ser_ros.audio.intake; '
+        'ser_ros.voice.SileroVad(); '
         "print(*{m.split('.')[0] for m in sys.modules})"
     )
     assert 'silero_vad' in loaded

@@ -2,6 +2,8 @@
 
 import importlib
 import sys
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from ser_ros.nodes import NAMESAKE, ending
 
@@ -11,7 +13,7 @@ _CURE = (
 )
 
 
-def _run(*names: str) -> None:
+def _run(*names: str, connect: Callable[..., Sequence[Callable]] = lambda *classes: classes):
     ending.listen()  # torch takes seconds to import
     try:
         from ser_ros.nodes.managed_node import run
@@ -26,7 +28,7 @@ def _run(*names: str) -> None:
         if 'audio_common_msgs' not in str(error.name):
             raise
         sys.exit(f'{error}; {NAMESAKE}')
-    sys.exit(run(*classes))
+    sys.exit(run(*connect(*classes)))
 
 
 def audio_capture_node() -> None:
@@ -41,4 +43,22 @@ def emotion_node() -> None:
 
 def ser() -> None:
     """Do both in one process; the emotion node first, so that it hears the first block."""
-    _run('emotion_node:EmotionNode', 'audio_capture_node:AudioCaptureNode')
+    _run(
+        'emotion_node:EmotionNode', 'audio_capture_node:AudioCaptureNode', connect=_within_process
+    )
+
+
+def _within_process(emotion: type, capture: type) -> Sequence[Callable]:
+    """Have the one hear what the other does not publish."""
+    nodes = []
+
+    def make_emotion() -> Any:
+        nodes.append(emotion())
+        return nodes[0]
+
+    def make_capture() -> Any:
+        node = capture()
+        node.hearer = nodes[0].hear
+        return node
+
+    return make_emotion, make_capture

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from audio_common_msgs.msg import AudioData, AudioInfo
 from builtin_interfaces.msg import Time
 from hri_msgs.msg import Expression
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification, ObjectHypothesis
 
@@ -18,13 +22,37 @@ from ser_ros.audio.formats import PcmFormat
 from ser_ros.nodes import NAMESAKE
 
 if TYPE_CHECKING:  # sound is captured without torch
-    from ser_ros.recognizer import Estimate
+    from ser_ros.voice import Estimate
 
 LATCHED = QoSProfile(
     depth=1,
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
+
+
+def subscribe_latched(
+    node: Node, message_type: type, topic: str, callback: Callable[[Any], None]
+) -> list[Subscription]:
+    """Hear what is latched, and who does not latch.
+
+    A transient-local subscriber hears no volatile publisher, of which the middleware warns; a
+    volatile one misses what is latched. So there are both, and a message that both bring is heard
+    once. A publisher of any reliability is heard.
+    """
+    seen: deque[int] = deque(maxlen=50)
+
+    def hear(message: Any, info: dict[str, Any]) -> None:
+        if info['source_timestamp'] not in seen:
+            seen.append(info['source_timestamp'])
+            callback(message)
+
+    silent = SubscriptionEventCallbacks(use_default_callbacks=False)
+    volatile = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+    return [
+        node.create_subscription(message_type, topic, hear, profile, event_callbacks=silent)
+        for profile in (LATCHED, volatile)
+    ]
 
 
 def check_audio_messages() -> None:

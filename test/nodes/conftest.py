@@ -11,10 +11,16 @@ os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
 
+from feeding import Publisher  # noqa: E402
+from hri_msgs.msg import Expression  # noqa: E402
 from lifecycle_msgs.srv import GetState  # noqa: E402
 from rclpy.context import Context  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
+from std_msgs.msg import Bool  # noqa: E402
+from vision_msgs.msg import Classification  # noqa: E402
+
+from ser_ros.nodes.messages import LATCHED  # noqa: E402
 
 
 @pytest.fixture
@@ -47,6 +53,12 @@ class Graph:
         node = cls(context=self.context, namespace=namespace, parameter_overrides=overrides)
         node.autostart()
         return self.add(node)
+
+    def remove(self, node):
+        """End a node of `make`."""
+        self._executor.remove_node(node)
+        self._nodes.remove(node)
+        node.destroy_node()
 
     def listen(self, message_type, topic, qos=100):
         """A list that grows with every message."""
@@ -90,3 +102,18 @@ def graph(domain_id):
     graph = Graph(domain_id)
     yield graph
     graph.close()
+
+
+@pytest.fixture
+def outputs(graph):
+    return {
+        'emotion': graph.listen(Expression, 'emotion'),
+        'utterance': graph.listen(Expression, 'emotion/utterance'),
+        'probabilities': graph.listen(Classification, 'emotion/probabilities'),
+        'is_speaking': graph.listen(Bool, 'is_speaking', LATCHED),
+    }
+
+
+@pytest.fixture
+def publisher(graph):
+    return Publisher(graph)

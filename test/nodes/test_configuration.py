@@ -54,7 +54,7 @@ def test_the_readme_lists_them():
             node = cells[0] or node
             names = NODES if node == 'both' else [node]
             for name in names:
-                listed.setdefault(name, {})[cells[1].strip('`')] = yaml.safe_load(
+                listed.setdefault(name, {})[cells[1].strip('` *')] = yaml.safe_load(
                     cells[2].strip('`')
                 )
     configured = yaml.safe_load(CONFIG.read_text())

@@ -1,9 +1,8 @@
 """The emotion node, fed over the middleware."""
 
-import array
+import hashlib
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,124 +11,30 @@ import torch
 
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
 
-from audio_common_msgs.msg import AudioData, AudioDataStamped, AudioInfo  # noqa: E402
+from audio_common_msgs.msg import AudioData  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
-from hri_msgs.msg import Expression  # noqa: E402
+from feeding import (  # noqa: E402
+    PATIENT,
+    START,
+    Publisher,
+    counters,
+    direct,
+    logged,
+    probabilities_by_stamp,
+    speech_then_silence,
+    wait_until_heard,
+)
 from lifecycle_msgs.msg import State  # noqa: E402
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
 from rclpy.serialization import serialize_message  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
-from std_msgs.msg import Bool  # noqa: E402
-from vision_msgs.msg import Classification  # noqa: E402
 
 from ser_ros.audio import SAMPLE_RATE, SECOND  # noqa: E402
 from ser_ros.audio.formats import encode_s16le  # noqa: E402
-from ser_ros.audio.sources import read_audio  # noqa: E402
 from ser_ros.bundle import load_bundle  # noqa: E402
 from ser_ros.features import LogMelConfig  # noqa: E402
 from ser_ros.nodes.emotion_node import EmotionNode  # noqa: E402
-from ser_ros.nodes.messages import LATCHED, to_header, to_nanoseconds  # noqa: E402
-from ser_ros.recognizer import Recognizer  # noqa: E402
-
-SPEECH = Path(__file__).parents[2] / 'examples' / 'speech.flac'
-START = 1_700_000_000 * SECOND
-PATIENT = {'device': 'cpu', 'max_backlog': 60.0, 'queue_depth': 2000}
-"""A node that a busy machine does not make drop what is played to it faster than it was said."""
-
-
-class Publisher:
-    """Plays samples to the node as a capture node of any make would."""
-
-    def __init__(self, graph, message_type=AudioDataStamped):
-        self.graph = graph
-        self.type = message_type
-        topic = 'audio_stamped' if message_type is AudioDataStamped else 'audio'
-        self.audio = graph.node.create_publisher(message_type, topic, 1000)
-        self.info = graph.node.create_publisher(AudioInfo, 'audio_info', LATCHED)
-
-    def announce(self, sample_format='S16LE', channels=1, rate=SAMPLE_RATE, coding='wave'):
-        self.info.publish(
-            AudioInfo(
-                channels=channels,
-                sample_rate=rate,
-                sample_format=sample_format,
-                coding_format=coding,
-            )
-        )
-
-    def block(self, data, stamp_ns=START, frame_id='mic'):
-        audio = AudioData(data=array.array('B', data))
-        header = to_header(stamp_ns, frame_id)
-        stamped = self.type is AudioDataStamped
-        self.audio.publish(AudioDataStamped(header=header, audio=audio) if stamped else audio)
-
-    def play(self, data, frame_bytes=2, rate=SAMPLE_RATE, block_frames=320, period=0.0):
-        """Send blocks of `block_frames` (cycled through if several), `period` seconds apart."""
-        sizes = [block_frames] if isinstance(block_frames, int) else block_frames
-        first, n = 0, 0
-        while first * frame_bytes < len(data):
-            frames = sizes[n % len(sizes)]
-            self.block(
-                data[first * frame_bytes : (first + frames) * frame_bytes],
-                START + first * SECOND // rate,
-            )
-            first, n = first + frames, n + 1
-            time.sleep(period)
-
-    def wait_for_listener(self, node):
-        self.graph.wait(
-            lambda: self.audio.get_subscription_count() and node.count_publishers('audio_info'),
-            'discovery',
-        )
-
-
-@pytest.fixture
-def outputs(graph):
-    return {
-        'emotion': graph.listen(Expression, 'emotion'),
-        'utterance': graph.listen(Expression, 'emotion/utterance'),
-        'probabilities': graph.listen(Classification, 'emotion/probabilities'),
-        'is_speaking': graph.listen(Bool, 'is_speaking', LATCHED),
-    }
-
-
-@pytest.fixture
-def publisher(graph):
-    return Publisher(graph)
-
-
-def counters(node):
-    return node.diagnose()[1]
-
-
-def speech_then_silence(path=SPEECH, silence=1.0):
-    return np.concatenate((read_audio(path), np.zeros(round(silence * SAMPLE_RATE), np.float32)))
-
-
-def wait_until_heard(graph, node, outputs, n_samples):
-    """Until the node has heard so much and all that it published has arrived."""
-    graph.wait(
-        lambda: (
-            counters(node)['samples'] >= n_samples
-            and counters(node)['windows'] == len(outputs['probabilities'])
-        ),
-        f'{n_samples} samples heard, of which {counters(node)}',
-        60,
-    )
-
-
-def direct(samples):
-    """What the recogniser itself says of 16 kHz samples."""
-    recognizer = Recognizer(load_bundle(), 'cpu')
-    return recognizer.push(samples, START)
-
-
-def probabilities_by_stamp(messages):
-    return {
-        to_nanoseconds(message.header.stamp): np.array([r.score for r in message.results])
-        for message in messages
-    }
-
+from ser_ros.nodes.messages import to_header, to_nanoseconds  # noqa: E402
 
 ENCODERS = {
     'S16LE': encode_s16le,
@@ -254,8 +159,7 @@ def test_a_format_that_cannot_be_decoded_is_refused(graph, outputs, publisher, c
     for n in range(100):
         publisher.block(b'\x01\x02' * 320, START + n * SECOND // 50)
     graph.wait(lambda: counters(node)['refused blocks'] == 100, '100 refused blocks')
-    said = [line for line in capfd.readouterr().err.splitlines() if 'sound refused' in line]
-    assert len(said) == 1
+    assert logged(graph, capfd, 'sound refused')
     assert counters(node)['samples'] == 0
     publisher.announce()
     publisher.block(bytes(640))
@@ -266,13 +170,11 @@ def test_a_format_that_cannot_be_decoded_is_refused(graph, outputs, publisher, c
 def test_sound_waits_for_its_format(graph, publisher, capfd):
     node = graph.make(EmotionNode, device='cpu')
     publisher.wait_for_listener(node)
-    # It is said once the first has waited for a second.
     publisher.play(bytes(70 * 640), period=0.02)
     graph.wait(lambda: counters(node)['blocks'] == 70, 'blocks held back')
     assert counters(node)['samples'] == 0
-    said = [line for line in capfd.readouterr().err.splitlines() if '[WARN]' in line]
-    assert len(said) == 1
-    assert 'no AudioInfo came on /audio_info' in said[0]
+    # It is said when the first has waited for a second.
+    assert logged(graph, capfd, 'no AudioInfo came on /audio_info')
     publisher.announce()
     graph.wait(lambda: counters(node)['samples'] == 70 * 320, 'all of them heard')
 
@@ -374,8 +276,46 @@ def test_diagnostics_are_published(graph):
     graph.wait(lambda: heard and heard[-1].status[0].message == 'listening', 'diagnostics')
     status = heard[-1].status[0]
     assert status.name == 'robot/emotion_node'
-    assert {'lost samples', 'gaps', 'dropped blocks'} <= {value.key for value in status.values}
+    assert {'lost seconds', 'gaps', 'dropped blocks'} <= {value.key for value in status.values}
     assert status.level == DiagnosticStatus.OK
+
+
+def test_the_diagnostics_say_what_a_robot_team_asks(graph, outputs, publisher):
+    heard = graph.listen(DiagnosticArray, '/diagnostics')
+    node = graph.make(EmotionNode, **PATIENT)
+    publisher.wait_for_listener(node)
+    publisher.announce()
+    samples = speech_then_silence()[: 4 * SAMPLE_RATE]
+    publisher.play(encode_s16le(samples))
+    wait_until_heard(graph, node, outputs, len(samples))
+    n_before = len(heard)
+    graph.wait(lambda: len(heard) > n_before, 'news')
+    values = {pair.key: pair.value for pair in heard[-1].status[0].values}
+    path = node._recognizer.bundle.path
+    assert values['device'] == 'cpu'
+    assert values['bundle'] == path.name
+    assert hashlib.sha256(path.read_bytes()).hexdigest().startswith(values['bundle sha256'])
+    assert len(values['bundle sha256']) == 12
+    assert 'S16LE' in values['format']
+    assert -60 < float(values['level dB']) < 0
+    assert float(values['blocks per second']) > 0
+    assert float(values['windows per second']) > 0
+    assert 0 < float(values['real-time factor']) < 1
+    # Stamped years ago, as they are here.
+    latencies = [float(values[f'latency {name} ms']) for name in ('p50', 'p95', 'max')]
+    assert latencies == sorted(latencies)
+    assert float(values['last decision age s']) < 60
+    expressions = node._listener.channels[0].voice.expressions.expressions
+    assert values['last decision'] in {*expressions, 'uncertain'}
+    assert int(values['backlog bytes']) == 0
+    assert float(values['memory MB']) > 50
+    assert float(values['seconds']) == pytest.approx(4.0)
+    causes = {
+        *('empty blocks', 'cut blocks', 'refused blocks', 'dropped blocks', 'skipped blocks'),
+        *('dropped seconds', 'skipped seconds', 'lost seconds', 'gaps', 'messages lost'),
+        *('short utterances', 'broken utterances', 'skipped windows'),
+    }
+    assert {values[cause] for cause in causes} <= {'0', '0.0'}
 
 
 def test_trouble_is_a_warning_in_the_diagnostics(graph, publisher):
@@ -485,9 +425,24 @@ def test_stamps_that_jump_are_warned_of(graph, publisher, capfd):
     publisher.wait_for_listener(node)
     publisher.announce()
     for n in range(10):
-        publisher.block(bytes(640), START + n * SECOND)
+        publisher.block(bytes(640), START - n * 3600 * SECOND)
     graph.wait(lambda: counters(node)['gaps'] == 9, 'nine gaps')
-    graph.wait(lambda: 'stamps of the sound jumped' in capfd.readouterr().err, 'the warning')
+    assert logged(graph, capfd, '9 times lately the stamps of the sound jumped')
+
+
+def test_sound_that_is_missing_is_warned_of(graph, publisher, capfd):
+    """A block here and there, which breaks no utterance."""
+    node = graph.make(EmotionNode, device='cpu')
+    publisher.wait_for_listener(node)
+    publisher.announce()
+    block_ns = 320 * SECOND // SAMPLE_RATE
+    data = encode_s16le(np.full(320, 0.1))
+    for n in (n for n in range(200) if n % 100 != 50):
+        publisher.block(data, START + n * block_ns)
+    graph.wait(lambda: counters(node)['samples'] == 198 * 320, 'the others')
+    assert counters(node)['lost seconds'] == 0.04
+    assert counters(node)['gaps'] == 0
+    assert logged(graph, capfd, 'seconds of sound are missing lately')
 
 
 def test_a_failed_start_leaves_nothing_behind(graph):

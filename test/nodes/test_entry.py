@@ -12,7 +12,17 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
 
+import numpy as np
 from ament_index_python.packages import get_package_prefix
+from diagnostic_msgs.msg import DiagnosticArray
+from feeding import START, speech_then_silence
+from vision_msgs.msg import Classification
+
+from ser_ros.bundle import load_bundle
+from ser_ros.recognizer import Recognizer
+
+SLOWNESS = 2.0
+"""Of a machine that does other things as well."""
 
 SPEECH = Path(__file__).parents[2] / 'examples' / 'speech.flac'
 
@@ -69,15 +79,94 @@ def test_a_namesake_of_the_audio_messages_is_one_line(tmp_path, name):
 
 
 @pytest.mark.parametrize('end', [signal.SIGINT, signal.SIGTERM])
-def test_both_nodes_in_one_process_hear_and_end_when_asked(domain_id, end):
+@pytest.mark.parametrize('speed', ['1.0', '1000.0'], ids=['idle', 'in the midst of inference'])
+def test_both_nodes_in_one_process_end_soon_when_asked(graph, domain_id, end, speed):
+    windows = graph.listen(Classification, 'emotion/probabilities')
     process = start(
-        'ser', 'source:=file', f'file:={SPEECH}', 'loop:=true', 'device:=cpu', domain_id=domain_id
+        *('ser', 'source:=file', f'file:={SPEECH}', 'loop:=true', 'device:=cpu'),
+        *(f'speed:={speed}', 'max_backlog:=3600.0'),
+        domain_id=domain_id,
     )
     wait_for(process, 'capturing file')
+    if speed != '1.0':
+        graph.wait(lambda: windows, 'a window', 60)
     process.send_signal(end)
+    asked = time.monotonic()
     rest = process.communicate(timeout=20)[1]
+    assert time.monotonic() - asked < 2.0 * SLOWNESS
     assert 'Traceback' not in rest
     assert process.returncode == 0
+
+
+def test_sound_can_be_kept_within_the_process(graph, domain_id):
+    windows = graph.listen(Classification, 'emotion/probabilities')
+    diagnostics = graph.listen(DiagnosticArray, '/diagnostics')
+    process = start(
+        *('ser', 'source:=file', f'file:={SPEECH}', 'device:=cpu', 'publish_audio:=false'),
+        *('speed:=4.0', 'max_backlog:=60.0'),
+        domain_id=domain_id,
+    )
+    wait_for(process, 'capturing file')
+    recognizer = Recognizer(load_bundle(), 'cpu')
+    expected = [e for e in recognizer.push(speech_then_silence(), START) if e.is_window]
+
+    def n_windows():
+        of_emotions = [
+            {pair.key: pair.value for pair in status.values}
+            for message in diagnostics
+            for status in message.status
+            if status.name == 'emotion_node'
+        ]
+        return int(of_emotions[-1].get('windows', 0)) if of_emotions else 0
+
+    graph.wait(lambda: n_windows() == len(expected), 'all windows', 60)
+    assert windows[0].header.frame_id == 'microphone'
+    for topic in ('/audio_stamped', '/audio', '/audio_info'):
+        assert not graph.node.count_publishers(topic)
+    # Those before this test was discovered it did not hear.
+    for message, estimate in zip(windows, expected[-len(windows) :]):
+        scores = [result.score for result in message.results]
+        np.testing.assert_allclose(scores, estimate.probabilities, atol=1e-4)
+    process.terminate()
+    process.communicate(timeout=20)
+
+
+def test_sound_that_nobody_would_hear_is_refused(domain_id):
+    process = start(
+        *('audio_capture_node', 'source:=file', f'file:={SPEECH}', 'publish_audio:=false'),
+        domain_id=domain_id,
+    )
+    output = process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    assert 'ros2 run ser_ros ser' in output
+
+
+HANGS = """
+import sys, time
+from ser_ros.nodes import audio_capture_node, managed_node
+
+class Hangs(audio_capture_node.AudioCaptureNode):
+    def setup(self):
+        self.get_logger().info('hanging')
+        libc = __import__('ctypes').CDLL(None)
+        libc.sleep(600)  # in C, as a GPU or a sound server has it
+
+sys.exit(managed_node.run(Hangs))
+"""
+
+
+def test_a_main_thread_that_hangs_does_not_keep_the_process(domain_id):
+    process = subprocess.Popen(
+        [sys.executable, '-c', HANGS],
+        env={**os.environ, 'ROS_DOMAIN_ID': str(domain_id)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(process, 'hanging')
+    for _ in range(2):  # the first may only wake it
+        process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode == 1
 
 
 def test_asked_to_end_while_it_still_imports(domain_id):

@@ -1,10 +1,8 @@
 """The real sound path: speech played into a microphone, emotions out."""
 
-import os
-import shutil
+import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
 
 from ament_index_python.packages import get_package_prefix  # noqa: E402
 from audio_common_msgs.msg import AudioDataStamped, AudioInfo  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
 from std_msgs.msg import Bool  # noqa: E402
 from vision_msgs.msg import Classification  # noqa: E402
 
@@ -23,66 +22,9 @@ from ser_ros.nodes.emotion_node import EmotionNode  # noqa: E402
 from ser_ros.nodes.messages import LATCHED, to_nanoseconds  # noqa: E402
 
 HERE = Path(__file__).parent
+SLOWNESS = 2.0
+"""Of a machine that does other things as well."""
 SPEECH = HERE.parents[1] / 'examples' / 'speech.flac'
-
-
-class VirtualMicrophone:
-    """A PulseAudio server of the test's own: no sound card is needed.
-
-    `play` speaks into the sink `virt`; PortAudio's device `pulse` hears it.
-    """
-
-    def __init__(self, folder):
-        for program in ('pulseaudio', 'pactl', 'paplay'):
-            if not shutil.which(program):
-                pytest.skip(f'needs {program} (apt install pulseaudio pulseaudio-utils)')
-        (folder / '.asoundrc').write_text('pcm.!default { type pulse }\n')
-        self.environment = {
-            **os.environ,
-            'HOME': str(folder),
-            'XDG_RUNTIME_DIR': str(folder),
-            'PULSE_RUNTIME_PATH': str(folder / 'pulse'),
-            'PULSE_LATENCY_MSEC': '20',
-        }
-        self._server = subprocess.Popen(
-            [
-                *('pulseaudio', '-n', '--daemonize=no', '--exit-idle-time=-1'),
-                *('--load=module-native-protocol-unix', '--disable-shm=yes'),
-                '--load=module-null-sink sink_name=virt',
-                '--load=module-remap-source master=virt.monitor source_name=virtmic',
-            ],
-            env=self.environment,
-            stderr=subprocess.DEVNULL,
-        )
-        self._wait_until_ready()
-        self._control('set-default-source', 'virtmic')
-        self._control('set-default-sink', 'virt')
-
-    def _wait_until_ready(self):
-        deadline = time.monotonic() + 20.0
-        while self._control('info', check=False).returncode:
-            assert self._server.poll() is None, 'pulseaudio did not start'
-            assert time.monotonic() < deadline, 'pulseaudio does not answer'
-            time.sleep(0.05)
-
-    def _control(self, *arguments, check=True):
-        return subprocess.run(
-            ['pactl', *arguments], env=self.environment, capture_output=True, check=check
-        )
-
-    def play(self, path):
-        subprocess.run(['paplay', '-d', 'virt', str(path)], env=self.environment, check=True)
-
-    def close(self):
-        self._server.terminate()
-        self._server.wait()
-
-
-@pytest.fixture
-def virtual_microphone(tmp_path):
-    microphone = VirtualMicrophone(tmp_path)
-    yield microphone
-    microphone.close()
 
 
 @pytest.fixture
@@ -146,9 +88,9 @@ def test_speech_into_the_microphone_is_answered(graph, virtual_microphone, captu
     windows = graph.listen(Classification, 'emotion/probabilities')
     node = graph.make(EmotionNode, device='cpu')
     capture(microphone='pulse', sample_rate=44_100, channels=2)
-    graph.wait(lambda: node.diagnose()[1]['samples'] > 8_000, 'sound')
+    graph.wait(lambda: node.diagnose().values['samples'] > 8_000, 'sound')
     virtual_microphone.play(SPEECH)
-    graph.wait(lambda: node.diagnose()[1]['utterances'] >= 2, 'two utterances')
+    graph.wait(lambda: node.diagnose().values['utterances'] >= 2, 'two utterances')
     graph.wait(lambda: len(windows) >= 4, 'their windows')
     assert True in [message.data for message in speaking]
     assert windows[0].header.frame_id == 'microphone'
@@ -180,3 +122,49 @@ def test_no_microphone_at_all_is_said_in_one_line(capture, virtual_microphone):
     errors = [line for line in output.splitlines() if '[ERROR]' in line]
     assert len(errors) == 1
     assert "no microphone 'default'; there are: no input devices at all" in errors[0]
+
+
+def status_of(diagnostics, name):
+    """The last one of a node."""
+    found = [s for message in diagnostics for s in message.status if s.name == name]
+    return found[-1] if found else None
+
+
+def test_a_microphone_that_goes_is_an_error_until_it_comes_back(
+    graph, virtual_microphone, capture
+):
+    diagnostics = graph.listen(DiagnosticArray, '/diagnostics')
+    blocks = graph.listen(AudioDataStamped, 'audio_stamped', 1_000)
+    process = capture(microphone='pulse', sample_rate=16_000)
+
+    def is_at(level, text):
+        status = status_of(diagnostics, 'audio_capture_node')
+        return status is not None and status.level == level and text in status.message
+
+    # Nobody plays: what a virtual microphone delivers then is nothing but zeros.
+    graph.wait(lambda: is_at(DiagnosticStatus.WARN, 'muted'), 'that it is muted')
+    virtual_microphone.play(SPEECH)
+    graph.wait(lambda: is_at(DiagnosticStatus.OK, 'capturing'), 'that it is well')
+    virtual_microphone.unplug()
+    graph.wait(lambda: is_at(DiagnosticStatus.ERROR, "'pulse'"), 'that it is gone')
+    assert 'looking for it' in status_of(diagnostics, 'audio_capture_node').message
+    n_blocks = len(blocks)
+    virtual_microphone.plug()
+    graph.wait(lambda: len(blocks) > n_blocks + 10, 'sound again', 5.0 * SLOWNESS)
+    assert process.poll() is None
+
+
+def test_a_sound_server_that_hangs_ends_the_process_for_a_respawn(
+    graph, virtual_microphone, capture
+):
+    blocks = graph.listen(AudioDataStamped, 'audio_stamped', 1_000)
+    process = capture(microphone='pulse', sample_rate=16_000)
+    graph.wait(lambda: blocks, 'sound')
+    virtual_microphone.server.send_signal(signal.SIGSTOP)
+    try:
+        output = process.communicate(timeout=30)[1]
+    finally:
+        virtual_microphone.server.send_signal(signal.SIGCONT)
+    assert process.returncode == 1
+    assert 'PortAudio hangs' in output
+    assert 'Traceback' not in output

@@ -1,0 +1,312 @@
+"""Services of the emotion node, and parameters that change while it runs."""
+
+import dataclasses
+import threading
+
+import numpy as np
+import pytest
+
+rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
+
+from feeding import (  # noqa: E402
+    PATIENT,
+    START,
+    Publisher,
+    counters,
+    direct,
+    logged,
+    probabilities_by_stamp,
+    speech_then_silence,
+    wait_until_heard,
+)
+from rcl_interfaces.msg import Parameter as ParameterMessage  # noqa: E402
+from rcl_interfaces.srv import SetParameters, SetParametersAtomically  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
+from std_msgs.msg import Bool  # noqa: E402
+from std_srvs.srv import SetBool, Trigger  # noqa: E402
+
+from ser_ros.audio import SAMPLE_RATE, SECOND  # noqa: E402
+from ser_ros.audio.formats import encode_s16le  # noqa: E402
+from ser_ros.bundle import load_bundle, save_bundle  # noqa: E402
+from ser_ros.nodes import emotion_node  # noqa: E402
+from ser_ros.nodes.emotion_node import EmotionNode  # noqa: E402
+from ser_ros.nodes.messages import LATCHED  # noqa: E402
+
+
+def call(graph, service_type, name, request, timeout=60.0):
+    client = graph.node.create_client(service_type, name)
+    assert client.wait_for_service(20.0)
+    answer = client.call_async(request)
+    graph.wait(answer.done, f'an answer of {name}', timeout)
+    return answer.result()
+
+
+def trigger(graph, name):
+    return call(graph, Trigger, f'emotion_node/{name}', Trigger.Request())
+
+
+def enable(graph, data):
+    return call(graph, SetBool, 'emotion_node/enable', SetBool.Request(data=data))
+
+
+def set_together(graph, **values):
+    parameters = [Parameter(k, value=v).to_parameter_msg() for k, v in values.items()]
+    assert all(isinstance(p, ParameterMessage) for p in parameters)
+    request = SetParametersAtomically.Request(parameters=parameters)
+    name = 'emotion_node/set_parameters_atomically'
+    return call(graph, SetParametersAtomically, name, request).result
+
+
+@pytest.fixture
+def listening(graph, publisher):
+    """A node that hears what the publisher plays."""
+    node = graph.make(EmotionNode, **PATIENT)
+    publisher.wait_for_listener(node)
+    publisher.announce()
+    return node
+
+
+def play(publisher, samples, start=0):
+    """Samples from `start` on, with the stamps that they would have."""
+    data = encode_s16le(samples)
+    for first in range(start, len(samples), 320):
+        publisher.block(data[2 * first : 2 * (first + 320)], START + first * SECOND // SAMPLE_RATE)
+
+
+@pytest.fixture
+def other_bundle(tmp_path):
+    """The shipped one, so unsure that it cannot be taken for itself."""
+    bundle = load_bundle()
+    info = dataclasses.replace(bundle.info, temperature=1000.0)
+    path = tmp_path / 'unsure.safetensors'
+    save_bundle(path, info, bundle.frontend, bundle.model)
+    return path
+
+
+def test_switched_off_it_hears_nothing_and_on_again_all(graph, outputs, publisher, listening):
+    assert enable(graph, False).success
+    play(publisher, speech_then_silence()[: 3 * SAMPLE_RATE])
+    graph.wait(lambda: counters(listening)['skipped blocks'] == 150, 'blocks that are not heard')
+    assert counters(listening)['samples'] == 0
+    assert 'switched off' in listening.diagnose().message
+    assert enable(graph, True).success
+    samples = speech_then_silence()[: 4 * SAMPLE_RATE]
+    play(publisher, samples)
+    wait_until_heard(graph, listening, outputs, len(samples))
+    assert len(outputs['probabilities']) == sum(e.is_window for e in direct(samples))
+
+
+def test_a_reset_forgets_who_speaks(graph, outputs, publisher, listening):
+    play(publisher, speech_then_silence()[: 2 * SAMPLE_RATE])
+    graph.wait(lambda: True in [m.data for m in outputs['is_speaking']], 'speech')
+    assert trigger(graph, 'reset').success
+    graph.wait(lambda: not outputs['is_speaking'][-1].data, 'that nobody speaks')
+    assert counters(listening)['broken utterances'] == 1
+    assert not outputs['utterance']
+    listening.trigger_deactivate()
+    assert not trigger(graph, 'reset').success
+
+
+def test_the_robot_does_not_hear_itself(graph, outputs, publisher, listening):
+    robot = graph.node.create_publisher(Bool, 'robot_speaking', 10)
+    graph.wait(robot.get_subscription_count, 'discovery')
+    samples = speech_then_silence()[: 3 * SAMPLE_RATE]
+    play(publisher, samples[: 2 * SAMPLE_RATE])
+    graph.wait(lambda: True in [m.data for m in outputs['is_speaking']], 'speech')
+    robot.publish(Bool(data=True))
+    graph.wait(lambda: not outputs['is_speaking'][-1].data, 'that nobody speaks')
+    assert listening.diagnose().message == 'muted: the robot speaks'
+    n_heard = counters(listening)['samples']
+    play(publisher, samples, start=2 * SAMPLE_RATE)
+    graph.wait(lambda: counters(listening)['skipped blocks'] >= 50, 'blocks that are not heard')
+    assert counters(listening)['samples'] == n_heard
+    robot.publish(Bool(data=False))
+    graph.wait(lambda: 'muted' not in listening.diagnose().message, 'the end of the tail')
+    publisher.block(bytes(640), START + 10 * SECOND)
+    graph.wait(lambda: counters(listening)['samples'] == n_heard + 320, 'sound again')
+
+
+def test_a_robot_that_dies_in_mid_sentence_is_not_waited_for(graph, publisher, listening, capfd):
+    robot = graph.node.create_publisher(Bool, 'robot_speaking', LATCHED)
+    robot.publish(Bool(data=True))
+    graph.wait(lambda: 'muted' in listening.diagnose().message, 'that it speaks')
+    graph.node.destroy_publisher(robot)
+    graph.wait(lambda: 'muted' not in listening.diagnose().message, 'that it is gone')
+    assert logged(graph, capfd, 'who said on robot_speaking that the robot speaks is gone')
+
+
+def test_a_robot_that_speaks_when_the_node_comes_is_not_heard(graph):
+    robot = graph.node.create_publisher(Bool, 'robot_speaking', LATCHED)
+    robot.publish(Bool(data=True))
+    node = graph.make(EmotionNode, **PATIENT)
+    graph.wait(lambda: 'muted' in node.diagnose().message, 'that it speaks')
+    # What it says while the node is away does not count.
+    node.trigger_deactivate()
+    graph.node.destroy_publisher(robot)
+    node.trigger_activate()
+    assert 'muted' not in node.diagnose().message
+
+
+def test_a_bundle_is_swapped_without_losing_sound(
+    graph, outputs, publisher, listening, other_bundle
+):
+    samples = speech_then_silence()
+    half = 20 * 320 * 10
+    play(publisher, samples[:half])
+    before = [e for e in direct(samples[:half]) if e.is_window]
+    graph.wait(lambda: len(outputs['probabilities']) == len(before), 'the old one')
+    assert set_together(graph, bundle=str(other_bundle)).successful
+    assert counters(listening)['bundle'] == 'companion.safetensors'
+    answer = trigger(graph, 'reload_bundle')
+    assert answer.success
+    assert answer.message == 'bundle unsure.safetensors'
+    assert counters(listening)['bundle'] == 'unsure.safetensors'
+    play(publisher, samples, start=half)
+    wait_until_heard(graph, listening, outputs, len(samples) - 512)
+    assert counters(listening)['gaps'] == counters(listening)['lost seconds'] == 0
+    expected = [e for e in direct(samples) if e.is_window]
+    heard = probabilities_by_stamp(outputs['probabilities'])
+    assert list(heard) == [e.stamp_ns for e in expected]
+    confidences = [max(p) for p in heard.values()]
+    assert max(confidences[: len(before)]) > 0.3
+    assert max(confidences[len(before) :]) < 0.2
+
+
+def test_a_bundle_that_fails_leaves_the_old_one(graph, outputs, publisher, listening, tmp_path):
+    broken = tmp_path / 'broken.safetensors'
+    broken.write_bytes(b'nothing')
+    for path, said in ((broken, 'broken'), (tmp_path / 'none', 'no such file')):
+        assert set_together(graph, bundle=str(path)).successful
+        answer = trigger(graph, 'reload_bundle')
+        assert not answer.success
+        assert said in answer.message
+    samples = speech_then_silence()[: 4 * SAMPLE_RATE]
+    play(publisher, samples)
+    wait_until_heard(graph, listening, outputs, len(samples))
+    expected = {e.stamp_ns: e.probabilities for e in direct(samples) if e.is_window}
+    heard = probabilities_by_stamp(outputs['probabilities'])
+    assert heard.keys() == expected.keys()
+    for stamp, probabilities in expected.items():
+        np.testing.assert_allclose(heard[stamp], probabilities, atol=1e-6)
+
+
+def test_sound_is_heard_while_a_bundle_is_loaded(
+    graph, outputs, publisher, listening, other_bundle, monkeypatch
+):
+    """However long that takes; a second one is not begun."""
+    may_load = threading.Event()
+
+    def load_late(name):
+        assert may_load.wait(60)
+        return load_bundle(name)
+
+    monkeypatch.setattr(emotion_node, 'load_bundle', load_late)
+    assert set_together(graph, bundle=str(other_bundle)).successful
+    client = graph.node.create_client(Trigger, 'emotion_node/reload_bundle')
+    assert client.wait_for_service(20.0)
+    first = client.call_async(Trigger.Request())
+    graph.wait(lambda: listening._loading is not None, 'the load')
+    samples = speech_then_silence()[: 3 * SAMPLE_RATE]
+    play(publisher, samples)
+    wait_until_heard(graph, listening, outputs, len(samples))
+    second = trigger(graph, 'reload_bundle')
+    assert (second.success, second.message) == (False, 'a bundle is being loaded already')
+    assert counters(listening)['bundle'] == 'companion.safetensors'
+    may_load.set()
+    graph.wait(first.done, 'its answer')
+    assert first.result().success
+    assert counters(listening)['bundle'] == 'unsure.safetensors'
+
+
+def test_a_bundle_for_a_node_that_was_cleaned_up_is_not_taken(
+    graph, listening, other_bundle, monkeypatch
+):
+    may_load = threading.Event()
+
+    def load_late(name):
+        assert may_load.wait(60)
+        return load_bundle(name)
+
+    monkeypatch.setattr(emotion_node, 'load_bundle', load_late)
+    client = graph.node.create_client(Trigger, 'emotion_node/reload_bundle')
+    assert client.wait_for_service(20.0)
+    answer = client.call_async(Trigger.Request())
+    graph.wait(lambda: listening._loading is not None, 'the load')
+    listening.trigger_deactivate()
+    listening.trigger_cleanup()
+    may_load.set()
+    graph.wait(answer.done, 'its answer')
+    assert answer.result().message == 'the node was cleaned up meanwhile'
+
+
+def test_without_being_configured_there_is_nothing_to_reload(graph):
+    graph.make(EmotionNode, device='cpu', autostart=False)
+    answer = trigger(graph, 'reload_bundle')
+    assert not answer.success
+    assert 'not configured' in answer.message
+
+
+def test_settings_change_together_while_somebody_speaks(graph, outputs, publisher, listening):
+    assert set_together(graph, hop=0.5, smoothing=2.0, threshold=1.0, gain_db=-3.0).successful
+    samples = speech_then_silence()[: 6 * SAMPLE_RATE]
+    play(publisher, samples)
+    wait_until_heard(graph, listening, outputs, len(samples) - 512)
+    stamps = list(probabilities_by_stamp(outputs['probabilities']))
+    assert SECOND // 2 in np.diff(stamps)
+    assert SECOND // 4 not in np.diff(stamps)
+    assert not outputs['emotion']
+    # They stay when the node is configured anew.
+    listening.trigger_deactivate()
+    listening.trigger_cleanup()
+    listening.trigger_configure()
+    assert listening._recognizer.config.hop == 0.5
+
+
+@pytest.mark.parametrize(
+    ('values', 'said'),
+    [
+        ({'min_utterance': 3.0}, 'must rise in this order'),
+        ({'hop': 100.0}, 'hop'),
+        ({'hop': 'fast'}, 'DOUBLE'),
+        ({'device': 'cpu'}, 'device: read when the node is configured'),
+        ({'hop': 0.5, 'channels': 2}, 'channels: read when the node is configured'),
+        ({'voice_id': 'a b'}, "voice_id 'a b'"),
+        ({'voice_id': 'a' * 240}, 'cannot be part of a topic name'),
+        ({'autostart': False}, 'autostart'),
+    ],
+)
+def test_a_refused_change_says_why_and_changes_nothing(graph, listening, values, said):
+    result = set_together(graph, **values)
+    assert not result.successful
+    assert said in result.reason
+    assert listening._recognizer.config.hop == 0.25
+    assert listening.value('hop') == 0.25
+    assert listening.value('min_utterance') == 0.5
+
+
+def test_what_does_not_go_alone_goes_together(graph, listening):
+    values = {'min_utterance': 2.0, 'first_estimate': 3.0}
+    assert not set_together(graph, min_utterance=2.0).successful
+    assert set_together(graph, **values).successful
+    assert listening._recognizer.config.min_utterance == 2.0
+
+
+def test_unconfigured_all_may_change_but_what_is_fixed(graph):
+    node = graph.make(EmotionNode, device='cpu', autostart=False)
+    assert set_together(graph, channels=2, sample_format='S16LE').successful
+    assert not set_together(graph, autostart=True).successful
+    request = SetParameters.Request(parameters=[Parameter('channels', value=1).to_parameter_msg()])
+    (result,) = call(graph, SetParameters, 'emotion_node/set_parameters', request).results
+    assert result.successful
+    assert node.value('channels') == 1
+
+
+def test_an_incompatible_publisher_is_named(graph, capfd):
+    node = graph.make(EmotionNode, device='cpu', reliability='reliable')
+    best_effort = rclpy.qos.QoSProfile(
+        depth=10, reliability=rclpy.qos.ReliabilityPolicy.BEST_EFFORT
+    )
+    Publisher(graph, qos=best_effort)
+    graph.wait(lambda: counters(node)['incompatible publishers'] == 1, 'the event')
+    said = [x for x in capfd.readouterr().err.splitlines() if '/audio_stamped' in x]
+    assert any('reliability' in line and 'best_effort' in line for line in said)
