@@ -31,6 +31,7 @@ setup(
         (f'share/{NAME}', ['package.xml']),
         *shared('launch', '*.launch.py'),
         *shared('config', '*.yaml'),
+        *shared('config/sros2', '*.xml'),
         *shared('bundles', '*.safetensors', '*.md', 'LICENSE*'),
     ],
     zip_safe=False,

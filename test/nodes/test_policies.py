@@ -1,0 +1,98 @@
+"""The SROS 2 policies allow what the nodes do, and nothing else."""
+
+import fnmatch
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
+
+from feeding import SPEECH  # noqa: E402
+from hri_msgs.msg import IdsList  # noqa: E402
+
+from ser_ros.nodes.audio_capture_node import AudioCaptureNode  # noqa: E402
+from ser_ros.nodes.emotion_node import EmotionNode  # noqa: E402
+from ser_ros.nodes.messages import LATCHED  # noqa: E402
+
+
+def allowed(root, name):
+    """Kind of access → the full names that the policy allows."""
+    tree = ElementTree.parse(root / 'config' / 'sros2' / f'{name}.policy.xml')
+    (enclave,) = tree.getroot().iter('enclave')
+    assert enclave.get('path') == f'/ser_ros/{name}'
+    (profile,) = enclave.iter('profile')
+    assert (profile.get('ns'), profile.get('node')) == ('/', name)
+    found = {}
+    for block in profile:
+        ((access, verdict),) = block.attrib.items()
+        assert verdict == 'ALLOW'
+        names = [element.text.replace('~/', f'/{name}/') for element in block]
+        found[access] = {n if n.startswith('/') else f'/{n}' for n in names}
+    return found
+
+
+def test_one_process_may_do_what_both_nodes_may(root):
+    """By inclusion, which sros2 follows when it reads a policy."""
+    folder = root / 'config' / 'sros2'
+    policy = ElementTree.parse(folder / 'ser.policy.xml').getroot()
+    assert policy.find('./enclaves/enclave').get('path') == '/ser_ros/ser'
+    included = policy.findall('.//{http://www.w3.org/2001/XInclude}include')
+    assert {element.get('xpointer') for element in included} == {'xpointer(//profile)'}
+    others = {path.name for path in folder.iterdir()} - {'ser.policy.xml'}
+    assert {element.get('href') for element in included} == others
+
+
+def used(graph, name):
+    """Kind of access → the names that the node uses now, as another node sees it."""
+    node = graph.node
+    return {
+        'publish': {n for n, _ in node.get_publisher_names_and_types_by_node(name, '/')},
+        'subscribe': {n for n, _ in node.get_subscriber_names_and_types_by_node(name, '/')},
+        'reply': {n for n, _ in node.get_service_names_and_types_by_node(name, '/')},
+    }
+
+
+def check(rules, found, is_all):
+    for access, names in found.items():
+        for name in names:
+            assert any(fnmatch.fnmatchcase(name, rule) for rule in rules[access]), (access, name)
+    if is_all:
+        unused = {
+            access: {r for r in patterns if not fnmatch.filter(found[access], r)}
+            for access, patterns in rules.items()
+        }
+        assert not any(unused.values()), unused
+
+
+def test_the_capture_node_does_what_its_policy_allows(graph, root):
+    graph.make(
+        AudioCaptureNode,
+        source='file',
+        file=str(SPEECH),
+        publish_unstamped=True,
+        use_sim_time=True,
+    )
+    rules = allowed(root, 'audio_capture_node')
+    graph.wait(lambda: '/audio' in used(graph, 'audio_capture_node')['publish'], 'discovery')
+    graph.wait(lambda: used(graph, 'audio_capture_node')['reply'], 'discovery')
+    check(rules, used(graph, 'audio_capture_node'), is_all=True)
+
+
+def test_the_emotion_node_does_what_its_policy_allows(graph, root):
+    rules = allowed(root, 'emotion_node')
+    found = {}
+    for ros4hri in (False, True):
+        node = graph.make(EmotionNode, device='cpu', ros4hri=ros4hri, use_sim_time=True)
+        topic = '/humans/voices/tracked' if ros4hri else '/is_speaking'
+        graph.wait(lambda: topic in used(graph, 'emotion_node')['publish'], 'discovery')  # noqa: B023
+        graph.wait(lambda: used(graph, 'emotion_node')['reply'], 'discovery')
+        for access, names in used(graph, 'emotion_node').items():
+            found.setdefault(access, set()).update(names)
+        if ros4hri:
+            tracked = graph.node.create_publisher(IdsList, topic, LATCHED)
+            tracked.publish(IdsList(ids=['anna']))
+            heard = '/humans/voices/anna/audio'
+            graph.wait(lambda: heard in used(graph, 'emotion_node')['subscribe'], 'her voice')  # noqa: B023
+            found['subscribe'] |= used(graph, 'emotion_node')['subscribe']
+        graph.remove(node)
+    check(rules, found, is_all=True)
