@@ -7,11 +7,11 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-# Launch argument → the parameters it sets where it is given; else params_file decides.
-EMOTION_PARAMETERS = {'bundle': 'bundle', 'device': 'device', 'audio_topic': 'audio_topic'}
-CAPTURE_PARAMETERS = {'source': 'source', 'file': 'file', 'microphone': 'microphone'}
-BOTH_PARAMETERS = {'autostart': 'autostart', 'use_sim_time': 'use_sim_time'}
-BOOLEANS = ('autostart', 'use_sim_time')
+# Launch arguments that set parameters of their name where they are given; else params_file decides.
+EMOTION_PARAMETERS = ('bundle', 'device', 'audio_topic', 'ros4hri')
+CAPTURE_PARAMETERS = ('source', 'file', 'microphone', 'publish_audio')
+BOTH_PARAMETERS = ('autostart', 'use_sim_time')
+BOOLEANS = ('autostart', 'use_sim_time', 'ros4hri', 'publish_audio')
 
 
 def generate_launch_description():
@@ -59,6 +59,24 @@ def generate_launch_description():
                 description=f'Topic that the emotion node hears. {kept}',
             ),
             DeclareLaunchArgument(
+                'ros4hri',
+                default_value='',
+                choices=['', 'true', 'false', 'True', 'False'],
+                description=f'Hear the voices that ROS4HRI tracks. {kept}',
+            ),
+            DeclareLaunchArgument(
+                'publish_audio',
+                default_value='',
+                choices=['', 'true', 'false', 'True', 'False'],
+                description='false: keep the sound off the middleware, both nodes in one process. '
+                + kept,
+            ),
+            DeclareLaunchArgument(
+                'enclave',
+                default_value='',
+                description='With SROS 2: what the enclaves of the nodes begin with, as /ser_ros.',
+            ),
+            DeclareLaunchArgument(
                 'autostart',
                 default_value='',
                 choices=['', 'true', 'false', 'True', 'False'],
@@ -85,29 +103,39 @@ def _nodes(context):
     arguments = context.launch_configurations
     given = {name: value for name, value in arguments.items() if value}
 
-    def node(executable, parameters):
+    def enclave(executable):
+        return ['--enclave', f'{given["enclave"]}/{executable}'] if 'enclave' in given else []
+
+    def node(executable, names, **kwargs):
         overrides = {
             # Said to be text, or a microphone "2" would arrive as a number.
-            parameter: ParameterValue(given[argument], value_type=str)
-            if argument not in BOOLEANS
-            else given[argument].lower() == 'true'
-            for argument, parameter in {**parameters, **BOTH_PARAMETERS}.items()
-            if argument in given
+            name: ParameterValue(given[name], value_type=str)
+            if name not in BOOLEANS
+            else given[name].lower() == 'true'
+            for name in (*names, *BOTH_PARAMETERS)
+            if name in given
         }
         return Node(
             package='ser_ros',
             executable=executable,
-            name=executable,
             namespace=arguments['namespace'],
             parameters=[arguments['params_file'], overrides],
-            ros_arguments=['--log-level', arguments['log_level']],
+            ros_arguments=['--log-level', arguments['log_level'], *enclave(executable)],
             output='screen',
-            # A sticky CUDA error or a microphone that is gone: only a new process helps.
+            # A sticky CUDA error or a sound server that hangs: only a new process helps.
             respawn=True,
             respawn_delay=2.0,
+            **kwargs,
         )
 
-    nodes = [node('emotion_node', EMOTION_PARAMETERS)]
-    if arguments['use_capture'].lower() == 'true':
-        nodes.append(node('audio_capture_node', CAPTURE_PARAMETERS))
+    is_captured = arguments['use_capture'].lower() == 'true'
+    if given.get('publish_audio', '').lower() == 'false':
+        if not is_captured:
+            raise RuntimeError('publish_audio:=false keeps what is captured: use_capture is false')
+        # A name would be that of both nodes in the process.
+        return [node('ser', EMOTION_PARAMETERS + CAPTURE_PARAMETERS)]
+    nodes = [node('emotion_node', EMOTION_PARAMETERS, name='emotion_node')]
+    if is_captured:
+        capture = 'audio_capture_node'
+        nodes.append(node(capture, CAPTURE_PARAMETERS, name=capture))
     return nodes

@@ -1,6 +1,7 @@
 """The launch file under the real launch_ros."""
 
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -22,6 +23,9 @@ ARGUMENTS = (
     'microphone',
     'use_capture',
     'audio_topic',
+    'ros4hri',
+    'publish_audio',
+    'enclave',
     'autostart',
     'log_level',
     'use_sim_time',
@@ -37,6 +41,22 @@ def launch(*arguments, domain_id):
         text=True,
         start_new_session=True,
     )
+
+
+def until(process, *texts, end=True):
+    """What it says until it has said these, and, if it is to end then, the rest."""
+    watchdog = threading.Timer(60.0, process.kill)
+    watchdog.start()
+    said = ''
+    try:
+        while any(x not in said for x in texts) and (line := process.stdout.readline()):
+            said += line
+    finally:
+        watchdog.cancel()
+        if end:
+            process.send_signal(signal.SIGINT)
+            said += process.communicate(timeout=30)[0]
+    return said
 
 
 def test_every_argument_is_described():
@@ -57,24 +77,44 @@ def test_both_nodes_come_up_and_go(domain_id, namespace):
     if namespace:
         arguments.append(f'namespace:={namespace}')
     process = launch(*arguments, domain_id=domain_id)
-    watchdog = threading.Timer(60.0, process.kill)
-    watchdog.start()
-    said = []
-    try:
-        for line in process.stdout:
-            said.append(line)
-            if all(word in ''.join(said) for word in ('listening to', 'capturing')):
-                break
-    finally:
-        watchdog.cancel()
-        process.send_signal(signal.SIGINT)
-        rest = process.communicate(timeout=30)[0]
-    output = ''.join(said) + rest
+    output = until(process, 'listening to', 'capturing')
     prefix = f'/{namespace}/' if namespace else '/'
     assert f'listening to {prefix}audio_stamped on cpu' in output
     assert str(speech) in output
     assert 'process has died' not in output
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize('said_in', ['argument', 'params_file'])
+def test_sound_is_kept_within_a_process_or_not_at_all(domain_id, tmp_path, said_in):
+    """The argument starts one process; a file cannot, and two would have to publish."""
+    argument = 'publish_audio:=false'
+    if said_in == 'params_file':
+        path = tmp_path / 'private.yaml'
+        path.write_text('/**/audio_capture_node: {ros__parameters: {publish_audio: false}}\n')
+        argument = f'params_file:={path}'
+    speech = ROOT / 'examples' / 'speech.flac'
+    arguments = ['source:=file', f'file:={speech}', 'device:=cpu', argument]
+    process = launch(*arguments, domain_id=domain_id)
+    sign = 'capturing' if said_in == 'argument' else 'publish_audio is false and nobody else'
+    assert sign in until(process, sign)
+
+
+def test_what_is_captured_cannot_be_kept_where_nothing_is(domain_id):
+    process = launch('publish_audio:=false', 'use_capture:=false', domain_id=domain_id)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 1
+    assert 'publish_audio:=false keeps what is captured' in output
+
+
+def test_a_node_that_is_killed_is_started_again(domain_id):
+    process = launch('use_capture:=false', 'device:=cpu', domain_id=domain_id)
+    said = ''
+    for _ in range(2):
+        said += until(process, 'listening to', end=False)
+        pid = re.findall(r'process started with pid \[(\d+)\]', said)[-1]
+        os.kill(int(pid), signal.SIGKILL)
+    assert 'process has died' in until(process, 'listening to')
 
 
 def test_the_log_level_holds_in_a_namespace(domain_id):
@@ -86,18 +126,7 @@ def test_the_log_level_holds_in_a_namespace(domain_id):
         'device:=cpu',
         domain_id=domain_id,
     )
-    watchdog = threading.Timer(60.0, process.kill)
-    watchdog.start()
-    said = []
-    try:
-        for line in process.stdout:
-            said.append(line)
-            if '/nowhere.wav' in line:
-                break
-    finally:
-        watchdog.cancel()
-        process.send_signal(signal.SIGINT)
-        said.append(process.communicate(timeout=30)[0])
-    assert '/nowhere.wav' in ''.join(said)
-    lines = ''.join(said).splitlines()
+    said = until(process, '/nowhere.wav')
+    assert '/nowhere.wav' in said
+    lines = said.splitlines()
     assert not [line for line in lines if '_node]:' in line and '[INFO]' in line]
