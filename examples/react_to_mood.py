@@ -1,0 +1,55 @@
+"""Have a robot approach, soften its voice or call for help as the mood of who speaks asks for it.
+
+    python examples/react_to_mood.py [--ros-args -r __ns:=/robot]
+
+Publishes std_msgs/String on `behaviour` when it changes: none, approach, soften_voice, call_for_help.
+"""
+
+import contextlib
+import math
+
+import rclpy
+from hri_msgs.msg import Expression
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from std_msgs.msg import String
+
+MEMORY = 20.0
+"""Seconds after which a third of an impression is left: one utterance may be misheard."""
+
+
+class ReactToMood(Node):
+    """Keeps a mood, the mean of what was heard lately, each as sure as it was."""
+
+    def __init__(self, **kwargs):
+        super().__init__('react_to_mood', **kwargs)
+        self._valence = self._arousal = self._weight = 0.0
+        self._last = None
+        self._behaviour = 'none'
+        self._publisher = self.create_publisher(String, 'behaviour', 10)
+        self.create_subscription(Expression, 'emotion/utterance', self._hear, 10)
+
+    def _hear(self, said):
+        stamp = said.header.stamp.sec + said.header.stamp.nanosec * 1e-9
+        elapsed = 0.0 if self._last is None else max(0.0, stamp - self._last)
+        keep, self._last = math.exp(-elapsed / MEMORY), stamp
+        self._valence = keep * self._valence + said.confidence * said.valence
+        self._arousal = keep * self._arousal + said.confidence * said.arousal
+        self._weight = keep * self._weight + said.confidence
+        behaviour = self._choose()
+        if behaviour != self._behaviour:
+            self._behaviour = behaviour
+            self._publisher.publish(String(data=behaviour))
+
+    def _choose(self):
+        if self._weight < 0.5 or self._valence > -0.2 * self._weight:
+            return 'none'
+        if self._arousal < 0:  # sad
+            return 'approach'
+        return 'call_for_help' if self._weight > 1.5 else 'soften_voice'  # upset, and for long
+
+
+if __name__ == '__main__':
+    rclpy.init()
+    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+        rclpy.spin(ReactToMood())
