@@ -1,6 +1,6 @@
 # The environment comes first in every target; when nothing changed that takes under a second.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo results test lint
+.PHONY: help setup demo results test lint soak faults
 
 ENVIRONMENT := tools/setup.sh && . tools/ros_env.sh
 
@@ -10,6 +10,8 @@ help:
 	@echo 'make results          docs/RESULTS.md from docs/results'
 	@echo 'make test [ARGS=...]  all tests; ARGS go to pytest'
 	@echo 'make lint             ruff'
+	@echo 'make soak             an hour of speech at ten times real time: memory and losses'
+	@echo 'make faults           kill, pull, swap and flood: what a robot hears after each'
 
 setup:
 	@tools/setup.sh
@@ -22,6 +24,12 @@ results:
 
 test:
 	@$(ENVIRONMENT) && python -m pytest $(ARGS)
+
+soak:
+	@$(ENVIRONMENT) && python tools/soak.py $(ARGS)
+
+faults:
+	@$(ENVIRONMENT) && python tools/faults.py $(ARGS)
 
 lint:
 	@$(ENVIRONMENT) && ruff check . && ruff format --check .

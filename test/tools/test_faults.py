@@ -1,0 +1,23 @@
+"""`make faults`, with less garbage."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
+
+
+@pytest.mark.skipif(not shutil.which('pulseaudio'), reason='needs pulseaudio')
+def test_after_each_fault_the_right_emotion_comes_again(root):
+    run = subprocess.run(
+        [sys.executable, root / 'tools' / 'faults.py', '--fuzz', '2000'],
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    print(run.stdout)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stdout.count('| yes ') == 8
+    assert run.stdout.endswith('faults: passed\n')

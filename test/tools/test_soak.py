@@ -1,0 +1,26 @@
+"""`make soak`, short."""
+
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
+
+
+def test_minutes_of_speech_are_heard_whole(root):
+    run = subprocess.run(
+        [sys.executable, root / 'tools' / 'soak.py', '--minutes', '4'],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    print(run.stdout)
+    assert run.returncode == 0, run.stderr
+    rows = [[cell.strip() for cell in row.split('|')] for row in run.stdout.splitlines()]
+    seconds = {row[1]: float(row[2]) for row in rows if len(row) == 5 and row[3].endswith('%')}
+    assert seconds['sent'] > 4 * 60
+    assert abs(seconds['unexplained']) <= 0.01
+    rest = sum(seconds.values()) - seconds['sent']
+    assert rest == pytest.approx(seconds['sent'], abs=0.01)
+    assert run.stdout.endswith('soak: passed\n')

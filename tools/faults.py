@@ -1,0 +1,365 @@
+"""Kill nodes, pull the microphone, swap bundles, flood with garbage: what a robot hears after it.
+
+    python tools/faults.py [--fuzz 10000] [--seed 1]
+
+Speaks one utterance again and again into a virtual microphone and has the nodes hear it, with a
+behaviour node beside them. Exit status 0 where after each fault the right emotion comes again
+within five seconds, and nothing ended that was not killed.
+"""
+
+import argparse
+import array
+import contextlib
+import dataclasses
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import soundfile
+from audio_common_msgs.msg import AudioData, AudioDataStamped, AudioInfo
+from hri_msgs.msg import Expression
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
+from rig import ROOT, Rig, end_when_asked, print_table
+from std_msgs.msg import Bool, Header
+from std_srvs.srv import SetBool, Trigger
+from virtual_microphone import VirtualMicrophone, missing_packages
+
+from ser_ros.audio import SAMPLE_RATE
+from ser_ros.audio.sources import read_audio
+from ser_ros.audio.vad import CHUNK, Segmenter, SileroVad
+from ser_ros.bundle import load_bundle, save_bundle
+from ser_ros.recognizer import Recognizer
+
+RECOVERY = 5.0
+"""Seconds within which the right emotion has to come again, once a fault is over."""
+START_UP = 60.0
+"""Seconds that a process may take until it listens: it imports torch."""
+PAUSE = 3 * SAMPLE_RATE // 4
+"""Samples between two utterances: longer than what ends one."""
+NEAR = 0.15
+"""By which confidence may differ: where an utterance begins among the chunks of voice activity
+changes it a little."""
+BEHAVIOUR = ROOT / 'examples' / 'react_to_mood.py'
+
+
+class NotInjectedError(Exception):
+    """A fault that did not take hold, or that was not answered as it has to be."""
+
+
+def require(condition: Any, what: str) -> None:
+    """NotInjectedError where something has not come about."""
+    if not condition:
+        raise NotInjectedError(f'{what}: did not happen')
+
+
+class Robot:
+    """The graph under test, and what it should say."""
+
+    def __init__(
+        self, folder: Path, rig: Rig, microphone: VirtualMicrophone, fuzz: int, seed: int
+    ):
+        self.folder, self.rig, self.microphone = folder, rig, microphone
+        self.fuzz, self.seed = fuzz, seed
+        sound = folder / 'utterance.wav'
+        self.expected = _make_sound(sound)
+        self._utterances: list[tuple[float, Expression]] = []
+        self.over = 0.0
+        """When the last fault was over."""
+        self.rig.listen(Expression, 'emotion/utterance', self._hear)
+        self.rig.start('behaviour', command=[sys.executable, BEHAVIOUR])
+        self.start_emotion_node()
+        self.start_capture_node()
+        self.microphone.play_again_and_again(sound)
+
+    def _hear(self, message: Expression) -> None:
+        self._utterances.append((time.monotonic(), message))
+
+    def start_emotion_node(self) -> None:
+        """As the launch file does."""
+        self.rig.start('emotion_node', {'threshold': 0.0, 'device': 'cpu'})
+
+    def start_capture_node(self) -> None:
+        """As the launch file does."""
+        self.rig.start(
+            'audio_capture_node',
+            {'microphone': 'pulse', 'sample_rate': SAMPLE_RATE},
+            environment=self.microphone.environment,
+        )
+
+    def heard_after(self, instant: float) -> Optional[float]:
+        """Seconds after which the right emotion has come; None while it has not."""
+        return next(
+            (
+                when - instant
+                for when, message in self._utterances
+                if when > instant
+                and message.expression == self.expected.expression
+                and abs(message.confidence - self.expected.confidence) < NEAR
+            ),
+            None,
+        )
+
+    def has_heard_anything_since(self, instant: float) -> bool:
+        """Whether any emotion has come."""
+        return any(when > instant for when, _ in self._utterances)
+
+    def await_status(self, name: str, message: str, timeout: float) -> float:
+        """Seconds until a node says of itself, anew, what contains the message."""
+        since = time.monotonic()
+        seconds = self.rig.wait(
+            lambda: (s := self.rig.status(name, since)) and message in s.message, timeout
+        )
+        require(seconds is not None, f'{name} says {message!r}')
+        return seconds
+
+
+def _make_sound(path: Path) -> Any:
+    """A short utterance and a pause; what the recogniser itself makes of it."""
+    samples = read_audio(ROOT / 'examples' / 'speech.flac')
+    vad, segmenter, found = SileroVad(), Segmenter(0.5, SAMPLE_RATE // 2), []
+    for first in range(0, len(samples) - CHUNK + 1, CHUNK):
+        found += (
+            [segment] if (segment := segmenter.push(vad(samples[first : first + CHUNK]))) else []
+        )
+    spoken = min(found, key=lambda s: s.end - s.start)
+    margin = SAMPLE_RATE // 8
+    part = samples[max(0, spoken.start - margin) : spoken.end]
+    sound = np.concatenate((part[: 5 * SAMPLE_RATE // 4], np.zeros(PAUSE, np.float32)))
+    soundfile.write(path, sound, SAMPLE_RATE, subtype='PCM_16')
+    bundle = load_bundle()
+    bundle = dataclasses.replace(bundle, info=dataclasses.replace(bundle.info, threshold=0.0))
+    recognizer = Recognizer(bundle, 'cpu')
+    silence = np.zeros(SAMPLE_RATE, np.float32)
+    estimates = recognizer.push(np.concatenate((silence, read_audio(path))), 0)
+    (final,) = (estimate for estimate in estimates if estimate.is_final)
+    return final
+
+
+# Each injects a fault, has it end, and returns what was done.
+
+
+def kill_the_emotion_node(robot: Robot) -> str:
+    """As a crash would; the launch file starts it again."""
+    robot.rig.kill('emotion_node')
+    robot.start_emotion_node()
+    seconds = robot.await_status('emotion_node', 'listening', START_UP)
+    return f'SIGKILL, listening again after {seconds:.1f} s'
+
+
+def kill_the_capture_node(robot: Robot) -> str:
+    """As a crash would; the launch file starts it again."""
+    robot.rig.kill('audio_capture_node')
+    robot.start_capture_node()
+    seconds = robot.await_status('audio_capture_node', 'capturing', START_UP)
+    return f'SIGKILL, capturing again after {seconds:.1f} s'
+
+
+def pull_the_microphone(robot: Robot) -> str:
+    """Out, until it is noticed, and in again."""
+    robot.microphone.unplug()
+    try:
+        seconds = robot.await_status('audio_capture_node', 'is gone', 10)
+    finally:
+        robot.microphone.plug()
+    return f'its sink and source taken away, an ERROR after {seconds:.1f} s, put back'
+
+
+def stop_the_sound_server(robot: Robot) -> str:
+    """A PortAudio that hangs: the node ends itself, and the launch file starts it again."""
+    robot.microphone.server.send_signal(signal.SIGSTOP)
+    process = robot.rig.processes.pop('audio_capture_node')
+    try:
+        status = process.wait(30)
+    finally:
+        robot.microphone.server.send_signal(signal.SIGCONT)
+    require(status == 1, f'an end with status 1, not {status}')
+    robot.start_capture_node()
+    robot.await_status('audio_capture_node', 'capturing', START_UP)
+    return 'SIGSTOP; the node ended with status 1 and was started again'
+
+
+def swap_the_bundle(robot: Robot) -> str:
+    """To one that is broken, and to another file of the same model."""
+    bundle = load_bundle()
+    other, broken = robot.folder / 'other.safetensors', robot.folder / 'broken.safetensors'
+    save_bundle(other, bundle.info, bundle.frontend, bundle.model)
+    broken.write_bytes(other.read_bytes()[:1_000])
+    for path, is_taken in ((broken, False), (other, True)):
+        _set(robot, 'emotion_node', bundle=str(path))
+        answer = _call(robot, Trigger, 'emotion_node/reload_bundle', Trigger.Request())
+        require(answer.success == is_taken, f'{path.name}: {answer.message}')
+    robot.rig.wait(lambda: robot.rig.values('emotion_node')['bundle'] == other.name, 5)
+    require(robot.rig.values('emotion_node')['bundle'] == other.name, 'the other one in use')
+    return 'a broken one, which was refused; another, which was taken'
+
+
+def flood_with_garbage(robot: Robot) -> str:
+    """AudioData and AudioInfo of random bytes, formats and stamps on the nodes' own topics."""
+    rng = random.Random(robot.seed)
+    node = robot.rig.node
+    info = node.create_publisher(AudioInfo, 'audio_info', 100)
+    audio = node.create_publisher(AudioDataStamped, 'audio_stamped', 1_000)
+    robot.rig.wait(audio.get_subscription_count, 10)
+    n_before = int(robot.rig.values('emotion_node')['blocks'])
+    for number in range(robot.fuzz):
+        if number % 4 == 0:
+            info.publish(_garbage_info(rng))
+        else:
+            stamp = Header(frame_id=rng.choice(('', 'mic', 'x' * 500)))
+            stamp.stamp.sec = rng.choice((-(2**31), -1, 0, 1, 2**31 - 1, rng.randrange(2**31)))
+            stamp.stamp.nanosec = rng.choice((0, 999_999_999, 2**32 - 1))
+            data = array.array('B', rng.randbytes(rng.choice((0, 1, 3, 640, 641, 20_000))))
+            audio.publish(AudioDataStamped(header=stamp, audio=AudioData(data=data)))
+        if number % 50 == 0:
+            time.sleep(0.01)
+    robot.over = time.monotonic()
+    node.destroy_publisher(info)
+    node.destroy_publisher(audio)
+    robot.rig.wait(lambda: robot.rig.status('emotion_node', robot.over), 5)
+    n_heard = int(robot.rig.values('emotion_node')['blocks']) - n_before
+    require(n_heard > robot.fuzz / 2, f'{robot.fuzz // 2} blocks, of which {n_heard} came')
+    return f'{robot.fuzz} messages, a quarter AudioInfo, seed {robot.seed}'
+
+
+def _garbage_info(rng: random.Random) -> AudioInfo:
+    """Of a format that cannot be, or, every other time, could: then garbage is decoded."""
+    if rng.random() < 0.5:
+        return AudioInfo(
+            channels=rng.randrange(1, 9),
+            sample_rate=rng.choice((8_000, 16_000, 44_100, 48_000)),
+            sample_format=rng.choice(('S16LE', 'S24LE', 'S32LE', 'F32LE', 'F64LE', 'U8')),
+            coding_format='wave',
+        )
+    formats = ('', 'S16LE', 'S12LE', 'f32le', 'MP3', '\u00fc' * 40, 'S16LE\x00')
+    return AudioInfo(
+        channels=rng.randrange(256),
+        sample_rate=rng.choice((0, 1, 16_000, 2**32 - 1)),
+        sample_format=rng.choice(formats),
+        bitrate=rng.randrange(2**32),
+        coding_format=rng.choice(('', 'wave', 'mp3', 'x' * 1_000)),
+    )
+
+
+def mute_and_disable(robot: Robot) -> str:
+    """The robot speaks, and then is switched off, and on again."""
+    speaking = robot.rig.node.create_publisher(Bool, 'robot_speaking', 10)
+    robot.rig.wait(speaking.get_subscription_count, 10)
+    speaking.publish(Bool(data=True))
+    robot.await_status('emotion_node', 'muted', 5)
+    since = time.monotonic()
+    enable = 'emotion_node/enable'
+    _call(robot, SetBool, enable, SetBool.Request(data=False))
+    speaking.publish(Bool(data=False))
+    robot.await_status('emotion_node', 'switched off', 5)
+    has_heard = robot.rig.wait(lambda: robot.has_heard_anything_since(since), 3)
+    require(has_heard is None, 'silence')
+    _call(robot, SetBool, enable, SetBool.Request(data=True))
+    robot.rig.node.destroy_publisher(speaking)
+    return 'robot_speaking, then ~/enable false: no emotion came for three seconds'
+
+
+def restart_by_the_life_cycle(robot: Robot) -> str:
+    """Both nodes through deactivate, cleanup, configure and activate."""
+    for name in ('emotion_node', 'audio_capture_node'):
+        for transition in (
+            Transition.TRANSITION_DEACTIVATE,
+            Transition.TRANSITION_CLEANUP,
+            Transition.TRANSITION_CONFIGURE,
+            Transition.TRANSITION_ACTIVATE,
+        ):
+            request = ChangeState.Request(transition=Transition(id=transition))
+            answer = _call(robot, ChangeState, f'{name}/change_state', request)
+            require(answer.success, f'transition {transition} of {name}')
+    return 'deactivate, cleanup, configure, activate'
+
+
+FAULTS: tuple[Callable[[Robot], str], ...] = (
+    kill_the_emotion_node,
+    kill_the_capture_node,
+    pull_the_microphone,
+    stop_the_sound_server,
+    swap_the_bundle,
+    flood_with_garbage,
+    mute_and_disable,
+    restart_by_the_life_cycle,
+)
+
+
+def _call(robot: Robot, service_type: type, name: str, request: Any) -> Any:
+    client = robot.rig.node.create_client(service_type, name)
+    client.wait_for_service(10.0)
+    answer = client.call_async(request)
+    require(robot.rig.wait(answer.done, 30) is not None, f'an answer of {name}')
+    robot.rig.node.destroy_client(client)
+    return answer.result()
+
+
+def _set(robot: Robot, name: str, **values: Any) -> None:
+    parameters = [Parameter(k, value=v).to_parameter_msg() for k, v in values.items()]
+    request = SetParameters.Request(parameters=parameters)
+    _call(robot, SetParameters, f'{name}/set_parameters', request)
+
+
+def main() -> int:
+    """Run it; return the exit status."""
+    parser = argparse.ArgumentParser(prog='make faults', description=__doc__.split('\n')[0])
+    parser.add_argument('--fuzz', type=int, default=10_000, help='garbage messages')
+    parser.add_argument('--seed', type=int, default=1, help='of the garbage')
+    options = parser.parse_args()
+    if missing := missing_packages():
+        print(f'faults: needs apt install {" ".join(missing)}', file=sys.stderr)
+        return 1
+    end_when_asked()
+    try:
+        with contextlib.ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            microphone = stack.enter_context(contextlib.closing(VirtualMicrophone(folder)))
+            rig = stack.enter_context(contextlib.closing(Rig(random.randrange(1, 100))))
+            return _run(Robot(folder, rig, microphone, options.fuzz, options.seed))
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(robot: Robot) -> int:
+    if robot.rig.wait(lambda: robot.heard_after(0.0), START_UP) is None:
+        print('faults: the utterance was not recognised before any fault', file=sys.stderr)
+        return 1
+    rows, failed = [], False
+    for fault in FAULTS:
+        robot.over, is_well = 0.0, True
+        try:
+            done = fault(robot)
+        except NotInjectedError as error:
+            done, is_well = str(error), False
+        robot.over = robot.over or time.monotonic()
+        robot.rig.wait(lambda: robot.heard_after(robot.over), 4 * RECOVERY)
+        seconds, dead = robot.heard_after(robot.over), robot.rig.dead()
+        is_well &= seconds is not None and seconds <= RECOVERY and not dead
+        failed |= not is_well
+        came = f'{robot.expected.expression} after {seconds:.1f} s' if seconds else 'nothing'
+        rows.append(
+            (
+                fault.__name__.replace('_', ' '),
+                done,
+                came,
+                ', '.join(dead) or 'none',
+                'yes' if is_well else 'NO',
+            )
+        )
+        print(f'{rows[-1][0]}: {came}', file=sys.stderr, flush=True)
+    print_table(('fault', 'injected', 'the right emotion', 'processes that ended', 'passed'), rows)
+    print('faults: failed' if failed else 'faults: passed')
+    return int(failed)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

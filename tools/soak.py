@@ -1,0 +1,157 @@
+"""Hours of speech through the real nodes: whether memory is flat, and no sound lost unseen.
+
+    python tools/soak.py [--minutes 60] [--speed 10]
+
+Exit status 0 where memory grows by less than 5 MB after the warm-up, what was sent was heard or
+counted as lost with its cause, and less than a thousandth of it was lost.
+"""
+
+import argparse
+import contextlib
+import random
+import statistics
+import sys
+import time
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from hri_msgs.msg import Expression
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rig import ROOT, Rig, end_when_asked, print_table
+from tqdm import tqdm
+
+from ser_ros.audio import SAMPLE_RATE
+
+SPEECH = ROOT / 'examples' / 'speech.flac'
+GROWTH = 5.0
+"""Megabytes that a node may grow by after the warm-up."""
+LOSS = 1e-3
+"""Share of the sound that may be lost, counted as it is."""
+BACKLOG = 5.0
+"""Seconds for which the emotion node may stop to hear: `max_backlog` at real time."""
+WARM_UP = 0.2
+"""Share of the time in which memory may still grow: caches of the middleware and of torch."""
+NODES = ('audio_capture_node', 'emotion_node')
+
+
+def main() -> int:
+    """Run it; return the exit status."""
+    parser = argparse.ArgumentParser(prog='make soak', description=__doc__.split('\n')[0])
+    parser.add_argument('--minutes', type=float, default=60.0, help='of speech (default 60)')
+    parser.add_argument('--speed', type=float, default=10.0, help='times real time (default 10)')
+    options = parser.parse_args()
+    end_when_asked()
+    try:
+        with contextlib.closing(Rig(random.randrange(1, 100))) as rig:
+            return _soak(rig, options.minutes * 60 / options.speed, options.speed)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _soak(rig: Rig, seconds: float, speed: float) -> int:
+    n_utterances = [0]
+
+    def count(_: Expression) -> None:
+        n_utterances[0] += 1
+
+    rig.listen(Expression, 'emotion/utterance', count)
+    rig.start('emotion_node', {'threshold': 0.0, 'max_backlog': BACKLOG * speed})
+    rig.start(
+        'audio_capture_node',
+        {
+            **{'source': 'file', 'file': SPEECH, 'loop': True, 'speed': speed},
+            'block_duration': 0.1,
+        },
+    )
+    if rig.wait(lambda: n_utterances[0], 60) is None:
+        print('soak: nothing was heard in a minute', file=sys.stderr)
+        return 1
+    memory: dict[str, list[float]] = {name: [] for name in NODES}
+    start = time.monotonic()
+    with tqdm(total=round(seconds), unit='s', desc='soaking', leave=False) as bar:
+        while (elapsed := time.monotonic() - start) < seconds:
+            if dead := rig.dead():
+                print(f'soak: {", ".join(dead)} ended by itself', file=sys.stderr)
+                return 1
+            if elapsed > WARM_UP * seconds:
+                for name in NODES:
+                    memory[name].append(rig.memory(name))
+            bar.update(round(elapsed) - bar.n)
+            time.sleep(min(1.0, seconds / 20))
+    sent, heard = _stop(rig)
+    return _judge(sent, heard, memory, n_utterances[0])
+
+
+def _stop(rig: Rig) -> tuple[dict[str, str], dict[str, str]]:
+    """End the capture, and have the last of it heard; the figures of both nodes."""
+    client = rig.node.create_client(ChangeState, 'audio_capture_node/change_state')
+    client.wait_for_service(10.0)
+    transition = Transition(id=Transition.TRANSITION_DEACTIVATE)
+    asked = time.monotonic()
+    client.call_async(ChangeState.Request(transition=transition))
+    rig.wait(
+        lambda: (
+            (status := rig.status('audio_capture_node', newer_than=asked))
+            and status.message == 'not active'
+        ),
+        20,
+    )
+    # The emotion node says that nothing comes any more when it has worked off all that came.
+    rig.wait(lambda: rig.status('emotion_node').level == DiagnosticStatus.STALE, 60)
+    return rig.values('audio_capture_node'), rig.values('emotion_node')
+
+
+def _judge(
+    sent: dict[str, str], heard: dict[str, str], memory: dict[str, list[float]], n_utterances: int
+) -> int:
+    """Print the tables; the exit status."""
+    all_seconds = float(sent['seconds'])
+    lost = {
+        'lost on the way, by the stamps': float(heard['lost seconds']),
+        'dropped: more than max_backlog waited': float(heard['dropped seconds']),
+        'skipped: switched off or muted': float(heard['skipped seconds']),
+    }
+    n_heard = int(heard['samples']) / SAMPLE_RATE
+    unexplained = all_seconds - n_heard - sum(lost.values())
+    print_table(
+        ('sound', 'seconds', 'share'),
+        [
+            (name, f'{seconds:.3f}', f'{seconds / all_seconds:.4%}')
+            for name, seconds in (
+                ('sent', all_seconds),
+                ('heard', n_heard),
+                *lost.items(),
+                ('unexplained', unexplained),
+            )
+        ],
+    )
+    others = ('messages lost', 'gaps', 'skipped windows')
+    print(', '.join(f'{name} {heard[name]}' for name in others))
+    print(f'utterances: {n_utterances}; real-time factor {heard["real-time factor"]}')
+    grown = {name: _growth(values) for name, values in memory.items()}
+    print_table(
+        ('node', 'MB after the warm-up', 'MB at the end', 'growth'),
+        [
+            (name, f'{values[0]:.1f}', f'{values[-1]:.1f}', f'{grown[name]:+.1f}')
+            for name, values in memory.items()
+        ],
+    )
+    problems = [f'{name} grew by {grown[name]:.1f} MB' for name in NODES if grown[name] > GROWTH]
+    if abs(unexplained) > 0.01:
+        problems.append(f'{unexplained:.3f} s are not accounted for')
+    if sum(lost.values()) > LOSS * all_seconds:
+        problems.append(f'{sum(lost.values()):.3f} s were lost')
+    for problem in problems:
+        print(f'soak: {problem}', file=sys.stderr)
+    print('soak: passed' if not problems else 'soak: failed')
+    return int(bool(problems))
+
+
+def _growth(values: list[float]) -> float:
+    """From the first tenth to the last, each by its median: a moment's buffers are no leak."""
+    n = max(1, len(values) // 10)
+    return statistics.median(values[-n:]) - statistics.median(values[:n])
+
+
+if __name__ == '__main__':
+    sys.exit(main())
