@@ -388,7 +388,7 @@ class EmotionNode(ManagedNode):
             return response
         self._loading = Future()
         threading.Thread(
-            target=self._load, args=(recognizer, name, self._loading), daemon=True
+            target=self._try_bundle, args=(recognizer, name, self._loading), daemon=True
         ).start()
         try:
             bundle, digest = await self._loading
@@ -405,7 +405,7 @@ class EmotionNode(ManagedNode):
             self._loading = None
         return response
 
-    def _load(self, recognizer: Recognizer, name: str, outcome: Future) -> None:
+    def _try_bundle(self, recognizer: Recognizer, name: str, outcome: Future) -> None:
         """Load a bundle and try it, in a thread."""
         try:
             bundle, digest = _load(name)
