@@ -89,7 +89,7 @@ def test_speech_into_the_microphone_is_answered(graph, virtual_microphone, captu
     node = graph.make(EmotionNode, device='cpu')
     capture(microphone='pulse', sample_rate=44_100, channels=2)
     graph.wait(lambda: node.diagnose().values['samples'] > 8_000, 'sound')
-    virtual_microphone.play(SPEECH)
+    virtual_microphone.play_again_and_again(SPEECH)
     graph.wait(lambda: node.diagnose().values['utterances'] >= 2, 'two utterances')
     graph.wait(lambda: len(windows) >= 4, 'their windows')
     assert True in [message.data for message in speaking]
@@ -143,7 +143,7 @@ def test_a_microphone_that_goes_is_an_error_until_it_comes_back(
 
     # Nobody plays: what a virtual microphone delivers then is nothing but zeros.
     graph.wait(lambda: is_at(DiagnosticStatus.WARN, 'muted'), 'that it is muted')
-    virtual_microphone.play(SPEECH)
+    virtual_microphone.play_again_and_again(SPEECH)
     graph.wait(lambda: is_at(DiagnosticStatus.OK, 'capturing'), 'that it is well')
     virtual_microphone.unplug()
     graph.wait(lambda: is_at(DiagnosticStatus.ERROR, "'pulse'"), 'that it is gone')

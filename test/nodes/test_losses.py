@@ -1,0 +1,58 @@
+"""Sound that a network loses: a process that stands still, behind a socket that is full."""
+
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
+
+from ament_index_python.packages import get_package_prefix  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from feeding import START  # noqa: E402
+
+from ser_ros.audio import SECOND  # noqa: E402
+
+N_BLOCKS = 3_000
+
+
+@pytest.fixture
+def node(domain_id):
+    """An emotion node that hears by UDP, where shared memory would keep what is not read."""
+    path = Path(get_package_prefix('ser_ros'), 'lib', 'ser_ros', 'emotion_node')
+    environment = {
+        **os.environ,
+        'ROS_DOMAIN_ID': str(domain_id),
+        'FASTDDS_BUILTIN_TRANSPORTS': 'UDPv4',
+    }
+    command = [path, '--ros-args', '-p', 'device:=cpu', '-p', 'sample_format:=S16LE']
+    process = subprocess.Popen(command, env=environment)
+    yield process
+    process.send_signal(signal.SIGCONT)
+    process.terminate()
+    process.wait(20)
+
+
+def test_what_the_network_loses_is_counted(graph, publisher, node):
+    """Twice: by the middleware's own account, and by the stamps."""
+    diagnostics = graph.listen(DiagnosticArray, '/diagnostics')
+
+    def values():
+        pairs = diagnostics[-1].status[0].values if diagnostics else []
+        return {p.key: float(p.value) for p in pairs if re.fullmatch(r'[\d.]+', p.value)}
+
+    graph.wait(publisher.audio.get_subscription_count, 'discovery', 60)
+    graph.wait(lambda: 'blocks' in values(), 'diagnostics')
+    node.send_signal(signal.SIGSTOP)
+    publisher.play(bytes(2 * 320 * N_BLOCKS))
+    node.send_signal(signal.SIGCONT)
+    # What is lost shows when something comes again.
+    publisher.block(bytes(640), START + N_BLOCKS * SECOND // 50)
+    graph.wait(lambda: values().get('lost seconds'), 'a loss')
+    heard = values()
+    assert heard['messages lost'] > 0
+    assert heard['lost seconds'] > 1.0
+    assert heard['seconds'] + heard['lost seconds'] <= (N_BLOCKS + 1) * 0.02 + 0.001
