@@ -531,9 +531,13 @@ def test_held_out_accuracy_is_as_stated_and_survives_a_quiet_voice(ravdess):
     bundle = load_bundle()
     selections = select(bundle.info, [read_corpus(ravdess)], 'test')
     stated = bundle.info.metrics['test']['groups']['corpus']['RAVDESS']
-    loud = evaluate(bundle, selections, 'cpu')[0]['test']['figures']
-    quiet = evaluate(bundle, selections, 'cpu', gain_db=-20)[0]['test']['figures']
+    parts, results = evaluate(bundle, selections, 'cpu')
+    loud = parts['test']['figures']
+    # A quiet voice, in every other clip: it takes its time.
+    half = [dataclasses.replace(s, clips=s.clips[::2]) for s in selections]
+    quiet = evaluate(bundle, half, 'cpu', gain_db=-20)[0]['test']['figures']
+    as_loud = measure(results[::2], bundle.info.class_names)
     assert loud['clips'] == stated['clips'] == 240
     # Another machine's arithmetic may tip a clip or two.
     assert loud['unweighted_accuracy'] == pytest.approx(stated['unweighted_accuracy'], abs=0.01)
-    assert quiet['unweighted_accuracy'] >= loud['unweighted_accuracy'] - 0.03
+    assert quiet['unweighted_accuracy'] >= as_loud['unweighted_accuracy'] - 0.03
