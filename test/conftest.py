@@ -206,6 +206,12 @@ def tiny_corpus(speech, segments, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope='session')
+def cache(tmp_path_factory):
+    """A folder in which clips of the tests stand decoded."""
+    return tmp_path_factory.mktemp('cache')
+
+
 _domains = itertools.count(os.getpid())
 
 

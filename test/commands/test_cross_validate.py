@@ -23,15 +23,15 @@ optimization: {epochs: 1, batch_size: 8}
 class Session:
     """A folder with a recipe, in which the command is given."""
 
-    def __init__(self, folder, corpus, capsys):
-        self.folder, self.corpus, self.capsys = folder, corpus, capsys
+    def __init__(self, folder, corpus, cache, capsys):
+        self.folder, self.corpus, self.cache, self.capsys = folder, corpus, cache, capsys
 
     def __call__(self, *arguments):
         """Exit status, lines on stdout, lines on stderr that are no progress."""
         status = main(
             [
                 *('cross-validate', str(self.folder / 'short.yaml')),
-                *('--corpus', str(self.corpus), '--device', 'cpu', '--no-cache'),
+                *('--corpus', str(self.corpus), '--device', 'cpu', '--cache', str(self.cache)),
                 *('--out', str(self.folder / 'runs'), '--results', str(self.folder / 'results')),
                 *arguments,
             ]
@@ -65,11 +65,11 @@ def steps():
 
 
 @pytest.fixture
-def session(template, tmp_path, tiny_corpus, capsys):
+def session(template, tmp_path, tiny_corpus, cache, capsys):
     """A session in which folds 5 and 1 are finished, and fold 3 could not be."""
-    session = Session(tmp_path / 'session', tiny_corpus, capsys)
+    session = Session(tmp_path / 'session', tiny_corpus, cache, capsys)
     if not template.exists():
-        first = Session(template, tiny_corpus, capsys)
+        first = Session(template, tiny_corpus, cache, capsys)
         template.mkdir()
         (template / 'short.yaml').write_text(RECIPE)
         # Fold 3 tests the speaker who validates: it fails, and the one behind it is run.

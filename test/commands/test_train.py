@@ -21,14 +21,17 @@ BATCHES = 2
 
 
 @pytest.fixture
-def run(capsys, tmp_path, tiny_corpus, monkeypatch):
+def run(capsys, tmp_path, tiny_corpus, cache, monkeypatch):
     """A function: arguments → exit status, lines on stdout, the last line on stderr."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'short.yaml').write_text(RECIPE)
 
     def run_train(*arguments):
         status = main(
-            ['train', 'short.yaml', '--corpus', str(tiny_corpus), *arguments, '--device', 'cpu']
+            [
+                *('train', 'short.yaml', '--corpus', str(tiny_corpus)),
+                *('--cache', str(cache), '--device', 'cpu', *arguments),
+            ]
         )
         out, err = capsys.readouterr()
         # Progress bars stand between them.

@@ -31,10 +31,9 @@ def test_speech_is_heard(domain_id):
     assert run.stdout.count(' s  ') >= 20
 
 
-@pytest.mark.parametrize('level', [0.0, 0.05])
-def test_silence_and_noise_are_not(domain_id, tmp_path, level):
-    sound = np.random.default_rng(0).normal(0.0, level, 3 * 16_000)
-    soundfile.write(tmp_path / 'sound.wav', sound, 16_000)
+def test_silence_and_noise_are_not(domain_id, tmp_path):
+    noise = np.random.default_rng(0).normal(0.0, 0.05, 2 * 16_000)
+    soundfile.write(tmp_path / 'sound.wav', np.concatenate((0 * noise, noise)), 16_000)
     run = demo(tmp_path / 'sound.wav', domain_id=domain_id)
     assert run.returncode == 1
     assert 'no speech was heard' in run.stderr

@@ -36,12 +36,6 @@ SMALLER = {
 
 
 @pytest.fixture(scope='module')
-def cache(tmp_path_factory):
-    """The corpus is decoded once for each rate."""
-    return tmp_path_factory.mktemp('cache')
-
-
-@pytest.fixture(scope='module')
 def corpora(tiny_corpus, tmp_path_factory):
     """Name → folder; files named as BanglaSER's are of the same voice, with noise of their own."""
     folder = tmp_path_factory.mktemp('bangla')

@@ -45,7 +45,6 @@ RECIPE = Recipe(
     augmentation=AugmentationConfig(crop=(1.0, 1.5)),
     optimization=OptimizationConfig(epochs=2, batch_size=4),
 )
-CPU = Compute('cpu')
 
 
 def changed(**optimization):
@@ -58,11 +57,16 @@ def changed(**optimization):
 pytestmark = pytest.mark.filterwarnings('error::UserWarning', 'error::FutureWarning')
 
 
+@pytest.fixture(scope='session')
+def cpu(cache):
+    return Compute('cpu', cache=cache)
+
+
 @pytest.fixture(scope='module')
-def finished(tiny_corpus, tmp_path_factory):
+def finished(tiny_corpus, tmp_path_factory, cpu):
     """The folder of a training, and what it returned."""
     out = tmp_path_factory.mktemp('runs') / 'tiny'
-    return out, train(RECIPE, [tiny_corpus], out, CPU)
+    return out, train(RECIPE, [tiny_corpus], out, cpu)
 
 
 @pytest.fixture
@@ -148,8 +152,8 @@ def test_the_same_seed_gives_the_same_to_the_last_digit(finished, tiny_corpus, t
     assert_equal_weights(first, second)
 
 
-def test_another_seed_gives_something_else(finished, tiny_corpus, tmp_path):
-    other = train(dataclasses.replace(RECIPE, seed=4), [tiny_corpus], tmp_path, CPU)
+def test_another_seed_gives_something_else(finished, tiny_corpus, tmp_path, cpu):
+    other = train(dataclasses.replace(RECIPE, seed=4), [tiny_corpus], tmp_path, cpu)
     assert without_time(other.history) != without_time(finished[1].history)
 
 
@@ -158,39 +162,39 @@ def power_cut(model):
 
 
 @pytest.mark.parametrize('average', ['ema', 'swa', 'none'])
-def test_a_resumed_run_ends_as_an_unbroken_one(tiny_corpus, tmp_path, steps, average):
+def test_a_resumed_run_ends_as_an_unbroken_one(tiny_corpus, tmp_path, steps, average, cpu):
     recipe = changed(epochs=4, average=average, swa_start=0.5)
-    unbroken = train(recipe, [tiny_corpus], tmp_path / 'unbroken', CPU)
+    unbroken = train(recipe, [tiny_corpus], tmp_path / 'unbroken', cpu)
     steps.clear()
     steps.at, steps.call = 2 * BATCHES + 2, power_cut
     with pytest.raises(RuntimeError, match='power cut'):
-        train(recipe, [tiny_corpus], tmp_path / 'broken', CPU)
+        train(recipe, [tiny_corpus], tmp_path / 'broken', cpu)
     assert not (tmp_path / 'broken' / 'tiny.safetensors').exists()
     steps.at = None
     steps.clear()
-    resumed = train(recipe, [tiny_corpus], tmp_path / 'broken', CPU)
+    resumed = train(recipe, [tiny_corpus], tmp_path / 'broken', cpu)
     assert steps['steps'] == 2 * BATCHES  # only what was not a whole epoch is done again
     assert without_time(resumed.history) == without_time(unbroken.history)
     assert_equal_weights(load_bundle(unbroken.bundle), load_bundle(resumed.bundle))
 
 
-def test_a_run_whose_folder_was_moved_knows_its_best_epoch(tiny_corpus, tmp_path, steps):
+def test_a_run_whose_folder_was_moved_knows_its_best_epoch(tiny_corpus, tmp_path, steps, cpu):
     recipe = changed(epochs=4, average='none', learning_rate=0.0)
     steps.at, steps.call = 2 * BATCHES + 2, power_cut
     with pytest.raises(RuntimeError, match='power cut'):
-        train(recipe, [tiny_corpus], tmp_path / 'here', CPU)
+        train(recipe, [tiny_corpus], tmp_path / 'here', cpu)
     steps.at = None
     moved = (tmp_path / 'here').rename(tmp_path / 'there')
-    train(recipe, [tiny_corpus], moved, CPU)
+    train(recipe, [tiny_corpus], moved, cpu)
     # None is better than the first one, since nothing is learnt.
     assert torch.load(moved / 'best.ckpt', weights_only=True)['epoch'] == 0
 
 
-def test_a_finished_run_gives_its_bundle_again(finished, tiny_corpus, steps):
+def test_a_finished_run_gives_its_bundle_again(finished, tiny_corpus, steps, cpu):
     out, run = finished
     before = load_bundle(run.bundle)
     run.bundle.unlink()
-    again = train(RECIPE, [tiny_corpus], out, CPU)
+    again = train(RECIPE, [tiny_corpus], out, cpu)
     assert steps['steps'] == 0
     assert again.history == run.history
     after = load_bundle(again.bundle)
@@ -198,36 +202,36 @@ def test_a_finished_run_gives_its_bundle_again(finished, tiny_corpus, steps):
     assert_equal_weights(before, after)
 
 
-def test_a_folder_of_another_recipe_is_not_gone_on_with(finished, tiny_corpus):
+def test_a_folder_of_another_recipe_is_not_gone_on_with(finished, tiny_corpus, cpu):
     """Or else a bundle would name a recipe that its weights were not made by."""
     other = dataclasses.replace(RECIPE, seed=4)
     with pytest.raises(SerError, match='tiny'):
-        train(other, [tiny_corpus], finished[0], CPU)
+        train(other, [tiny_corpus], finished[0], cpu)
 
 
-def test_a_run_on_a_changed_corpus_is_not_gone_on_with(finished, tiny_corpus, tmp_path):
+def test_a_run_on_a_changed_corpus_is_not_gone_on_with(finished, tiny_corpus, tmp_path, cpu):
     corpus = shutil.copytree(tiny_corpus, tmp_path / 'corpus')
     next(corpus.glob('Actor_02/*')).unlink()
     with pytest.raises(SerError, match='tiny .*the corpus is not what it was'):
-        train(RECIPE, [corpus], finished[0], CPU)
+        train(RECIPE, [corpus], finished[0], cpu)
 
 
 @pytest.mark.parametrize(
     ('values', 'said'),
     [({'seed': 9}, 'seed=3'), ({'split': SplitConfig(fold=2)}, 'split.fold=1')],
 )
-def test_another_recipes_run_is_told_before_anything_is_read(finished, values, said):
+def test_another_recipes_run_is_told_before_anything_is_read(finished, values, said, cpu):
     with pytest.raises(SerError, match=rf'another recipe \(.*{said}'):
-        train(dataclasses.replace(RECIPE, **values), ['nowhere'], finished[0], CPU)
+        train(dataclasses.replace(RECIPE, **values), ['nowhere'], finished[0], cpu)
 
 
-def test_two_trainings_do_not_share_a_folder(tiny_corpus, tmp_path):
+def test_two_trainings_do_not_share_a_folder(tiny_corpus, tmp_path, cpu):
     tmp_path.joinpath('run').mkdir()
     with (
         FileLock(tmp_path / 'run' / 'run.lock'),
         pytest.raises(SerError, match='run: another process is training there'),
     ):
-        train(RECIPE, [tiny_corpus], tmp_path / 'run', CPU)
+        train(RECIPE, [tiny_corpus], tmp_path / 'run', cpu)
     assert [path.name for path in tmp_path.joinpath('run').iterdir()] == ['run.lock']
 
 
@@ -238,17 +242,17 @@ def test_a_bundle_knows_the_recordings_it_was_trained_on(finished, tiny_corpus):
     assert len(heard) == len(run.split.train) + len(run.split.validation)
 
 
-def test_what_cannot_be_trained_claims_no_folder(tiny_corpus, tmp_path):
+def test_what_cannot_be_trained_claims_no_folder(tiny_corpus, tmp_path, cpu):
     recipe = dataclasses.replace(RECIPE, hyperparameters={'conv_dropuot': 0.1})
     with pytest.raises(SerError, match='conv_dropout'):
-        train(recipe, [tiny_corpus], tmp_path / 'run', CPU)
+        train(recipe, [tiny_corpus], tmp_path / 'run', cpu)
     assert not (tmp_path / 'run').exists()
 
 
-def test_a_file_where_the_folder_should_be(tiny_corpus, tmp_path):
+def test_a_file_where_the_folder_should_be(tiny_corpus, tmp_path, cpu):
     (tmp_path / 'run').write_text('')
     with pytest.raises(SerError, match='run cannot be made: File exists'):
-        train(RECIPE, [tiny_corpus], tmp_path / 'run', CPU)
+        train(RECIPE, [tiny_corpus], tmp_path / 'run', cpu)
 
 
 def with_front_end(recipe=RECIPE, crop=(1.0, 1.5), **settings):
@@ -259,7 +263,7 @@ def with_front_end(recipe=RECIPE, crop=(1.0, 1.5), **settings):
     )
 
 
-def test_clips_too_short_for_the_model_are_left_out_by_name(tiny_corpus, tmp_path, caplog):
+def test_clips_too_short_for_the_model_are_left_out_by_name(tiny_corpus, tmp_path, caplog, cpu):
     corpus = shutil.copytree(tiny_corpus, tmp_path / 'corpus')
     for name, seconds in (('01-02', 0.1), ('02-02', 0.25), ('01-03', 0.3)):
         path = corpus / f'03-01-01-01-02-{name}.wav'
@@ -267,7 +271,7 @@ def test_clips_too_short_for_the_model_are_left_out_by_name(tiny_corpus, tmp_pat
         soundfile.write(path, 0.1 * noise, 16_000)
     # 16 frames of it are 0.364 s, and speech may be played faster by 1.12.
     recipe = with_front_end(changed(epochs=1), n_fft=1024, hop_length=320)
-    run = train(recipe, [corpus], tmp_path / 'run', CPU)
+    run = train(recipe, [corpus], tmp_path / 'run', cpu)
     assert len(run.history) == 1
     assert [clip.is_heard for clip in run.validation].count(False) == 1
     told = [r.getMessage() for r in caplog.records if r.name.startswith('ser_ros')]
@@ -287,10 +291,10 @@ def test_clips_too_short_for_the_model_are_left_out_by_name(tiny_corpus, tmp_pat
         ((2.5, 3.0), 'no train clip of class angry, .* is long enough: .* 2.17 s'),
     ],
 )
-def test_a_model_for_which_all_clips_are_too_short(tiny_corpus, tmp_path, crop, said):
+def test_a_model_for_which_all_clips_are_too_short(tiny_corpus, tmp_path, crop, said, cpu):
     recipe = with_front_end(crop=crop, n_fft=16_000, win_length=16_000, hop_length=1_000)
     with pytest.raises(SerError, match=said):
-        train(recipe, [tiny_corpus], tmp_path / 'run', CPU)
+        train(recipe, [tiny_corpus], tmp_path / 'run', cpu)
     assert not (tmp_path / 'run').exists()
 
 
@@ -300,27 +304,27 @@ def break_weights(model):
 
 
 @pytest.mark.parametrize('step', [0, BATCHES], ids=['at once', 'after an epoch'])
-def test_a_loss_that_is_not_finite_is_an_error(tiny_corpus, tmp_path, steps, step):
+def test_a_loss_that_is_not_finite_is_an_error(tiny_corpus, tmp_path, steps, step, cpu):
     steps.at, steps.call = step, break_weights
     with pytest.raises(SerError, match='finite'):
-        train(RECIPE, [tiny_corpus], tmp_path, CPU)
+        train(RECIPE, [tiny_corpus], tmp_path, cpu)
     assert not list(tmp_path.glob('*.safetensors*'))
 
 
-def test_early_stopping(tiny_corpus, tmp_path):
+def test_early_stopping(tiny_corpus, tmp_path, cpu):
     # With a rate of nothing no epoch is better than the first.
     recipe = changed(epochs=9, early_stopping=2, learning_rate=0.0)
-    run = train(recipe, [tiny_corpus], tmp_path, CPU)
+    run = train(recipe, [tiny_corpus], tmp_path, cpu)
     assert len(run.history) == 3
-    assert train(recipe, [tiny_corpus], tmp_path, CPU).history == run.history
+    assert train(recipe, [tiny_corpus], tmp_path, cpu).history == run.history
 
 
-def test_averages_differ_from_the_last_weights(tiny_corpus, tmp_path):
+def test_averages_differ_from_the_last_weights(tiny_corpus, tmp_path, cpu):
     bundles = {}
     for average in ('none', 'ema', 'swa'):
         recipe = changed(average=average, ema_decay=0.5, swa_start=0.25)
         bundles[average] = load_bundle(
-            train(recipe, [tiny_corpus], tmp_path / average, CPU).bundle
+            train(recipe, [tiny_corpus], tmp_path / average, cpu).bundle
         )
     weights = [bundle.model.classifier.weight for bundle in bundles.values()]
     assert not torch.equal(weights[0], weights[1])
@@ -328,9 +332,9 @@ def test_averages_differ_from_the_last_weights(tiny_corpus, tmp_path):
     assert not torch.equal(weights[1], weights[2])
 
 
-def test_a_refit_hears_the_validation_speakers_too(finished, tiny_corpus, tmp_path):
+def test_a_refit_hears_the_validation_speakers_too(finished, tiny_corpus, tmp_path, cpu):
     recipe = dataclasses.replace(changed(early_stopping=5), refit=True)
-    run = train(recipe, [tiny_corpus], tmp_path, CPU)
+    run = train(recipe, [tiny_corpus], tmp_path, cpu)
     before, after = load_bundle(finished[1].bundle), load_bundle(run.bundle)
     assert after.info.corpora == {
         'RAVDESS': {'train': ['02', '03', '04'], 'test': ['01', '11', '20', '21']}
@@ -339,16 +343,16 @@ def test_a_refit_hears_the_validation_speakers_too(finished, tiny_corpus, tmp_pa
     assert not torch.equal(before.frontend.mean, after.frontend.mean)
 
 
-def test_a_refit_is_calibrated_by_the_epoch_that_it_ends_at(tiny_corpus, tmp_path):
+def test_a_refit_is_calibrated_by_the_epoch_that_it_ends_at(tiny_corpus, tmp_path, cpu):
     recipe = dataclasses.replace(changed(epochs=3, learning_rate=0.01), refit=True)
-    run = train(recipe, [tiny_corpus], tmp_path, CPU)
+    run = train(recipe, [tiny_corpus], tmp_path, cpu)
     best, last = (
         torch.load(tmp_path / f'{name}.ckpt', weights_only=True)['epoch']
         for name in ('best', 'last')
     )
     assert best < last
     without = load_bundle(
-        train(dataclasses.replace(recipe, refit=False), [tiny_corpus], tmp_path / 'b', CPU).bundle
+        train(dataclasses.replace(recipe, refit=False), [tiny_corpus], tmp_path / 'b', cpu).bundle
     )
     weights = torch.load(tmp_path / 'last.ckpt', weights_only=True)['state_dict']
     without.model.load_state_dict(
@@ -374,14 +378,14 @@ def test_noisy_copies_are_among_what_whole_clips_are_standardised_by():
     assert features.abs().max() < 5
 
 
-def test_balanced_classes_with_weights_and_copies_train(tiny_corpus, tmp_path):
+def test_balanced_classes_with_weights_and_copies_train(tiny_corpus, tmp_path, cpu):
     recipe = dataclasses.replace(
         changed(epochs=1, class_weights=True, loss='focal', optimizer='sgd', schedule='cosine'),
         data=DataConfig(
             balance_classes=True, noisy_copies=1, nonspeech=0.2, merge={'calm': 'neutral'}
         ),
     )
-    info = load_bundle(train(recipe, [tiny_corpus], tmp_path, CPU).bundle).info
+    info = load_bundle(train(recipe, [tiny_corpus], tmp_path, cpu).bundle).info
     assert 'calm' not in info.class_names
     assert len(info.class_names) == 7
 
@@ -393,32 +397,32 @@ def test_class_weights_are_inverse_to_the_shares():
     torch.testing.assert_close(weights, torch.tensor([2 / 3, 2.0]))
 
 
-def test_a_fold_that_is_none(tiny_corpus, tmp_path):
+def test_a_fold_that_is_none(tiny_corpus, tmp_path, cpu):
     recipe = dataclasses.replace(RECIPE, split=SplitConfig(fold=7))
     with pytest.raises(SerError, match='fold 7'):
-        train(recipe, [tiny_corpus], tmp_path, CPU)
+        train(recipe, [tiny_corpus], tmp_path, cpu)
 
 
-def test_nobody_to_validate_by(tiny_corpus, tmp_path):
+def test_nobody_to_validate_by(tiny_corpus, tmp_path, cpu):
     recipe = dataclasses.replace(RECIPE, split=SplitConfig(n_validation=0))
     with pytest.raises(SerError, match='split.n_validation'):
-        train(recipe, [tiny_corpus], tmp_path / 'run', CPU)
+        train(recipe, [tiny_corpus], tmp_path / 'run', cpu)
     assert not (tmp_path / 'run').exists()
 
 
-def test_a_last_step_that_diverges_is_an_error_too(tiny_corpus, tmp_path):
+def test_a_last_step_that_diverges_is_an_error_too(tiny_corpus, tmp_path, cpu):
     recipe = changed(
         epochs=1, batch_size=16, optimizer='sgd', schedule='constant', learning_rate=1e38
     )
     with pytest.raises(SerError, match='finite'):
-        train(recipe, [tiny_corpus], tmp_path, CPU)
+        train(recipe, [tiny_corpus], tmp_path, cpu)
     assert not list(tmp_path.glob('*.safetensors*'))
 
 
-def test_another_corpus_than_the_recipes(tiny_corpus, tmp_path):
+def test_another_corpus_than_the_recipes(tiny_corpus, tmp_path, cpu):
     recipe = dataclasses.replace(RECIPE, data=DataConfig(corpora=('RAVDESS', 'BanglaSER')))
     with pytest.raises(SerError, match='RAVDESS, BanglaSER'):
-        train(recipe, [tiny_corpus], tmp_path, CPU)
+        train(recipe, [tiny_corpus], tmp_path, cpu)
 
 
 def test_weights_that_nobody_published(tiny_corpus, tmp_path):
@@ -487,20 +491,20 @@ PLAIN = {
 }
 
 
-def command(tmp_path, corpus, recipe, *arguments):
+def command(tmp_path, corpus, recipe, cache):
     path = tmp_path / 'recipe.yaml'
     path.write_text(yaml.safe_dump(recipe))
     return [
-        *(sys.executable, '-m', 'ser_ros', 'train', path, '--corpus', corpus, '--no-cache'),
-        *('--device', 'cpu', '--out', tmp_path / 'run', *arguments),
+        *(sys.executable, '-m', 'ser_ros', 'train', path, '--corpus', corpus, '--cache', cache),
+        *('--device', 'cpu', '--out', tmp_path / 'run'),
     ]
 
 
 @pytest.mark.parametrize('end', [signal.SIGINT, signal.SIGTERM])
-def test_asked_to_end_a_run_leaves_its_last_epoch(tiny_corpus, tmp_path, end):
+def test_asked_to_end_a_run_leaves_its_last_epoch(tiny_corpus, tmp_path, cache, end):
     recipe = {**PLAIN, 'optimization': {'epochs': 2000, 'batch_size': 4}}
     process = subprocess.Popen(
-        command(tmp_path, tiny_corpus, recipe),
+        command(tmp_path, tiny_corpus, recipe, cache),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -523,7 +527,7 @@ def test_asked_to_end_a_run_leaves_its_last_epoch(tiny_corpus, tmp_path, end):
     ('name', 'keep'),
     [('last.ckpt', 0), ('last.ckpt', 1000), ('best.ckpt', 0), ('best.ckpt', None)],
 )
-def test_a_damaged_checkpoint_is_named(finished, tiny_corpus, tmp_path, name, keep):
+def test_a_damaged_checkpoint_is_named(finished, tiny_corpus, tmp_path, name, keep, cpu):
     out, _ = finished
     shutil.copytree(out, tmp_path / 'run')
     path = tmp_path / 'run' / name
@@ -532,7 +536,7 @@ def test_a_damaged_checkpoint_is_named(finished, tiny_corpus, tmp_path, name, ke
     else:
         path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(SerError, match=rf'{name} cannot be read \(.*train anew') as refusal:
-        train(RECIPE, [tiny_corpus], tmp_path / 'run', CPU)
+        train(RECIPE, [tiny_corpus], tmp_path / 'run', cpu)
     assert '\n' not in str(refusal.value)
 
 
@@ -564,9 +568,9 @@ sys.exit(main(sys.argv[3:]))
 @pytest.mark.parametrize(
     ('size', 'said'), [(300_000, '.ckpt cannot be written'), (100, '/run')], ids=['model', 'logs']
 )
-def test_a_full_disk_leaves_the_last_checkpoint(tiny_corpus, tmp_path, steps, size, said):
+def test_a_full_disk_leaves_the_last_checkpoint(tiny_corpus, tmp_path, cpu, steps, size, said):
     (tmp_path / 'full.py').write_text(FULL_DISK)
-    _, _, _, *arguments = command(tmp_path, tiny_corpus, PLAIN)
+    _, _, _, *arguments = command(tmp_path, tiny_corpus, PLAIN, cpu.cache)
     full = subprocess.run(
         [sys.executable, tmp_path / 'full.py', str(BATCHES), str(size), *arguments],
         capture_output=True,
@@ -583,7 +587,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tiny_corpus, tmp_path, steps, si
     checkpoint = torch.load(out / 'last.ckpt', weights_only=True, map_location='cpu')
     assert checkpoint['global_step'] == BATCHES
     # There is room again.
-    resumed = train(load_recipe(tmp_path / 'recipe.yaml'), [tiny_corpus], out, CPU)
+    resumed = train(load_recipe(tmp_path / 'recipe.yaml'), [tiny_corpus], out, cpu)
     assert steps['steps'] == BATCHES
     assert [row['epoch'] for row in resumed.history] == [0, 1]
 
@@ -656,19 +660,23 @@ def test_two_processes_learn_what_one_does(tiny_corpus, tmp_path):
     recipe.write_text(yaml.safe_dump(plain))
     probe = tmp_path / 'probe.py'
     probe.write_text(PROBE)
-    ranks = {}
-    for devices in (1, 2):
-        out = tmp_path / f'run{devices}'
-        done = subprocess.run(
-            [sys.executable, probe, recipe, tiny_corpus, out, str(devices)],
-            check=True,
-            capture_output=True,
+    runs = {
+        devices: subprocess.Popen(
+            [sys.executable, probe, recipe, tiny_corpus, tmp_path / f'run{devices}', str(devices)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=300,
         )
-        assert 'Warning' not in done.stderr
-        ranks[devices] = [json.loads(p.read_text()) for p in sorted(out.glob('rank*.json'))]
-        assert len(ranks[devices]) == devices
+        for devices in (1, 2)
+    }
+    ranks = {}
+    for devices, process in runs.items():
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        assert 'Warning' not in err
+        files = sorted((tmp_path / f'run{devices}').glob('rank*.json'))
+        ranks[devices] = [json.loads(path.read_text()) for path in files]
+        assert len(files) == devices
     (one,), two = ranks[1], ranks[2]
     for epoch in (0, 1):
         alone = sorted(s for e, batch in one['seen'] if e == epoch for s in batch)
