@@ -22,11 +22,11 @@ from feeding import (  # noqa: E402
     logged,
     probabilities_by_stamp,
     speech_then_silence,
+    to_the_last_bit,
     wait_until_heard,
 )
 from lifecycle_msgs.msg import State  # noqa: E402
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
-from rclpy.serialization import serialize_message  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 
 from ser_ros.audio import SAMPLE_RATE, SECOND  # noqa: E402
@@ -91,10 +91,14 @@ def test_replay_speed_changes_nothing(graph, outputs, publisher):
             'the same utterance again',
             60,
         )
-        graph.wait(lambda: not outputs['is_speaking'][-1].data, 'the end of the utterance')
-        heard.append(
-            {name: [serialize_message(m) for m in messages] for name, messages in outputs.items()}
+        n_windows = counters(node)['windows'] // n
+        for topic in ('emotion', 'probabilities'):
+            graph.wait(lambda: len(outputs[topic]) == n_windows, topic)  # noqa: B023
+        graph.wait(
+            lambda: len(outputs['is_speaking']) > 1 and not outputs['is_speaking'][-1].data,
+            'the end of the utterance',
         )
+        heard.append({name: to_the_last_bit(messages) for name, messages in outputs.items()})
     assert heard[0]['probabilities']
     # Before the first run `is_speaking` was latched as false.
     heard[0]['is_speaking'] = heard[0]['is_speaking'][-2:]
