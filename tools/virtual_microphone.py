@@ -23,8 +23,8 @@ def missing_packages():
 class VirtualMicrophone:
     """A PulseAudio server of its own in a folder: no sound card is needed.
 
-    `play` speaks into the sink `virt`; PortAudio's device `pulse` hears it, in a process with this
-    `environment`.
+    `play_again_and_again` speaks into the sink `virt`; PortAudio's device `pulse` hears it, in a
+    process with this `environment`.
     """
 
     def __init__(self, folder):
@@ -75,12 +75,8 @@ class VirtualMicrophone:
         self._control('unload-module', 'module-remap-source')
         self._control('unload-module', 'module-null-sink')
 
-    def play(self, path):
-        """Speak a sound file into it."""
-        subprocess.run(['paplay', '-d', 'virt', str(path)], env=self.environment, check=True)
-
     def play_again_and_again(self, path):
-        """Speak it in a loop, through unplugging too, until `close`."""
+        """Speak a sound file into it in a loop, through unplugging too, until `close`."""
         command = f'while kill -0 {os.getpid()}; do paplay -d virt "{path}" 2>/dev/null || sleep 0.1; done'
         self._player = subprocess.Popen(
             ['sh', '-c', command], env=self.environment, start_new_session=True

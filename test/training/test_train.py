@@ -59,6 +59,7 @@ pytestmark = pytest.mark.filterwarnings('error::UserWarning', 'error::FutureWarn
 
 @pytest.fixture(scope='session')
 def cpu(cache):
+    """What to train with: no test waits for clips that another has decoded."""
     return Compute('cpu', cache=cache)
 
 
