@@ -24,7 +24,7 @@ setup(
     maintainer_email='maintainers@ser-ros.example.org',
     license='Apache-2.0',
     packages=find_packages(include=[NAME, f'{NAME}.*']),
-    package_data={f'{NAME}.training': ['*.jinja']},
+    package_data={f'{NAME}.training.reports': ['templates/*.jinja']},
     # The ament share folder with colcon, sys.prefix/share with pip.
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),

@@ -43,7 +43,7 @@ def one_thread():
 @pytest.fixture(scope='session', autouse=True)
 def few_sounds():
     """Of each kind without a voice that a bundle is measured on: all take a minute."""
-    from ser_ros.training import rejection
+    from ser_ros.training.evaluation import rejection
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rejection, 'N_SOUNDS', 1)

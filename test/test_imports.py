@@ -20,10 +20,9 @@ ALLOWED = {
     'features': set(),
     'models': set(),
     'bundle': {'emotions', 'features', 'files', 'models', 'paths', 'settings'},
-    'voice': {'audio', 'bundle', 'emotions', 'features'},
-    'recognizer': {'audio', 'bundle', 'voice'},
-    'listener': {'audio', 'bundle', 'recognizer', 'voice'},
-    'nodes': {'audio', 'bundle', 'emotions', 'listener', 'paths', 'recognizer', 'voice'},
+    'stream': {'audio', 'bundle', 'emotions', 'features'},
+    'export': {'audio', 'bundle', 'paths'},
+    'nodes': {'audio', 'bundle', 'emotions', 'paths', 'stream'},
 }
 ALLOWED['training'] = set(ALLOWED) - {'nodes'}
 ALLOWED['commands'] = set(ALLOWED) - {'nodes'}
@@ -33,13 +32,11 @@ TRAINING_ONLY = {
     'librosa',
     'lightning',
     'matplotlib',
-    'onnx',
-    'onnxruntime',
-    'onnxscript',
     'pandas',
     'tensorboard',
     'torchmetrics',
 }
+EXPORT_ONLY = {'onnx', 'onnxruntime', 'onnxscript'}
 
 
 def part_of(path):
@@ -92,6 +89,8 @@ def test_foreign_packages_stay_in_their_parts(path):
         assert not {module for module in modules if is_ros(module)}
     if part != 'training':
         assert not {module for module in modules if module.split('.')[0] in TRAINING_ONLY}
+    if part != 'export':
+        assert not {module for module in modules if module.split('.')[0] in EXPORT_ONLY}
 
 
 @pytest.mark.parametrize('path', FILES)
@@ -121,10 +120,10 @@ def test_the_package_alone_is_light():
 def test_a_robot_loads_nothing_of_training_nor_a_workstation_of_ros():
     loaded = run_python(
         'import sys; '
-        'import ser_ros.__main__, ser_ros.recognizer, ser_ros.audio.microphone, ser_ros.audio.intake; '
-        'ser_ros.voice.SileroVad(); '
+        'import ser_ros.__main__, ser_ros.stream.recognizer, ser_ros.audio.microphone, ser_ros.audio.intake; '
+        'ser_ros.stream.voice.SileroVad(); '
         "print(*{m.split('.')[0] for m in sys.modules})"
     )
     assert 'silero_vad' in loaded
-    assert not (TRAINING_ONLY | {'sounddevice'}) & set(loaded)
+    assert not (TRAINING_ONLY | EXPORT_ONLY | {'sounddevice'}) & set(loaded)
     assert not {module for module in loaded if is_ros(module)}

@@ -37,7 +37,7 @@ from ser_ros.audio import SAMPLE_RATE
 from ser_ros.audio.sources import read_audio
 from ser_ros.audio.vad import CHUNK, Segmenter, SileroVad
 from ser_ros.bundle import load_bundle, save_bundle
-from ser_ros.recognizer import Recognizer
+from ser_ros.stream.recognizer import Recognizer
 
 RECOVERY = 5.0
 """Seconds within which the right emotion has to come again, once a fault is over."""

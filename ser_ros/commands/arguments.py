@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ser_ros.paths import shipped_recipes
 
 if TYPE_CHECKING:
-    from ser_ros.training.fit import Compute
+    from ser_ros.training.learning.fit import Compute
 
 
 def device_argument() -> argparse.ArgumentParser:
@@ -90,9 +90,9 @@ def compute(options: argparse.Namespace, **others: int) -> 'Compute':
 
     SerError for a device that is not there.
     """
-    from ser_ros.recognizer import select_device
-    from ser_ros.training.cache import default_cache
-    from ser_ros.training.fit import Compute
+    from ser_ros.stream.recognizer import select_device
+    from ser_ros.training.data.cache import default_cache
+    from ser_ros.training.learning.fit import Compute
 
     folder = None if options.no_cache else options.cache or default_cache()
     device = str(select_device(options.device))

@@ -34,9 +34,9 @@ def configure(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print the figures, and draw them."""
-    from ser_ros.training.corpora import read_corpus
-    from ser_ros.training.corpus_report import corpus_figure, describe
-    from ser_ros.training.figures import check_kind, save
+    from ser_ros.training.data.corpora import read_corpus
+    from ser_ros.training.reports.corpus_report import corpus_figure, describe
+    from ser_ros.training.reports.plots import check_kind, save
 
     if options.plot:
         check_kind(options.plot)

@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     """Run what is not finished; print the table of what is."""
     from ser_ros.training.cross_validation import cross_validate, results_folder
     from ser_ros.training.recipe import load_recipe
-    from ser_ros.training.results import fold_table
+    from ser_ros.training.reports.results import fold_table
 
     if any(override.partition('=')[0] == 'split.fold' for override in options.set):
         raise SerError('--set split.fold: which folds are run is said by --folds')

@@ -56,8 +56,8 @@ def configure(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print the figures of each part; perhaps record and report them."""
     from ser_ros.bundle import load_bundle
-    from ser_ros.training.corpora import read_corpora
-    from ser_ros.training.selection import evaluate, select
+    from ser_ros.training.data.corpora import read_corpora
+    from ser_ros.training.evaluation.selection import evaluate, select
 
     if options.record and (options.gain_db or options.part == 'all'):
         raise SerError('--record is of one part as it is: leave out --gain-db and --part all')
@@ -105,7 +105,7 @@ def _check_report(path: Path) -> None:
 def _quote(names: Sequence[str]) -> dict[str, Any]:
     """What other bundles recorded on corpora of which they name no speaker."""
     from ser_ros.bundle import load_bundle
-    from ser_ros.training.card import foreign_metrics
+    from ser_ros.training.reports.card import foreign_metrics
 
     quoted = {}
     for name in names:
@@ -123,7 +123,7 @@ def _quote(names: Sequence[str]) -> dict[str, Any]:
 
 def _record(bundle: 'Bundle', figures: dict[str, Any]) -> None:
     from ser_ros.bundle import save_bundle
-    from ser_ros.training.card import write_card
+    from ser_ros.training.reports.card import write_card
 
     metrics = {**bundle.info.metrics, **figures}
     bundle.info = dataclasses.replace(bundle.info, metrics=metrics)
@@ -133,7 +133,7 @@ def _record(bundle: 'Bundle', figures: dict[str, Any]) -> None:
 
 def _report(bundle: 'Bundle', parts: dict[str, Any], heard: list, path: Path) -> None:
     from ser_ros.models import count_parameters
-    from ser_ros.training.report import write_report, write_results
+    from ser_ros.training.reports.html import write_report, write_results
 
     info = bundle.info
     results = {
@@ -155,7 +155,7 @@ def _report(bundle: 'Bundle', parts: dict[str, Any], heard: list, path: Path) ->
 
 
 def _print_figures(name: str, figures: dict[str, Any]) -> None:
-    from ser_ros.training.report import NONSPEECH_HEADER, SUMMARY, nonspeech_rows, percent
+    from ser_ros.training.reports.html import NONSPEECH_HEADER, SUMMARY, nonspeech_rows, percent
 
     print(name)
     print(f'  protocol: {figures["protocol"]}')

@@ -27,7 +27,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> None:
     """Export, and print the files with how far they are from the bundle."""
     from ser_ros.bundle import load_bundle
-    from ser_ros.training.export import SUFFIXES, export_bundle
+    from ser_ros.export import SUFFIXES, export_bundle
 
     bundle = load_bundle(options.bundle)
     out = options.out or Path(bundle.path.stem)

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ser_ros.bundle import Bundle
-    from ser_ros.training.figures import Figure
     from ser_ros.training.recipe import AugmentationConfig
+    from ser_ros.training.reports.plots import Figure
 
 MAX_SECONDS, MAX_AUGMENTED_SECONDS = 60, 8
 """Of a file in one picture."""
@@ -44,18 +44,18 @@ def configure(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> None:
     """Write the picture, and print its path."""
     from ser_ros.bundle import load_bundle
-    from ser_ros.training import figures
+    from ser_ros.training.reports import plots
 
     is_augmented = options.augment is not None
     suffix = '-augmented.png' if is_augmented else '.png'
     path = options.out or Path(Path(options.file).stem + suffix)
-    figures.check_kind(path)
+    plots.check_kind(path)
     if is_augmented:
         config = _augmentation(options.augment, options.bundle)
         figure = _draw_versions(options.file, config)
     else:
         figure = _draw_overview(options.file, load_bundle(options.bundle))
-    figures.save(figure, path)
+    plots.save(figure, path)
     print(path)
 
 
@@ -63,8 +63,8 @@ def _draw_overview(file: str, bundle: 'Bundle') -> 'Figure':
     from ser_ros.audio import SAMPLE_RATE
     from ser_ros.audio.sources import read_audio
     from ser_ros.bundle import BundleError
-    from ser_ros.training import figures
-    from ser_ros.training.inspection import inspect, voice_activity
+    from ser_ros.training.reports import plots
+    from ser_ros.training.reports.inspection import inspect, voice_activity
 
     rate = bundle.frontend.sample_rate
     samples = read_audio(file)
@@ -77,21 +77,21 @@ def _draw_overview(file: str, bundle: 'Bundle') -> 'Figure':
     if not inspection.attention:
         name = bundle.info.architecture
         print(f'ser_ros: {name} has no attention over time to draw', file=sys.stderr)
-    return figures.overview(samples, voice_activity(samples), **vars(inspection))
+    return plots.overview(samples, voice_activity(samples), **vars(inspection))
 
 
 def _draw_versions(file: str, config: 'AugmentationConfig') -> 'Figure':
     from ser_ros.audio import SAMPLE_RATE
     from ser_ros.audio.sources import read_audio
-    from ser_ros.training import figures
-    from ser_ros.training.augmented import versions
-    from ser_ros.training.corpora import MIN_DURATION
+    from ser_ros.training.data.corpora import MIN_DURATION
+    from ser_ros.training.reports import plots
+    from ser_ros.training.reports.augmented import versions
 
     samples = _beginning(file, read_audio(file), MAX_AUGMENTED_SECONDS)
     if len(samples) < MIN_DURATION * SAMPLE_RATE:
         raise SerError(f'{file}: no training takes a clip below {MIN_DURATION} s')
     made = versions(samples, config)
-    return figures.versions([(v.title, v.samples, v.features) for v in made])
+    return plots.versions([(v.title, v.samples, v.features) for v in made])
 
 
 def _beginning(file: str, samples: 'np.ndarray', seconds: int) -> 'np.ndarray':

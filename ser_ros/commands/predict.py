@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ser_ros.bundle import Bundle
-    from ser_ros.recognizer import Recognizer
+    from ser_ros.stream.recognizer import Recognizer
 
 
 def configure(commands: argparse._SubParsersAction) -> None:
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     import torch
 
     from ser_ros.bundle import load_bundle
-    from ser_ros.recognizer import Recognizer, is_streamed, select_device
+    from ser_ros.stream.recognizer import Recognizer, is_streamed, select_device
 
     torch.set_num_threads(1)  # a window is too little work to share
     bundle = load_bundle(options.bundle)
@@ -64,7 +64,7 @@ def _hear(recognizer: 'Recognizer', file: str) -> list[dict[str, Any]]:
     """The lines of one file that is streamed; none where nobody speaks."""
     from ser_ros.audio import SAMPLE_RATE, SECOND
     from ser_ros.audio.sources import read_audio
-    from ser_ros.voice import pool_windows
+    from ser_ros.stream.voice import pool_windows
 
     samples = read_audio(file)
     recognizer.reset()

@@ -31,10 +31,10 @@ def configure(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, and print how well the bundle does on the validation part."""
+    from ser_ros.training.learning.train import train
     from ser_ros.training.recipe import load_recipe
-    from ser_ros.training.report import SUMMARY
-    from ser_ros.training.run_report import write_run_report
-    from ser_ros.training.train import train
+    from ser_ros.training.reports.html import SUMMARY
+    from ser_ros.training.reports.run_report import write_run_report
 
     recipe = load_recipe(options.recipe, options.set)
     out = options.out or Path('runs', recipe.name)

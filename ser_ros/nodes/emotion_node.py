@@ -24,15 +24,15 @@ from ser_ros.audio.gate import Gate
 from ser_ros.audio.intake import Intake
 from ser_ros.audio.sources import Block
 from ser_ros.bundle import Bundle, load_bundle
-from ser_ros.listener import Channel, Listener
 from ser_ros.nodes import messages
 from ser_ros.nodes.inputs import RELIABILITIES, Inputs
 from ser_ros.nodes.lately import Lately
 from ser_ros.nodes.managed_node import OK, STALE, WARN, ManagedNode, Report, figures
 from ser_ros.nodes.outputs import Outputs, Topics, topics_of
 from ser_ros.nodes.voices import TrackedVoices, check_voice_id
-from ser_ros.recognizer import Recognizer, select_device
-from ser_ros.voice import Estimate, RecognizerConfig
+from ser_ros.stream.listener import Channel, Listener
+from ser_ros.stream.recognizer import Recognizer, select_device
+from ser_ros.stream.voice import Estimate, RecognizerConfig
 
 UNSET = -1.0
 """A setting that is left to the bundle."""

@@ -17,12 +17,14 @@ from ser_ros.bundle import load_bundle
 from ser_ros.files import make_folder, write_whole
 from ser_ros.models import count_parameters
 from ser_ros.settings import build
-from ser_ros.training.corpora import Clip, CorpusPath
-from ser_ros.training.evaluation import from_predictions, listen
-from ser_ros.training.fit import Compute
+from ser_ros.training.data.corpora import Clip, CorpusPath
+from ser_ros.training.data.splits import FOLDS, Split
+from ser_ros.training.evaluation.metrics import from_predictions, listen
+from ser_ros.training.learning.fit import Compute
+from ser_ros.training.learning.train import Run, open_corpora, recipe_split, train_split
 from ser_ros.training.recipe import Recipe, SplitConfig
-from ser_ros.training.report import write_report
-from ser_ros.training.results import (
+from ser_ros.training.reports.html import write_report
+from ser_ros.training.reports.results import (
     FoldResult,
     Summary,
     columns_of,
@@ -33,7 +35,7 @@ from ser_ros.training.results import (
     records_of,
     write_fold,
 )
-from ser_ros.training.run_report import (
+from ser_ros.training.reports.run_report import (
     machine,
     milliseconds_per_window,
     seconds_per_epoch,
@@ -41,8 +43,6 @@ from ser_ros.training.run_report import (
     versions,
     write_run_report,
 )
-from ser_ros.training.splits import FOLDS, Split
-from ser_ros.training.train import Run, open_corpora, recipe_split, train_split
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import pytest
 import soundfile
 
 from ser_ros.__main__ import main
-from ser_ros.training.corpora import read_corpus
-from ser_ros.training.corpus_report import corpus_figure, describe
+from ser_ros.training.data.corpora import read_corpus
+from ser_ros.training.reports.corpus_report import corpus_figure, describe
 
 RATE = 8_000
 CLIPS = {

@@ -11,7 +11,7 @@ from filelock import FileLock
 from ser_ros.__main__ import main
 from ser_ros.bundle import load_bundle
 from ser_ros.models.parallel_cnn_transformer import ParallelCnnTransformer
-from ser_ros.training.results import read_fold
+from ser_ros.training.reports.results import read_fold
 
 RECIPE = """
 split: {protocol: leave_one_speaker_out, validation_speakers: ['03']}

@@ -10,7 +10,7 @@ import torch
 
 from ser_ros.bundle import load_bundle, save_bundle
 from ser_ros.features import ResearchConfig
-from ser_ros.recognizer import Recognizer
+from ser_ros.stream.recognizer import Recognizer
 
 KEYS = [
     'file',

@@ -11,7 +11,7 @@ from ser_ros.audio import SAMPLE_RATE, SECOND
 from ser_ros.audio.sources import read_audio
 from ser_ros.bundle import load_bundle
 from ser_ros.nodes.messages import LATCHED, to_header, to_nanoseconds
-from ser_ros.recognizer import Recognizer
+from ser_ros.stream.recognizer import Recognizer
 
 SPEECH = Path(__file__).parents[2] / 'examples' / 'speech.flac'
 START = 1_700_000_000 * SECOND

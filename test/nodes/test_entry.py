@@ -19,7 +19,7 @@ from feeding import START, speech_then_silence
 from vision_msgs.msg import Classification
 
 from ser_ros.bundle import load_bundle
-from ser_ros.recognizer import Recognizer
+from ser_ros.stream.recognizer import Recognizer
 
 SLOWNESS = 2.0
 """Of a machine that does other things as well."""

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from ser_ros import SerError
-from ser_ros.training.corpora import Clip
 from ser_ros.training.cross_validation import count_folds, results_folder
+from ser_ros.training.data.corpora import Clip
 from ser_ros.training.recipe import Recipe, SplitConfig
 
 

@@ -7,10 +7,10 @@ import torch
 
 from ser_ros.bundle import load_bundle
 from ser_ros.paths import shipped_recipes
-from ser_ros.training.fit import Compute
+from ser_ros.training.data.splits import FOLDS
+from ser_ros.training.learning.fit import Compute
+from ser_ros.training.learning.train import train
 from ser_ros.training.recipe import load_recipe
-from ser_ros.training.splits import FOLDS
-from ser_ros.training.train import train
 
 SMALL = (
     'optimization.epochs=2',

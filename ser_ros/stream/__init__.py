@@ -1,0 +1,1 @@
+"""Samples in, estimates out: voices, the model that classifies their windows, and the worker."""

@@ -1,0 +1,1 @@
+"""Corpora, splits, augmentation and batches: what a model is trained on."""

@@ -1,0 +1,207 @@
+"""What is done to a batch of training clips on the device: rooms, noise, gain, masks, mixup."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from torchaudio.functional import fftconvolve
+from tqdm import tqdm
+
+from ser_ros import SerError
+from ser_ros.audio.sources import read_audio
+from ser_ros.files import files_below
+from ser_ros.models.blocks import frame_mask
+from ser_ros.training.data.corpora import SOUNDS
+from ser_ros.training.recipe import AugmentationConfig
+
+DIRECT_TO_REVERBERANT_DB = (-6.0, 10.0)
+"""Energy of the direct sound relative to the room's, in generated rooms: a voice 0.3 to 2 m away
+in 30 to 80 m³. The two are equal at the critical distance, which for a voice, that radiates twice
+as much to the front, is 0.057·√(2·volume/rt60) metres (Kuttruff, Room Acoustics)."""
+
+LONGEST_RESPONSE = 2.0
+"""Seconds that are used of a recorded impulse response."""
+
+
+class Augment(nn.Module):
+    """Rooms, noise and gain for waveforms, shifts and masks for spectrograms; drawn per clip.
+
+    All draws are from torch's global generators, whose seed decides them.
+    """
+
+    def __init__(self, config: AugmentationConfig, sample_rate: int):
+        """SerError for a folder of noises or impulse responses that holds none, or a silent one."""
+        super().__init__()
+        self.config = config
+        self.sample_rate = sample_rate
+        # No buffers, since averages of weights include those; as integers they take half the room.
+        self._noises = [
+            (sound * 2.0**15).to(torch.int16)
+            for sound in _read_folder('noise_folder', config.noise_folder, sample_rate)
+        ]
+        responses = _read_folder('reverb_folder', config.reverb_folder, sample_rate)
+        self._responses = [
+            response[response.abs().argmax() :][: round(LONGEST_RESPONSE * sample_rate)]
+            for response in responses
+        ]
+
+    def waveform(self, samples: Tensor, lengths: Tensor) -> Tensor:
+        """(batch, samples), true lengths (batch,) → the same shape, zero beyond the lengths.
+
+        Rounded to 16 bits after the gain, as a quiet voice is in a message.
+        """
+        real = frame_mask(lengths, samples.shape[1])
+        samples = samples * real
+        # In place from here on: most of the time would go into new memory.
+        self._reverberate(samples, real)
+        self._add_noise(samples, lengths)
+        gain_db = _uniform((len(samples), 1), self.config.gain_db, samples.device)
+        full_scale = 2.0**15
+        samples.mul_(full_scale * 10 ** (gain_db / 20)).clamp_(-full_scale, full_scale)
+        return samples.round_().div_(full_scale).mul_(real)
+
+    def _reverberate(self, samples: Tensor, real: Tensor) -> None:
+        """Put clips into rooms of their own; their energy stays what it was."""
+        chosen = _draw(len(samples), self.config.reverb_probability, samples.device)
+        if not len(chosen):
+            return
+        dry = samples[chosen]
+        responses = self._recorded(len(dry)) if self._responses else self._generated(dry)
+        n, n_response = dry.shape[1], responses.shape[1]
+        # Up to a power of two: transforms of other lengths take up to eight times as long.
+        spare = (1 << (n + n_response - 2).bit_length()) - (n + n_response - 1)
+        responses = nn.functional.pad(responses.to(dry.device), (0, spare))
+        wet = fftconvolve(dry, responses)[:, :n] * real[chosen]
+        scale = _norm(dry) / _norm(wet).clamp(min=1e-10)
+        samples.index_copy_(0, chosen, wet.mul_(scale))
+
+    def _recorded(self, n: int) -> Tensor:
+        """(n, longest) impulse responses that begin with the direct sound."""
+        drawn = torch.randint(len(self._responses), (n,)).tolist()
+        return pad_sequence([self._responses[index] for index in drawn], batch_first=True)
+
+    def _generated(self, dry: Tensor) -> Tensor:
+        """An impulse response for each: direct sound, and noise that decays exponentially."""
+        n, device = len(dry), dry.device
+        rt60 = _uniform((n, 1), self.config.reverb_rt60, device)
+        time = torch.arange(1, 1 + round(self.config.reverb_rt60[1] * self.sample_rate))
+        tail = torch.randn(n, len(time), device=device)
+        tail = tail * 10 ** (-3 * time.to(device) / self.sample_rate / rt60)
+        ratio_db = _uniform((n, 1), DIRECT_TO_REVERBERANT_DB, device)
+        tail = nn.functional.normalize(tail, dim=1) * 10 ** (-ratio_db / 20)
+        return torch.cat((torch.ones(n, 1, device=device), tail), dim=1)
+
+    def _add_noise(self, samples: Tensor, lengths: Tensor) -> None:
+        """Add noise relative to each clip's level."""
+        chosen = _draw(len(samples), self.config.noise_probability, samples.device)
+        if not len(chosen):
+            return
+        noise = torch.randn(len(chosen), samples.shape[1], device=samples.device)
+        if self._noises:
+            for row in _draw(len(chosen), 0.5, torch.device('cpu')).tolist():
+                noise[row] = self._stretch(samples.shape[1], int(lengths[chosen[row]]))
+        level = _norm(samples[chosen]) / lengths[chosen].sqrt()[:, None]
+        snr_db = _uniform(level.shape, self.config.noise_snr_db, samples.device)
+        samples.index_add_(0, chosen, noise.mul_(level * 10 ** (-snr_db / 20)))
+
+    def _stretch(self, n: int, length: int) -> Tensor:
+        """(n,) samples of a recording, repeated where it is shorter; of unit power to `length`."""
+        noise = self._noises[int(torch.randint(len(self._noises), ()))]
+        noise = noise.repeat(-(-n // len(noise)))
+        start = int(torch.randint(len(noise) - n + 1, ()))
+        stretch = noise[start : start + n].float()
+        return stretch / stretch[:length].square().mean().sqrt().clamp(min=1.0)
+
+    def spectrogram(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """(batch, n_features, frames), true lengths (batch,) → the same shape.
+
+        Bands are moved; some, and some stretches of time, are set to zero, as is what lies beyond
+        the lengths: to the mean of the training, whatever the level of this clip.
+        """
+        config = self.config
+        if config.mel_shift:
+            x = self._shift_bands(x)
+        hidden = ~frame_mask(lengths, x.shape[2])
+        if config.time_masks and config.time_mask_width:
+            hidden |= _masks(lengths, x.shape[2], config.time_masks, config.time_mask_width)
+        hidden = hidden[:, None]
+        if config.mel_masks and config.mel_mask_width:
+            sizes = torch.full_like(lengths, x.shape[1])
+            masks = _masks(sizes, x.shape[1], config.mel_masks, config.mel_mask_width)
+            hidden = hidden | masks[:, :, None]
+        return x.masked_fill(hidden, 0.0)
+
+    def _shift_bands(self, x: Tensor) -> Tensor:
+        """Each clip up or down by a fraction of bands; the outermost are repeated."""
+        limit = self.config.mel_shift
+        shift = _uniform((len(x), 1), (-limit, limit), x.device)
+        last = x.shape[1] - 1
+        source = (torch.arange(last + 1, device=x.device) + shift).clamp(0, last)
+        below = source.floor().long()
+        clip = torch.arange(len(x), device=x.device)[:, None]
+        share = (source - below)[:, :, None]
+        return torch.lerp(x[clip, below], x[clip, (below + 1).clamp(max=last)], share)
+
+
+def mixup(
+    x: Tensor, lengths: Tensor, targets: Tensor, alpha: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mix each clip with another of the batch (Zhang et al., 2018), the larger share its own.
+
+    `x` (batch, n_features, frames), zero beyond the true `lengths` (batch,); `targets` (batch,
+    n_classes) are mixed by the same share.
+    """
+    share = torch.distributions.Beta(alpha, alpha).sample().item()
+    share = max(share, 1 - share)
+    other = torch.randperm(len(x), device=x.device)
+    lengths = torch.maximum(lengths, lengths[other])
+    return torch.lerp(x[other], x, share), lengths, torch.lerp(targets[other], targets, share)
+
+
+def _draw(n: int, probability: float, device: torch.device) -> Tensor:
+    """Which of n clips, as indices."""
+    if probability == 0:
+        return torch.empty(0, dtype=torch.long, device=device)
+    return torch.nonzero(torch.rand(n, device=device) < probability).flatten()
+
+
+def _norm(samples: Tensor) -> Tensor:
+    """(batch, samples) → (batch, 1) roots of the energy."""
+    return torch.linalg.vector_norm(samples, dim=1, keepdim=True)
+
+
+def _uniform(
+    shape: int | tuple[int, ...], bounds: tuple[float, float], device: torch.device
+) -> Tensor:
+    return torch.empty(shape, device=device).uniform_(*bounds)
+
+
+def _masks(sizes: Tensor, longest: int, count: int, max_width: int) -> Tensor:
+    """(batch, longest), True where one of `count` masks lies, which are within sizes (batch,)."""
+    width = _uniform((len(sizes), count, 1), (0, max_width), sizes.device)
+    start = torch.rand(width.shape, device=sizes.device) * (sizes[:, None, None] - width)
+    position = torch.arange(longest, device=sizes.device)
+    return ((position >= start) & (position < start + width)).any(dim=1)
+
+
+def _read_folder(key: str, folder: str, sample_rate: int) -> list[Tensor]:
+    """All sound below a folder, each (n,); nothing where the recipe's `key` names none."""
+    if not folder:
+        return []
+    paths = [
+        path
+        for path in sorted(files_below(Path(folder)))
+        if path.suffix.lower() in SOUNDS and not path.name.startswith('._')
+    ]
+    if not paths:
+        raise SerError(
+            f'{key} {folder!r} holds no sound ({", ".join(SOUNDS)}): name a folder that does, or '
+            "'' for none"
+        )
+    sounds = []
+    for path in tqdm(paths, desc=key, unit='file', leave=False):
+        sounds.append(torch.from_numpy(read_audio(path, sample_rate)))
+        if sounds[-1].abs().max() < 2.0**-15:
+            raise SerError(f'{path} is silent: take it out of {key} {folder!r}')
+    return sounds

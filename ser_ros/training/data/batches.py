@@ -1,0 +1,118 @@
+"""Who sees which clip when: batches of an epoch, over one process or several."""
+
+from collections.abc import Iterator, Sequence
+from typing import Optional
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+
+from ser_ros import SerError
+from ser_ros.training.data.dataset import pad
+
+
+class EpochOrder(Sampler):
+    """(epoch, index) of each of `n` items once, in an order decided by the seed and the epoch.
+
+    With `weights` (n,), as many are drawn with replacement, in proportion to them.
+    """
+
+    def __init__(self, n: int, seed: int, weights: Optional[Tensor] = None):
+        self.n, self.seed, self.weights = n, seed, weights
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning's call at the start of each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        generator = torch.Generator().manual_seed(mixed_seed(self.seed, self.epoch))
+        if self.weights is None:
+            order = torch.randperm(self.n, generator=generator)
+        else:
+            order = torch.multinomial(self.weights, self.n, replacement=True, generator=generator)
+        return ((self.epoch, index) for index in order.tolist())
+
+
+class EvenBatches(BatchSampler):
+    """One process's share of batches whose sizes differ by one at most: none is a remainder.
+
+    All processes cut the same order, so that together they see each item once.
+    """
+
+    def __init__(self, sampler: EpochOrder, batch_size: int, rank: int = 0, world_size: int = 1):
+        """`batch_size` is that of all processes together."""
+        super().__init__(sampler, batch_size, drop_last=False)
+        self.rank, self.world_size = rank, world_size
+
+    def __len__(self) -> int:
+        return max(1, round(len(self.sampler) / self.batch_size))
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        items = list(self.sampler)
+        for batch in np.array_split(np.arange(len(items)), len(self)):
+            share = np.array_split(batch, self.world_size)[self.rank]
+            yield [items[index] for index in share]
+
+
+def mixed_seed(*numbers: int) -> int:
+    """One seed of several numbers, such that neighbours have nothing to do with each other."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+class EmotionData(lightning.LightningDataModule):
+    """Training items in batches; validation utterances one by one, as their longest windows."""
+
+    def __init__(
+        self,
+        items: Dataset,
+        validation: Sequence[Sequence[tuple[Tensor, int]]],
+        batch_size: int,
+        seed: int,
+        weights: Optional[Tensor] = None,
+        workers: int = 0,
+    ):
+        """`items`: indexed by (epoch, index). `validation`: (samples, label) of each window."""
+        super().__init__()
+        self.items, self.validation = items, validation
+        self.batch_size, self.seed, self.weights = batch_size, seed, weights
+        self.workers = workers
+
+    def check(self, n_processes: int) -> None:
+        """SerError where the clips are too few for each process to have one."""
+        n_items, n_validation = len(self.items), len(self.validation)
+        n_batches = len(EvenBatches(EpochOrder(n_items, self.seed), self.batch_size))
+        shared = {'smallest batch': n_items // n_batches, 'validation part': n_validation}
+        for name, n in shared.items():
+            if 0 < n < n_processes:
+                raise SerError(
+                    f'{n_processes} processes share {n} clips, the {name}: set fewer devices, or '
+                    'a larger optimization.batch_size'
+                )
+
+    def train_dataloader(self) -> DataLoader:
+        """The share of this process."""
+        order = EpochOrder(len(self.items), self.seed, self.weights)
+        # Workers begin before Lightning's own call, which is too late for a resumed run.
+        order.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
+        return DataLoader(
+            self.items,
+            batch_sampler=EvenBatches(
+                order, self.batch_size, self.trainer.global_rank, self.trainer.world_size
+            ),
+            collate_fn=pad,
+            num_workers=self.workers,
+            # Or else it would draw from the generators that augmentation draws from.
+            generator=torch.Generator(),
+            persistent_workers=self.workers > 0,
+        )
+
+    def val_dataloader(self) -> DataLoader:
+        """The share of this process; nothing is doubled to make the shares equal."""
+        own = self.validation[self.trainer.global_rank :: self.trainer.world_size]
+        return DataLoader(own, batch_size=None, collate_fn=pad)

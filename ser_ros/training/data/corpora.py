@@ -1,0 +1,474 @@
+"""Speech corpora on disk: what of them can be used, and what cannot, each file with its reason."""
+
+import csv
+import dataclasses
+import difflib
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional, Union
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from ser_ros import SerError
+from ser_ros.emotions import EMOTIONS, LABELS, class_of
+from ser_ros.files import files_below
+from ser_ros.training.data.naming import NAMINGS, Naming
+
+KINDS = (*NAMINGS, 'csv', 'folders')
+
+LOSSLESS = ('.wav', '.flac', '.aif', '.aiff')
+SOUNDS = (*LOSSLESS, '.ogg', '.opus', '.mp3')
+VIDEOS = ('.mp4', '.flv', '.avi')
+
+MIN_DURATION = 0.2
+"""Seconds; what is shorter is hardly a syllable."""
+MIN_PEAK = 1e-3
+"""Of full scale: −60 dBFS, below which a clip is silent."""
+LFS_POINTER = b'version https://git-lfs.github.com/spec/'
+
+CorpusPath = Union[Path, tuple[Path, str]]
+"""Where a corpus lies, perhaps with its kind, see `read_corpus`."""
+
+LICENSES = {
+    'RAVDESS': 'CC-BY-NC-SA-4.0',
+    'CREMA-D': 'ODbL-1.0',
+    'TESS': 'CC-BY-NC-ND-4.0',
+    'BanglaSER': 'CC-BY-4.0',
+}
+"""SPDX identifiers, of the corpora whose owners name one."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One labelled recording."""
+
+    path: Path
+    emotion: str
+    """A class of `ser_ros.emotions.EMOTIONS`."""
+    speaker: str
+    corpus: str
+    gender: Optional[str] = None
+    """female or male, where the corpus says it."""
+    intensity: Optional[str] = None
+    statement: Optional[str] = None
+    duration: float = 0.0
+    """Seconds."""
+    digest: str = ''
+    """Of the sound as it is heard, channels averaged: clips with the same are one recording."""
+
+    @property
+    def name(self) -> str:
+        """The file's, without its suffix."""
+        return self.path.stem
+
+    @property
+    def fingerprint(self) -> str:
+        """The beginning of the digest, enough to know the recording again."""
+        return self.digest[:12]
+
+    @property
+    def voice(self) -> str:
+        """The speaker among those of all corpora."""
+        return f'{self.corpus}:{self.speaker}'
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file with which something is wrong."""
+
+    path: Path
+    reason: str
+    """A few words, the same for all files of one fault."""
+    detail: str = ''
+    """What more there is to say of this file."""
+    is_used: bool = False
+    """Whether its clip is used all the same."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What one corpus holds."""
+
+    name: str
+    clips: list[Clip]
+    problems: list[Problem]
+    labels: dict[str, str]
+    """The corpus's own label → the class that its clips are counted as."""
+
+    @property
+    def left_out(self) -> str:
+        """How many files cannot be used, and why, in a line; '' where all can."""
+        faults = Counter(problem.reason for problem in self.problems if not problem.is_used)
+        told = ', '.join(f'{n} {reason}' for reason, n in sorted(faults.items()))
+        return told and f'{self.name}: files left out: {told} (the command corpus names them)'
+
+    def collisions(self) -> dict[str, list[str]]:
+        """Classes that several of its own labels are counted as → those labels."""
+        owned: dict[str, list[str]] = {}
+        for label, emotion in self.labels.items():
+            owned.setdefault(emotion, []).append(label)
+        return {emotion: labels for emotion, labels in owned.items() if len(labels) > 1}
+
+
+def license_of(corpora: Sequence[str]) -> str:
+    """The SPDX expression of what is made of these corpora, by their names."""
+    known = [LICENSES[name] for name in LICENSES if name in corpora]
+    others = [re.sub('[^A-Za-z0-9.]+', '-', name) for name in sorted(set(corpora) - set(LICENSES))]
+    return ' AND '.join([*known, *(f'LicenseRef-{name}' for name in others)])
+
+
+def merge_labels(clips: Sequence[Clip], merges: Mapping[str, str]) -> list[Clip]:
+    """The clips with some classes counted as others, such as calm as neutral.
+
+    SerError for what is no class, with the nearest that is one.
+    """
+    for name in (*merges, *merges.values()):
+        if name not in EMOTIONS:
+            near = difflib.get_close_matches(name, EMOTIONS, 1, cutoff=0.0)[0]
+            raise SerError(f'merge: {name!r} is no class; did you mean {near!r}?')
+    return [
+        dataclasses.replace(clip, emotion=merges.get(clip.emotion, clip.emotion)) for clip in clips
+    ]
+
+
+def read_corpora(paths: Sequence[CorpusPath]) -> list[Corpus]:
+    """Several corpora; a recording that an earlier one holds, too, is left out of the later.
+
+    SerError as for `read_corpus`, and for two corpora of one name, whose speakers would be mixed
+    up.
+    """
+    corpora: list[Corpus] = []
+    owners: dict[str, Clip] = {}
+    for given in paths:
+        path, kind = given if isinstance(given, tuple) else (given, 'auto')
+        corpus = read_corpus(path, kind)
+        if corpus.name in (other.name for other in corpora):
+            raise SerError(f'corpus {path}: {corpus.name} was given before; give each name once')
+        fresh = [clip for clip in corpus.clips if clip.digest not in owners]
+        known = [
+            _identical(clip, owners[clip.digest]) for clip in corpus.clips if clip.digest in owners
+        ]
+        owners.update((clip.digest, clip) for clip in fresh)
+        problems = corpus.problems + known
+        corpora.append(dataclasses.replace(corpus, clips=fresh, problems=problems))
+    return corpora
+
+
+def read_corpus(path: Path, kind: str = 'auto') -> Corpus:
+    """What a folder, or a CSV file, holds: clips that can be used, each recording once.
+
+    `kind`: one of `KINDS`, or auto to tell it by the files' names. The corpora with names of their
+    own are described in `ser_ros.training.data.naming`. A CSV file has the columns path (relative to
+    the file), emotion and speaker, and may have gender and intensity. A folder per emotion holds
+    `EMOTION/SPEAKER/*.wav` or `EMOTION/SPEAKER_*.wav`. Every sound is decoded once, to find what
+    is silent, cut short or there twice.
+
+    Clips are in the order of their names, whatever the folders. Raises SerError for a path that is
+    not there or holds no clip that can be used, and for a kind that cannot be told.
+    """
+    path = Path(path)
+    kind = _known_kind(kind)
+    if kind in ('auto', 'csv') and path.is_file():
+        return _use(path, path.stem, *_read_table(path))
+    if not path.is_dir():
+        raise SerError(f'corpus {path}: there is no such folder, nor a CSV file')
+    if kind == 'csv':
+        raise SerError(f'corpus {path}: it is a folder; give the CSV file itself')
+    paths, problems = _list_sounds(path)
+    if not paths:
+        raise SerError(f'corpus {path}: it holds no sound files ({", ".join(SOUNDS)})')
+    if kind == 'auto':
+        kind = _tell_kind(path, paths)
+    if kind == 'folders':
+        name, (entries, more) = path.resolve().name, _read_folders(path, paths)
+    else:
+        name, (entries, more) = kind, _read_names(NAMINGS[kind], paths)
+    return _use(path, name, entries, problems + more)
+
+
+def _known_kind(kind: str) -> str:
+    known = {name.casefold(): name for name in ('auto', *KINDS)}
+    if kind.casefold() not in known:
+        raise SerError(f'corpus kind {kind!r} is not one of auto, {", ".join(KINDS)}')
+    return known[kind.casefold()]
+
+
+def _list_sounds(root: Path) -> tuple[list[Path], list[Problem]]:
+    """Sounds and videos below `root`, and what macOS left beside them."""
+    suffixes = (*SOUNDS, *VIDEOS)
+    found = sorted(path for path in files_below(root) if path.suffix.lower() in suffixes)
+    problems = [
+        Problem(path, 'left by macOS', 'no sound, only what its Finder knew of the file')
+        for path in found
+        if path.name.startswith('._')
+    ]
+    return [path for path in found if not path.name.startswith('._')], problems
+
+
+def _tell_kind(root: Path, paths: Sequence[Path]) -> str:
+    """The kind of which all files are that are of any; SerError where there is none, or several."""
+    fits = {
+        kind: {path for path in paths if naming.parse(path) is not None}
+        for kind, naming in NAMINGS.items()
+    }
+    best = max(fits, key=lambda kind: len(fits[kind]))
+    if not fits[best]:
+        if any(class_of(path.relative_to(root).parts[0]) for path in paths):
+            return 'folders'
+        known = ', '.join(f'{kind} ({naming.example})' for kind, naming in NAMINGS.items())
+        raise SerError(
+            f'corpus {root}: the names of its files, such as {paths[0].name}, are of no corpus; '
+            f'known are {known}, a folder per emotion (angry/SPEAKER_1.wav), and a CSV file'
+        )
+    rivals = [kind for kind in fits if kind != best and fits[kind] and not fits[kind] < fits[best]]
+    if rivals:
+        counts = ', '.join(f'{kind} ({len(fits[kind])} files)' for kind in (best, *rivals))
+        raise SerError(
+            f'corpus {root}: it could be {counts}; give the folder of one, or name the kind, '
+            f'as in --corpus {best}={root} or corpus {root} --kind {best}'
+        )
+    return best
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What is said of a file before it is opened; its clip lacks duration and digest."""
+
+    clip: Clip
+    label: str
+    recording: tuple[str, ...]
+
+
+def _read_names(naming: Naming, paths: Sequence[Path]) -> tuple[list[_Entry], list[Problem]]:
+    entries, problems = [], []
+    for path in paths:
+        name = naming.parse(path)
+        if name is None:
+            detail = f'those are like {naming.example}'
+            problems.append(Problem(path, f'not a file name of {naming.corpus}', detail))
+        elif path.suffix.lower() in VIDEOS or name.channel != naming.speech:
+            problems.append(Problem(path, 'not speech alone', 'it is a video, or song'))
+        elif name.label not in LABELS[naming.corpus]:
+            problems.append(_unknown_label(path, name.label))
+        elif path.stem in naming.faulty:
+            problems.append(Problem(path, *naming.faulty[path.stem]))
+        else:
+            clip = Clip(
+                path,
+                LABELS[naming.corpus][name.label],
+                name.speaker,
+                naming.corpus,
+                name.gender,
+                name.intensity,
+                name.statement,
+            )
+            entries.append(_Entry(clip, name.label, name.recording))
+    # Of a recording that is there several times, sound that was not compressed is taken first.
+    entries.sort(key=lambda e: (e.recording, e.clip.path.suffix.lower() not in LOSSLESS))
+    return entries, problems
+
+
+def _unknown_label(path: Path, label: str) -> Problem:
+    return Problem(path, 'unknown label', f'{label!r} is no emotion known here')
+
+
+def _no_speaker(path: Path, remedy: str) -> Problem:
+    return Problem(path, 'no speaker', remedy)
+
+
+def _read_folders(root: Path, paths: Sequence[Path]) -> tuple[list[_Entry], list[Problem]]:
+    entries, problems = [], []
+    for path in paths:
+        label, *folders = path.relative_to(root).parts[:-1] or ('',)
+        emotion = class_of(label)
+        prefix, underscore, _ = path.stem.partition('_')
+        speaker = folders[0] if folders else prefix if underscore else ''
+        if emotion is None:
+            problems.append(_unknown_label(path, label))
+        elif not speaker:
+            remedy = f'name it {label}/SPEAKER/{path.name} or {label}/SPEAKER_{path.name}'
+            problems.append(_no_speaker(path, remedy))
+        else:
+            clip = Clip(path, emotion, speaker, root.resolve().name)
+            entries.append(_Entry(clip, label, path.parts))
+    return entries, problems
+
+
+def _read_table(path: Path) -> tuple[list[_Entry], list[Problem]]:
+    try:
+        with path.open(encoding='utf-8-sig', newline='') as file:
+            reader = csv.DictReader(file, skipinitialspace=True, strict=True)
+            reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+            columns, rows = reader.fieldnames, list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SerError(f'corpus {path}: it cannot be read as CSV: {error}') from error
+    if missing := [name for name in ('path', 'emotion', 'speaker') if name not in columns]:
+        raise SerError(
+            f'corpus {path}: the columns {", ".join(missing)} are missing; '
+            f'its first line is {",".join(columns)!r}'
+        )
+    entries, problems = [], []
+    for number, row in enumerate(rows, 2):
+        row = {name: (row[name] or '').strip() for name in columns}
+        emotion, file = class_of(row['emotion']), path.parent / row['path']
+        if emotion is None:
+            problems.append(_unknown_label(file, row['emotion']))
+        elif not row['speaker']:
+            problems.append(_no_speaker(file, f'the column is empty in row {number}'))
+        else:
+            gender = row.get('gender', '').lower()
+            if gender not in GENDERS:
+                raise SerError(f'corpus {path}: row {number}: gender is {gender!r}, not f or m')
+            clip = Clip(
+                file,
+                emotion,
+                row['speaker'],
+                path.stem,
+                GENDERS[gender],
+                row.get('intensity') or None,
+            )
+            entries.append(_Entry(clip, row['emotion'], (str(number),)))
+    return entries, problems
+
+
+GENDERS = {'f': 'female', 'female': 'female', 'm': 'male', 'male': 'male', '': None}
+
+
+@dataclass(frozen=True)
+class _Sound:
+    duration: float
+    channels: int
+    digest: str
+
+
+def _use(root: Path, name: str, entries: Sequence[_Entry], problems: list[Problem]) -> Corpus:
+    """Listen to every file, and keep one clip of each recording."""
+    paths = [entry.clip.path for entry in entries]
+    with ThreadPoolExecutor() as pool:
+        sounds = list(
+            tqdm(
+                pool.map(_listen, paths),
+                desc=f'checking {name}',
+                total=len(paths),
+                unit='file',
+                leave=False,
+            )
+        )
+    kept: dict[tuple[str, ...], Clip] = {}
+    labels = {}
+    for entry, sound in zip(entries, sounds):
+        path, before = entry.clip.path, kept.get(entry.recording)
+        if isinstance(sound, Problem):
+            problems.append(sound)
+            continue
+        if before is not None:
+            copies = before.digest == sound.digest
+            reason = 'copy' if copies else 'another version'
+            problems.append(Problem(path, reason, f'of {before.path}, which is used'))
+            continue
+        if sound.channels > 1:
+            detail = f'the average of its {sound.channels} channels is heard'
+            problems.append(Problem(path, 'not mono', detail, is_used=True))
+        kept[entry.recording] = dataclasses.replace(
+            entry.clip, duration=sound.duration, digest=sound.digest
+        )
+        labels[entry.label] = entry.clip.emotion
+    clips, more = _once_each(kept.values())
+    problems = sorted(problems + more, key=lambda problem: (problem.reason, problem.path))
+    if not clips:
+        raise SerError(_nothing_left(root, name, problems))
+    used = {clip.path for clip in clips}
+    problems = [p for p in problems if not p.is_used or p.path in used]
+    return Corpus(name, clips, problems, dict(sorted(labels.items())))
+
+
+def _listen(path: Path) -> Union[_Sound, Problem]:
+    """Decode a file; what is wrong with it, where it cannot be used."""
+    try:
+        with path.open('rb') as file:
+            if file.read(len(LFS_POINTER)) == LFS_POINTER:
+                return Problem(path, 'Git LFS pointer', 'fetch the sound with: git lfs pull')
+        with soundfile.SoundFile(path) as file:
+            samples = file.read(dtype='float32', always_2d=True).mean(axis=1)
+            rate, channels = file.samplerate, file.channels
+            promised, log = file.frames, file.extra_info
+    except FileNotFoundError:
+        return Problem(path, 'no such file')
+    # The last two: a header that does not know the length, or promises more than memory holds.
+    except (OSError, soundfile.SoundFileError, ValueError, MemoryError) as error:
+        return Problem(path, 'unreadable', ' '.join(str(error).split()))
+    if len(samples) < promised or _is_cut_short(log):
+        return Problem(path, 'cut short', 'it ends before the length that its header says')
+    if len(samples) < MIN_DURATION * rate:
+        return Problem(path, 'too short', f'{len(samples) / rate:.3f} s')
+    peak = np.abs(samples).max()
+    if not np.isfinite(peak):
+        return Problem(path, 'unreadable', 'some of its samples are no numbers')
+    if peak < MIN_PEAK:
+        return Problem(path, 'silent', 'nothing in it is louder than -60 dBFS')
+    digest = hashlib.sha256(samples).hexdigest()
+    return _Sound(len(samples) / rate, channels, digest)
+
+
+def _is_cut_short(log: str) -> bool:
+    """Whether libsndfile found fewer bytes of sound than a header says.
+
+    Lengths next to the 31 or 32 bits' end are of a writer that did not know it.
+    """
+    found = re.search(r'^ ?(?:data|SSND) ?: (\d+) \(should be (\d+)\)', log, re.MULTILINE)
+    if found is None:
+        return False
+    promised, held = map(int, found.groups())
+    return held < promised < 0x7FFF0000
+
+
+def _once_each(clips: Iterable[Clip]) -> tuple[list[Clip], list[Problem]]:
+    """One clip of each sound; none where two of the same sound contradict each other."""
+    same: dict[str, list[Clip]] = {}
+    for clip in clips:
+        same.setdefault(clip.digest, []).append(clip)
+    kept, problems = [], []
+    for first, *others in same.values():
+        if all((c.emotion, c.speaker) == (first.emotion, first.speaker) for c in others):
+            kept.append(first)
+            problems += [_identical(clip, first) for clip in others]
+        else:
+            problems += [
+                Problem(
+                    clip.path,
+                    'collision',
+                    f'{_claim(clip)}, but its sound is that of {other.path}: {_claim(other)}',
+                )
+                for clip, other in zip((first, *others), (*others, first))
+            ]
+    return kept, problems
+
+
+def _identical(clip: Clip, other: Clip) -> Problem:
+    return Problem(clip.path, 'identical recording', f'its sound is that of {other.path}')
+
+
+def _claim(clip: Clip) -> str:
+    return f'{clip.emotion} by {clip.speaker}'
+
+
+def _nothing_left(root: Path, name: str, problems: Sequence[Problem]) -> str:
+    reasons = Counter(problem.reason for problem in problems)
+    if set(reasons) == {'Git LFS pointer'}:
+        return (
+            f'corpus {root}: its {len(problems)} files are Git LFS pointers, the sound itself '
+            'was not downloaded; run git lfs pull in its repository'
+        )
+    counts = ', '.join(f'{count} {reason}' for reason, count in reasons.items())
+    example = ''
+    if problems:
+        detail = f' ({problems[0].detail})' if problems[0].detail else ''
+        example = f', such as {problems[0].path}{detail}'
+    return f'corpus {root}: no clip of {name} can be used: {counts or "it lists none"}{example}'

@@ -1,0 +1,275 @@
+"""Clips as the stream would hear them: windows of the spoken part, cut anew each time."""
+
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+import soxr
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchaudio.functional import phase_vocoder
+from tqdm import tqdm
+
+from ser_ros.audio import SAMPLE_RATE, vad
+from ser_ros.audio.formats import encode_s16le
+from ser_ros.audio.sources import SourceError, read_audio
+from ser_ros.audio.vad import Segment, SileroVad, speech_span
+from ser_ros.training.data.cache import Cache, cache_key
+from ser_ros.training.data.corpora import Clip
+from ser_ros.training.data.nonspeech import generate
+from ser_ros.training.recipe import AugmentationConfig, DataConfig
+
+NO_CLASS = -1
+"""The label of what is no voice."""
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A clip in memory: float32 (n,) samples, its spoken part in samples, its class."""
+
+    samples: np.ndarray
+    speech: Segment
+    label: int
+    sample_rate: int = SAMPLE_RATE
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep torch to one thread: a chunk or a window is too little work to share."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+@one_thread()
+def load_utterances(
+    clips: Sequence[Clip],
+    class_names: Sequence[str],
+    sample_rate: int = SAMPLE_RATE,
+    cache: Optional[Path] = None,
+) -> list[Utterance]:
+    """Decode clips and find where each speaks; one with too little of it counts as a whole.
+
+    Sound is rounded to 16 bits, as in a message to the robot, whether it comes out of the folder
+    `cache` or not. SerError for a clip that is no sound, and for a cache that cannot be written.
+    """
+    standardise = _Standardise(sample_rate)
+    settings = standardise.settings()
+    store = cache and Cache(cache / 'audio')
+    utterances = []
+    for clip in tqdm(clips, desc='reading', unit='clip', leave=False):
+        make = functools.partial(standardise, clip.path)
+        sound = store.get(cache_key(_content(clip.path), settings), make) if store else make()
+        samples = sound['samples'].astype(np.float32) / 2.0**15
+        speech = Segment(*map(int, sound['speech'])) if len(sound['speech']) else None
+        if speech is None or speech.end - speech.start < sample_rate // 2:
+            speech = Segment(0, len(samples))
+        label = class_names.index(clip.emotion)
+        utterances.append(Utterance(samples, speech, label, sample_rate))
+    return utterances
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SourceError(f'sound file {path}: {error.strerror}') from error
+
+
+class _Standardise:
+    """A sound file as mono int16 `samples` (n,) and the two ends of `speech`, or none of them."""
+
+    VERSION = 1
+    """Of what is made here; raise it with every change, since results are kept on disk."""
+
+    def __init__(self, sample_rate: int):
+        self.sample_rate = sample_rate
+        self._vad: Optional[SileroVad] = None
+
+    def settings(self) -> dict[str, object]:
+        """All that decides the result but the file."""
+        return {
+            'version': self.VERSION,
+            'sample_rate': self.sample_rate,
+            'soxr': soxr.__version__,
+            'silero_vad': importlib.metadata.version('silero-vad'),
+            'span': hashlib.sha256(Path(vad.__file__).read_bytes()).hexdigest(),
+        }
+
+    def __call__(self, path: Path) -> dict[str, np.ndarray]:
+        self._vad = self._vad or SileroVad()  # not before it is needed: a second or two
+        samples = read_audio(path, self.sample_rate)
+        speech = speech_span(
+            self._vad, samples if self.sample_rate == SAMPLE_RATE else read_audio(path)
+        )
+        ends = () if speech is None else (speech.start, speech.end)
+        scaled = [min(round(end * self.sample_rate / SAMPLE_RATE), len(samples)) for end in ends]
+        return {
+            'samples': np.frombuffer(encode_s16le(samples), '<i2'),
+            'speech': np.array(scaled, np.int64),
+        }
+
+
+class WholeClips(Dataset):
+    """Each utterance and its noisy copies, as long as they are: (float32 (n,), label).
+
+    Indexed by (epoch, index). Whatever is random about an item is drawn from generators of its
+    own, seeded by the recipe's seed, epoch, index and what it is for: so it depends neither on
+    the order nor on the number of workers, and a resumed run draws what an unbroken one would.
+    """
+
+    def __init__(
+        self,
+        utterances: Sequence[Utterance],
+        data: DataConfig,
+        augmentation: AugmentationConfig,
+        seed: int,
+    ):
+        self.utterances = utterances
+        self.data = data
+        self.augmentation = augmentation
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.utterances) * (1 + self.data.noisy_copies)
+
+    def _utterance(self, index: int) -> Utterance:
+        return self.utterances[index % len(self.utterances)]
+
+    def label(self, index: int) -> int:
+        """The class of an item, unless a sound without a voice stands in for it."""
+        return self._utterance(index).label
+
+    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, int]:
+        epoch, index = item
+        utterance, config = self._utterance(index), self.augmentation
+        rate = utterance.sample_rate
+
+        def draws(purpose: str) -> np.random.Generator:
+            return np.random.default_rng((self.seed, epoch, index, _PURPOSES.index(purpose)))
+
+        samples = self._cut(utterance, draws('cut'))
+        if self.data.nonspeech:
+            rng = draws('nonspeech')
+            if rng.random() < self.data.nonspeech:
+                return torch.from_numpy(generate(rng, len(samples), rate)), NO_CLASS
+        if config.speed != (1.0, 1.0):
+            factor = draws('speed').uniform(*config.speed)
+            samples = soxr.resample(samples, factor * rate, rate, quality='QQ')
+            samples = samples[: self._longest(rate)]
+        if config.pitch_probability:
+            rng = draws('pitch')
+            if rng.random() < config.pitch_probability:
+                samples = shift_pitch(samples, rng.uniform(*config.pitch_semitones), rate)
+        if index >= len(self.utterances):
+            samples = _with_white_noise(samples, config.noise_snr_db, draws('noise'))
+        if config.silence_probability:
+            rng = draws('silence')
+            if rng.random() < config.silence_probability:
+                samples = _with_silence(samples, rng.uniform(*config.silence) * rate, rng)
+        return torch.from_numpy(samples), utterance.label
+
+    def _cut(self, utterance: Utterance, rng: np.random.Generator) -> np.ndarray:
+        return utterance.samples
+
+    def _longest(self, sample_rate: int) -> Optional[int]:
+        """Samples that an item may have, however slow it is made."""
+        return None
+
+
+_PURPOSES = ('cut', 'nonspeech', 'speed', 'pitch', 'noise', 'silence')
+
+
+class TrainingWindows(WholeClips):
+    """One random window of each utterance and of each of its noisy copies."""
+
+    def _cut(self, utterance: Utterance, rng: np.random.Generator) -> np.ndarray:
+        config, speech, n = self.augmentation, utterance.speech, len(utterance.samples)
+        jitter = config.edge_jitter * utterance.sample_rate
+        start = speech.start + round(rng.uniform(-2 * jitter, jitter))
+        end = speech.end + round(rng.uniform(-jitter, 2 * jitter))
+        shortest, longest = (round(seconds * utterance.sample_rate) for seconds in config.crop)
+        shortest = min(shortest, n)
+        start = max(0, min(start, n - shortest))
+        end = min(n, max(end, start + shortest))
+        length = min(longest, end - start)
+        if rng.random() >= config.whole_probability:
+            length = round(rng.uniform(shortest, length))
+        if rng.random() >= config.onset_probability:
+            start = round(rng.uniform(start, end - length))
+        return utterance.samples[start : start + length]
+
+    def _longest(self, sample_rate: int) -> Optional[int]:
+        return round(self.augmentation.crop[1] * sample_rate)
+
+
+def shift_pitch(samples: np.ndarray, semitones: float, sample_rate: int) -> np.ndarray:
+    """Float32 (n,) → (n,): a phase vocoder makes it longer or shorter, resampling undoes that."""
+    stretch = 2.0 ** (semitones / 12)
+    # The power of two within 64 ms: periods of a low voice are resolved, syllables kept apart.
+    n_fft = 1 << round(0.064 * sample_rate).bit_length() - 1
+    hop_length = n_fft // 4
+    window = torch.hann_window(n_fft)
+    spectrum = torch.stft(
+        torch.from_numpy(samples),
+        n_fft,
+        hop_length,
+        window=window,
+        pad_mode='constant',  # sound may be shorter than what a reflection needs
+        return_complex=True,
+    )
+    advance = torch.linspace(0, torch.pi * hop_length, n_fft // 2 + 1)[:, None]
+    stretched = torch.istft(
+        phase_vocoder(spectrum, 1 / stretch, advance),
+        n_fft,
+        hop_length,
+        window=window,
+        length=round(len(samples) * stretch),
+    )
+    shifted = soxr.resample(stretched.numpy(), stretch * sample_rate, sample_rate, quality='QQ')
+    return np.pad(shifted, (0, max(0, len(samples) - len(shifted))))[: len(samples)]
+
+
+def _with_white_noise(
+    samples: np.ndarray, snr_db: tuple[float, float], rng: np.random.Generator
+) -> np.ndarray:
+    level = np.sqrt(np.mean(samples**2)) * 10 ** (-rng.uniform(*snr_db) / 20)
+    return samples + rng.standard_normal(len(samples), np.float32) * np.float32(level)
+
+
+def _with_silence(samples: np.ndarray, length: float, rng: np.random.Generator) -> np.ndarray:
+    length = min(round(length), len(samples))
+    start = rng.integers(len(samples) - length + 1)
+    samples = samples.copy()
+    samples[start : start + length] = 0
+    return samples
+
+
+def pad(batch: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Collate to (batch, longest) samples, true lengths (batch,), labels (batch,)."""
+    windows, labels = zip(*batch)
+    lengths = torch.tensor([len(window) for window in windows])
+    padded = torch.nn.utils.rnn.pad_sequence(windows, batch_first=True)
+    return padded, lengths, torch.tensor(labels)
+
+
+def stream_windows(
+    utterance: Utterance, window: float, hop: float, first: float
+) -> list[np.ndarray]:
+    """The windows that a stream computes of an utterance: every `hop` seconds, and the last."""
+    start, end = utterance.speech.start, utterance.speech.end
+    longest, hop, first = (
+        round(seconds * utterance.sample_rate) for seconds in (window, hop, first)
+    )
+    ends = range(start + first, end, hop)
+    return [utterance.samples[max(start, e - longest) : e] for e in (*ends, end)]

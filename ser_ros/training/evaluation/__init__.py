@@ -1,0 +1,1 @@
+"""Predictions of a bundle for clips, and the metrics computed from them."""

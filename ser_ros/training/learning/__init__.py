@@ -1,0 +1,1 @@
+"""The learning task and the loop that trains it."""

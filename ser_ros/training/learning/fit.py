@@ -1,0 +1,347 @@
+"""Finding the weights: Lightning's trainer as a recipe wants it."""
+
+import contextlib
+import io
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    EMAWeightAveraging,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    TQDMProgressBar,
+    WeightAveraging,
+)
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from ser_ros import SerError
+from ser_ros.files import write_whole
+from ser_ros.stream.recognizer import select_device
+from ser_ros.training.data.batches import EmotionData
+from ser_ros.training.learning.task import EmotionTask
+from ser_ros.training.recipe import OptimizationConfig
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where a training runs.
+
+    Of what it learns only the number of processes decides anything but rounding: each draws its
+    own augmentation, and on CPUs its batch norm sees only its own share of a batch. SerError for
+    numbers that cannot be and devices that are not there.
+    """
+
+    device: str = 'auto'
+    """auto, cpu, cuda or cuda:N."""
+    devices: int = 1
+    """GPUs, or processes on the CPU, of each machine; more than one train data-parallel."""
+    nodes: int = 1
+    """Machines."""
+    workers: int = 0
+    """Processes that prepare batches."""
+    cache: Optional[Path] = None
+    """Folder for decoded sound; None for none."""
+
+    def __post_init__(self):
+        for name, least in (('devices', 1), ('nodes', 1), ('workers', 0)):
+            if getattr(self, name) < least:
+                raise SerError(f'{name} is {getattr(self, name)}, not {least} or more')
+        if self.nodes > 1 and not {'MASTER_ADDR', 'SLURM_JOB_ID'} & os.environ.keys():
+            raise SerError(f'nodes is {self.nodes}: set MASTER_ADDR, MASTER_PORT and NODE_RANK')
+        n_gpus = torch.cuda.device_count()
+        if self.device == 'auto' and not n_gpus:
+            return
+        device = select_device(self.device)
+        if device.type == 'cuda' and self.devices > (n := n_gpus - (device.index or 0)):
+            raise SerError(f'devices is {self.devices}, and from {device} on there are {n}')
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A finished fit."""
+
+    best: Path
+    """Checkpoint of the best epoch by validation; the last one's where there is none."""
+    last: Path
+    history: list[dict[str, float]]
+    """One row an epoch: losses, validation accuracy, learning rate, seconds."""
+    is_first_process: bool
+
+
+QUIET = (
+    'Checkpoint directory .* exists and is not empty',
+    'GPU available but not used',
+    'It is recommended to use .*sync_dist=True',
+    r"The '\w+' does not have many workers",
+    '.*LeafSpec',
+)
+"""Beginnings of Lightning's warnings of what is meant, or what a user can do nothing about."""
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        for message in QUIET:
+            warnings.filterwarnings('ignore', message)
+        yield
+
+
+@_quiet()
+def fit(task: EmotionTask, data: EmotionData, out: Path, compute: Compute) -> Fit:
+    """Train `task` on `data`; checkpoints and logs are written to `out`.
+
+    A fit that was interrupted goes on from its last whole epoch. SerError for a loss that is not
+    finite, a checkpoint that cannot be read or a device that is not there; KeyboardInterrupt
+    passes, the last checkpoint written, and is what SIGTERM becomes, with its number.
+    """
+    device = select_device(compute.device)
+    config = task.recipe.optimization
+    logging.getLogger('lightning.pytorch').setLevel(logging.WARNING)
+    first = device.index or 0
+    history, interruption = History(), Interruption()
+    n_processes = compute.devices * compute.nodes
+    trainer = lightning.Trainer(
+        accelerator='gpu' if device.type == 'cuda' else 'cpu',
+        devices=(
+            list(range(first, first + compute.devices))
+            if device.type == 'cuda'
+            else compute.devices
+        ),
+        num_nodes=compute.nodes,
+        strategy='ddp' if n_processes > 1 else 'auto',
+        use_distributed_sampler=False,
+        sync_batchnorm=device.type == 'cuda',
+        plugins=[WholeCheckpoints()],
+        deterministic=task.recipe.deterministic,
+        precision=config.precision,
+        gradient_clip_val=config.gradient_clip or None,
+        max_epochs=config.epochs,
+        callbacks=[
+            *_averaging(config, len(data.items)),
+            *_early_stopping(config, data),
+            ProgressBar(),
+            history,
+            interruption,
+            LearningRateMonitor('epoch'),
+            *_best(out, data),
+            MovableCheckpoint(
+                out, 'last', enable_version_counter=False, save_on_train_epoch_end=True
+            ),
+        ],
+        logger=TensorBoardLogger(out, name=None, version=''),
+        log_every_n_steps=1,
+        num_sanity_val_steps=0,
+        limit_val_batches=None if data.validation else 0,
+        enable_model_summary=False,
+    )
+    last = out / 'last.ckpt'
+    if is_resumed := last.is_file():
+        read_checkpoint(last)
+    # Progress bars belong on stderr; Lightning draws them on what stdout is.
+    with interruption, _logs(out), contextlib.redirect_stdout(sys.stderr):
+        trainer.fit(task, data, ckpt_path=last if is_resumed else None, weights_only=True)
+    best = out / 'best.ckpt' if data.validation else last
+    return Fit(best, last, history.rows, trainer.is_global_zero)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What `fit` wrote; SerError names a file that is not there, or damaged."""
+    try:
+        return torch.load(path, weights_only=True, map_location='cpu')
+    # Whatever torch, pickle or zip make of bytes that were not written by them.
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SerError(
+            f'{path} cannot be read ({reason}): remove {path.parent}, and train anew'
+        ) from error
+
+
+@contextlib.contextmanager
+def _logs(out: Path) -> Iterator[None]:
+    """SerError where TensorBoard's logs cannot be written."""
+    before = threading.excepthook
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        # Its thread's error is raised once more when the next figure is logged.
+        if not isinstance(arguments.exc_value, OSError):
+            before(arguments)
+
+    threading.excepthook = hook
+    try:
+        yield
+    except OSError as error:
+        raise SerError(f'logs cannot be written to {out}: {error.strerror or error}') from error
+    finally:
+        threading.excepthook = before
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are there whole or not at all; SerError where there is no room.
+
+    Lightning's own are moved from the folder for temporary files, which is a copy that may fail
+    half-way where that is on another disk.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str, storage_options: Optional[Any] = None
+    ) -> None:
+        """Write to a file beside it, and rename that."""
+        data = io.BytesIO()
+        torch.save(checkpoint, data)
+        write_whole(Path(path), data.getvalue())
+
+
+class MovableCheckpoint(ModelCheckpoint):
+    """A checkpoint that knows of what is best when its folder has been moved since.
+
+    Lightning's forgets the score, so that the next epoch, however bad, takes the best one's place.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From the checkpoint, as if that had been written where it is."""
+
+        def here(path: str) -> str:
+            return path and str(Path(self.dirpath, Path(path).name))
+
+        paths = ('best_model_path', 'kth_best_model_path', 'last_model_path')
+        super().load_state_dict(
+            {
+                **state_dict,
+                'dirpath': self.dirpath,
+                **{key: here(state_dict[key]) for key in paths},
+                'best_k_models': {
+                    here(path): score for path, score in state_dict['best_k_models'].items()
+                },
+            }
+        )
+
+
+class ProgressBar(TQDMProgressBar):
+    """One that ends where something goes wrong, so that what is said of that begins a line."""
+
+    def on_exception(self, *_: Any) -> None:
+        """Close what is open, the upper bar last."""
+        for bar in (self._val_progress_bar, self._train_progress_bar):
+            if bar is not None:
+                bar.close()
+
+
+class History(Callback):
+    """What each epoch came to; kept in the checkpoints, so that a resumed run has all of it."""
+
+    def __init__(self):
+        self.rows: list[dict[str, float]] = []
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, task: EmotionTask) -> None:
+        """Start the epoch's clock."""
+        self._start = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, task: EmotionTask) -> None:
+        """Add the epoch's row."""
+        figures = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        self.rows.append(
+            {
+                'epoch': trainer.current_epoch,
+                **figures,
+                'learning_rate': trainer.optimizers[0].param_groups[0]['lr'],
+                'seconds': time.monotonic() - self._start,
+            }
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {'rows': self.rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """From the checkpoint."""
+        self.rows = state['rows']
+
+
+class Interruption(Callback):
+    """Ctrl-C or SIGTERM, heeded between two batches: elsewhere a library's lock may stay held.
+
+    A second one is heeded at once.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self):
+        self._asked = 0
+
+    def __enter__(self) -> None:
+        self._before = {number: signal.signal(number, self._ask) for number in self.SIGNALS}
+
+    def __exit__(self, kind: Optional[type], *_: Any) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        # What Lightning makes of KeyboardInterrupt, or raises itself on SIGTERM.
+        if kind is not None and issubclass(kind, SystemExit):
+            raise KeyboardInterrupt(self._asked or signal.SIGINT)
+
+    def _ask(self, number: int, _: Any) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = number
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Stop here if asked to."""
+        if self._asked:
+            raise KeyboardInterrupt
+
+    on_validation_batch_start = on_train_batch_start
+
+
+def _averaging(config: OptimizationConfig, n_items: int) -> list[Callback]:
+    if config.average == 'ema':
+        return [EMAWeightAveraging(decay=config.ema_decay)]
+    if config.average == 'swa':
+        start = config.swa_start * config.epochs * n_items / config.batch_size
+
+        def average(
+            averaged: torch.Tensor, current: torch.Tensor, n: torch.Tensor
+        ) -> torch.Tensor:
+            # The weights themselves until the average begins: they are validated, too.
+            if n < start:
+                return current
+            return averaged + (current - averaged) / (n - start + 1)
+
+        return [WeightAveraging(avg_fn=average)]
+    return []
+
+
+def _best(out: Path, data: EmotionData) -> list[Callback]:
+    if not data.validation:
+        return []
+    return [
+        MovableCheckpoint(
+            out, 'best', monitor='val_accuracy', mode='max', enable_version_counter=False
+        )
+    ]
+
+
+class Stopping(EarlyStopping):
+    """Early stopping that a run which had stopped, and is started again, remembers."""
+
+    def on_train_start(self, trainer: lightning.Trainer, task: EmotionTask) -> None:
+        """Stop at once where it had stopped."""
+        trainer.should_stop = self.wait_count >= self.patience
+
+
+def _early_stopping(config: OptimizationConfig, data: EmotionData) -> list[Callback]:
+    if not config.early_stopping or not data.validation:
+        return []
+    return [Stopping('val_accuracy', mode='max', patience=config.early_stopping)]

@@ -1,0 +1,161 @@
+"""The learning task: what a model is given, what it is asked, how it is judged."""
+
+import math
+from typing import Any, Optional
+
+import lightning
+import torch
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from ser_ros import SerError
+from ser_ros.training.data.augmentation import Augment, mixup
+from ser_ros.training.data.batches import mixed_seed
+from ser_ros.training.recipe import OptimizationConfig, Recipe
+
+# (samples (batch, longest), lengths (batch,), labels (batch,))
+Batch = tuple[Tensor, Tensor, Tensor]
+
+
+class EmotionTask(lightning.LightningModule):
+    """A front-end and a model, trained by a recipe."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        frontend: nn.Module,
+        model: nn.Module,
+        n_classes: int,
+        class_weights: Optional[Tensor] = None,
+    ):
+        """`frontend`: fitted. `class_weights`: (n_classes,), by default all equal."""
+        super().__init__()
+        self.recipe = recipe
+        self.frontend = frontend
+        self.model = model
+        self.n_classes = n_classes
+        self.augment = Augment(recipe.augmentation, recipe.frontend.sample_rate)
+        weights = torch.ones(n_classes) if class_weights is None else class_weights
+        self.register_buffer('class_weights', weights, persistent=False)
+        # Macro average: the mean of the classes' recalls, the field's "unweighted accuracy".
+        self.accuracy = MulticlassAccuracy(n_classes, average='macro')
+        # One that is not a number must be seen, not left out.
+        self.validation_loss = MeanMetric(nan_strategy='disable')
+
+    def forward(self, samples: Tensor, lengths: Tensor) -> Tensor:
+        """(batch, samples), true lengths in samples (batch,) → logits (batch, n_classes)."""
+        return self.model(self.frontend(samples, lengths), self.frontend.n_frames(lengths))
+
+    def losses(self, batch: Batch) -> Tensor:
+        """(batch,) losses of the clips, augmented and mixed up."""
+        samples, lengths, labels = batch
+        frames = self.frontend.n_frames(lengths)
+        x = self.frontend(self.augment.waveform(samples, lengths), lengths)
+        x = self.augment.spectrogram(x, frames)
+        targets = soft_targets(labels, self.n_classes)
+        if alpha := self.recipe.augmentation.mixup_alpha:
+            x, frames, targets = mixup(x, frames, targets, alpha)
+        logits = self.model(x, frames)
+        return clip_losses(logits, targets, self.class_weights, self.recipe.optimization)
+
+    def training_step(self, batch: Batch) -> Tensor:
+        """Return the mean loss over all processes' clips; SerError if it is not finite."""
+        # So that a resumed run draws what an unbroken one would have.
+        torch.manual_seed(mixed_seed(self.recipe.seed, self.global_step, self.global_rank))
+        losses = self.losses(batch)
+        # Processes average their gradients, however many clips each has: count clips instead.
+        n_clips = torch.tensor(len(losses), device=self.device)
+        n_clips = self.trainer.strategy.reduce(n_clips, reduce_op='sum')
+        loss = losses.sum() * self.trainer.world_size / n_clips
+        self._check(loss)
+        self.log('train_loss', loss, on_epoch=True, on_step=False, sync_dist=True, batch_size=1)
+        return loss
+
+    def _check(self, loss: Tensor) -> None:
+        if not loss.isfinite():
+            raise SerError(
+                f'the loss is not finite in epoch {self.current_epoch}; a lower learning_rate '
+                'may help'
+            )
+
+    def validation_step(self, batch: Batch) -> None:
+        """A batch is one utterance's longest windows: see `voice.pool_windows`."""
+        samples, lengths, labels = batch
+        score = self(samples, lengths).log_softmax(dim=1).mean(dim=0, keepdim=True)
+        self.validation_loss.update(nn.functional.nll_loss(score, labels[:1]))
+        self.accuracy.update(score, labels[:1])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log exact means over all processes' utterances; SerError if the loss is not finite."""
+        loss = self.validation_loss.compute()
+        self._check(loss)
+        self.log('val_loss', loss, prog_bar=True)
+        self.log('val_accuracy', self.accuracy.compute(), prog_bar=True)
+        self.validation_loss.reset()
+        self.accuracy.reset()
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Return the recipe's optimiser and its schedule, stepped each batch."""
+        config = self.recipe.optimization
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        if config.optimizer == 'sgd':
+            optimizer = torch.optim.SGD(
+                parameters,
+                config.learning_rate,
+                momentum=config.momentum,
+                weight_decay=config.weight_decay,
+            )
+        else:
+            optimizer = torch.optim.AdamW(
+                parameters, config.learning_rate, weight_decay=config.weight_decay
+            )
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = learning_rate_schedule(optimizer, config, steps)
+        return {
+            'optimizer': optimizer,
+            'lr_scheduler': {'scheduler': schedule, 'interval': 'step'},
+        }
+
+
+def soft_targets(labels: Tensor, n_classes: int) -> Tensor:
+    """(batch,) labels → (batch, n_classes) probabilities; -1, which is no class, is all of them."""
+    targets = nn.functional.one_hot(labels.clamp(min=0), n_classes).float()
+    return targets.masked_fill((labels < 0)[:, None], 1 / n_classes)
+
+
+def clip_losses(
+    logits: Tensor, targets: Tensor, class_weights: Tensor, config: OptimizationConfig
+) -> Tensor:
+    """(batch,) losses of (batch, n_classes) logits against (batch, n_classes) probabilities.
+
+    The focal loss (Lin et al., 2017) multiplies each class's share by (1 - p)^gamma.
+    """
+    targets = targets * (1 - config.label_smoothing) + config.label_smoothing / targets.shape[1]
+    log_probabilities = logits.float().log_softmax(dim=1)
+    terms = -targets * log_probabilities * class_weights
+    if config.loss == 'focal':
+        terms = terms * (1 - log_probabilities.exp()) ** config.focal_gamma
+    return terms.sum(dim=1)
+
+
+def learning_rate_schedule(
+    optimizer: torch.optim.Optimizer, config: OptimizationConfig, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """The recipe's schedule over `steps` batches, behind its linear warm-up."""
+    schedules = torch.optim.lr_scheduler
+    if config.schedule == 'one_cycle':
+        return schedules.OneCycleLR(optimizer, config.learning_rate, steps)
+    steps_per_epoch = steps / config.epochs
+    warmup = round(config.warmup_epochs * steps_per_epoch)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        if config.schedule == 'cosine':
+            return (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))) / 2
+        if config.schedule == 'step':
+            return config.step_factor ** int(step / steps_per_epoch / config.step_epochs)
+        return 1.0
+
+    return schedules.LambdaLR(optimizer, factor)

@@ -1,0 +1,1 @@
+"""Cards, reports, tables and plots: the only part that draws and renders."""

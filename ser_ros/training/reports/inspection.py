@@ -1,0 +1,156 @@
+"""What a bundle hears in one recording: voice activity, attention, emotions over time."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Optional
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ser_ros.audio import SAMPLE_RATE, SECOND
+from ser_ros.audio.vad import CHUNK, Segmenter, SileroVad
+from ser_ros.bundle import Bundle
+from ser_ros.emotions import ExpressionMap
+from ser_ros.features import ResearchConfig
+from ser_ros.models.blocks import AttentionPool
+from ser_ros.stream.recognizer import Recognizer, is_streamed
+from ser_ros.stream.voice import RecognizerConfig
+from ser_ros.training.data.dataset import one_thread
+from ser_ros.training.evaluation.metrics import decide
+
+RESOLUTION = 0.01
+"""Seconds between two instants of the attention curves."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What `figures.overview` draws beside the sound; all times in seconds."""
+
+    attention: dict[str, tuple[np.ndarray, np.ndarray]]
+    """Layer → instants (m,) and weights (m,), 1 where they are even, NaN outside of windows."""
+    heard: np.ndarray
+    """(n, 2): the stretch of time that a row of `probabilities` is drawn over."""
+    probabilities: np.ndarray
+    """(n, n_classes)."""
+    class_names: tuple[str, ...]
+    decisions: list[tuple[float, str]]
+    """When something was decided, and what."""
+
+
+@one_thread()
+def inspect(bundle: Bundle, samples: np.ndarray) -> Inspection:
+    """Hear float32 (n,) samples, at the front-end's rate, on the CPU.
+
+    As a stream, where a curve of attention is the mean of all windows at each instant; or whole,
+    where the bundle cannot stream. Raises BundleError for sound that cannot be judged whole.
+    """
+    with _watched(bundle.model) as watched:
+        hear = _stream if is_streamed(bundle) else _classify
+        return hear(bundle, samples, watched)
+
+
+_Weights = dict[str, list[np.ndarray]]
+"""Layer → (n,) weights of each call of a model."""
+
+
+@contextlib.contextmanager
+def _watched(model: nn.Module) -> Iterator[_Weights]:
+    watched, hooks = {}, []
+    for name, layer in model.named_modules():
+        if isinstance(layer, AttentionPool):
+            calls = watched.setdefault(name, [])
+            hooks.append(layer.register_forward_hook(_keep_weights(calls)))
+    try:
+        yield watched
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _keep_weights(calls: list[np.ndarray]):
+    def hook(_: nn.Module, __: tuple, output: tuple[Tensor, Tensor]) -> None:
+        calls.append(output[1][0].numpy(force=True))
+
+    return hook
+
+
+def _stream(bundle: Bundle, samples: np.ndarray, watched: _Weights) -> Inspection:
+    recognizer = Recognizer(bundle, 'cpu')
+    estimates = recognizer.push(samples, 0) + recognizer.flush()
+    windows = [estimate for estimate in estimates if estimate.is_window]
+    ends = np.array([estimate.stamp_ns / SECOND for estimate in windows])
+    lengths = [estimate.n_samples / SAMPLE_RATE for estimate in windows]
+    spans = np.stack((ends - lengths, ends), axis=1) if windows else np.zeros((0, 2))
+    hop = recognizer.config.hop
+    # A window is drawn over what is new in it, the first one of an utterance over a hop as well.
+    heard = np.stack((ends - hop, ends), axis=1)
+    heard[1:, 0] = np.maximum(heard[1:, 0], ends[:-1])
+    return Inspection(
+        _attention(watched, spans, len(samples) / SAMPLE_RATE),
+        heard,
+        np.array([e.probabilities for e in windows]).reshape(-1, len(bundle.info.class_names)),
+        bundle.info.class_names,
+        [
+            (e.stamp_ns / SECOND, _words(e.expression, e.confidence))
+            for e in estimates
+            if e.is_final
+        ],
+    )
+
+
+def _words(expression: Optional[str], confidence: float) -> str:
+    return f'{expression} {confidence:.2f}' if expression else f'uncertain ({confidence:.2f})'
+
+
+def _classify(bundle: Bundle, samples: np.ndarray, watched: _Weights) -> Inspection:
+    score = bundle.classify(torch.from_numpy(samples)).double().numpy()
+    config, seconds = bundle.frontend.config, len(samples) / bundle.frontend.sample_rate
+    start, end = 0.0, seconds
+    if isinstance(config, ResearchConfig):
+        start, end = config.offset, config.offset + config.duration
+    decision = decide(bundle, score, ExpressionMap(bundle.info.class_names))
+    return Inspection(
+        _attention(watched, np.array([[start, end]]), seconds),
+        np.array([[start, min(end, seconds)]]),
+        np.exp(score)[None],
+        bundle.info.class_names,
+        [(min(end, seconds), _words(*decision))],
+    )
+
+
+@one_thread()
+def voice_activity(samples: np.ndarray) -> list[tuple[float, float]]:
+    """Seconds at which speech begins and ends in float32 (n,) samples at 16 kHz.
+
+    As the recogniser cuts utterances, but for those that it cuts for their length.
+    """
+    config, vad = RecognizerConfig(), SileroVad()
+    segmenter = Segmenter(config.vad_threshold, round(config.end_silence * SAMPLE_RATE))
+    segments = [
+        segmenter.push(vad(samples[start : start + CHUNK]))
+        for start in range(0, len(samples) - CHUNK + 1, CHUNK)
+    ]
+    segments.append(segmenter.cut())
+    return [(s.start / SAMPLE_RATE, s.end / SAMPLE_RATE) for s in segments if s is not None]
+
+
+def _attention(
+    watched: _Weights, spans: np.ndarray, seconds: float
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Weights of each call spread evenly over its span (n, 2), and the mean of all calls."""
+    instants = np.arange(0, seconds, RESOLUTION)
+    curves = {}
+    for name, calls in watched.items():
+        total, count = np.zeros(len(instants)), np.zeros(len(instants))
+        for weights, (start, end) in zip(calls, spans):
+            inside = (instants >= start) & (instants < end)
+            step = ((instants[inside] - start) / (end - start) * len(weights)).astype(int)
+            total[inside] += weights[step] * len(weights)
+            count[inside] += 1
+        curves[name or 'attention'] = (
+            instants,
+            np.divide(total, count, out=np.full(len(instants), np.nan), where=count > 0),
+        )
+    return curves

@@ -1,0 +1,388 @@
+"""docs/RESULTS.md: what cross-validation kept and the shipped bundle tells, in tables."""
+
+import json
+import statistics
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+from jinja2 import Environment, StrictUndefined
+
+from ser_ros import SerError
+from ser_ros.bundle import Bundle
+from ser_ros.models import MODELS
+from ser_ros.models.transfer import TransferModel
+from ser_ros.paths import shipped_recipes
+from ser_ros.settings import build
+from ser_ros.training.data.splits import FOLDS
+from ser_ros.training.recipe import Recipe, SplitConfig, load_recipe
+from ser_ros.training.reports.card import foreign_metrics
+from ser_ros.training.reports.html import decimal, markdown_table, percent, with_interval
+from ser_ros.training.reports.results import (
+    REFITTED,
+    FoldResult,
+    Summary,
+    calibration,
+    differences,
+    flat_settings,
+    fold_table,
+    mean_deviation,
+    read_folds,
+    summarise,
+)
+
+DEFAULT = 'parallel_fusion'
+"""The recipe that is told of at length."""
+
+TEMPLATE = Path(__file__).with_name('templates') / 'results.md.jinja'
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting that was tried on validation speakers."""
+
+    name: str
+    settings: dict[str, Any]
+    fold: int
+    validation_speakers: list[str]
+    epochs: int
+    parameters: int
+    unweighted_accuracy: float
+    nll: float
+    """Negative log-likelihood."""
+    seed: int
+    longest: list[float] = field(default_factory=list)
+    """Unweighted accuracy and negative log-likelihood by the longest windows alone, if known."""
+
+
+def render(folder: Path, shipped: Bundle) -> str:
+    """The page for the results in a folder and the shipped bundle; the same for the same files.
+
+    SerError: see `read_folds`.
+    """
+    summaries = [
+        summary
+        for summary in summarise(read_folds(folder))
+        if _is_comparable(build(Recipe, summary.runs[0].recipe))
+    ]
+    independent = [s for s in summaries if s.is_speaker_independent]
+    default = next(iter(_settings_of(DEFAULT, independent)), None)
+    trials = [_read_trial(path) for path in sorted((folder / 'search').glob('*.json'))]
+    machines = sorted({_machine(run) for summary in independent for run in summary.runs})
+    letters = dict(zip(machines, string.ascii_uppercase))
+    environment = Environment(
+        trim_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
+    )
+    return environment.from_string(TEMPLATE.read_text(encoding='utf-8')).render(
+        systems=_systems(independent, letters),
+        machines=[f'Machine {letter}: {name}.' for name, letter in letters.items()],
+        random=_random(summaries),
+        default_name=DEFAULT,
+        default=_default(default) if default else None,
+        shipped=_shipped(shipped, default),
+        search=_search(trials),
+        n_validation=_n_validation(independent),
+        refitted=REFITTED,
+        leak=_leak(trials),
+    )
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    return '\n'.join(markdown_table(header, rows))
+
+
+# --- All systems -----------------------------------------------------------------------------
+
+HEADER = (
+    'system',
+    'recipe',
+    'runs',
+    'epochs',
+    'UA pooled [95 %]',
+    'UA mean ± std',
+    'ECE',
+    'parameters',
+    's / epoch',
+    'ms / window',
+    'machine',
+    'what was run',
+)
+
+
+def _systems(summaries: Sequence[Summary], letters: Mapping[str, str]) -> str:
+    """The table of all shipped recipes and all others that were run; `letters` are of machines."""
+    shipped = {name: load_recipe(name) for name in shipped_recipes()}
+    shipped = {name: recipe for name, recipe in shipped.items() if _is_comparable(recipe)}
+    recipes = {s.runs[0].name: build(Recipe, s.runs[0].recipe) for s in summaries} | shipped
+    rows = []
+    for name in sorted(recipes, key=lambda name: _rank(recipes[name])):
+        found = _settings_of(name, summaries)
+        cells = [f'`{recipes[name].architecture}`', f'`{name}`']
+        if not found:
+            rows.append([*cells, 'not run', *['–'] * (len(HEADER) - 4), ''])
+        rows += [[*cells, *_row(summary, letters, shipped.get(name))] for summary in found]
+    return _table(HEADER, rows)
+
+
+def _settings_of(name: str, summaries: Sequence[Summary]) -> list[Summary]:
+    """A recipe's runs: as it is shipped, then in other settings, those with the most runs first."""
+    shipped = load_recipe(name) if name in shipped_recipes() else None
+
+    def rank(summary: Summary) -> tuple[bool, int]:
+        recipe = build(Recipe, summary.runs[0].recipe)
+        return shipped is None or bool(differences(recipe, shipped)), -len(summary.runs)
+
+    return sorted((s for s in summaries if s.runs[0].name == name), key=rank)
+
+
+def _is_comparable(recipe: Recipe) -> bool:
+    """Whether it is about what this page is about: RAVDESS alone, all of its classes."""
+    return recipe.data.corpora == ('RAVDESS',) and not recipe.data.merge
+
+
+def _rank(recipe: Recipe) -> tuple:
+    """Systems in the order of `MODELS`; of each the modern recipe, the research's, others."""
+    system = [*MODELS, recipe.architecture].index(recipe.architecture)
+    return system, recipe.name != recipe.architecture, '/' not in recipe.name, recipe.name
+
+
+def _row(summary: Summary, letters: Mapping[str, str], shipped: Optional[Recipe]) -> list[str]:
+    run = summary.runs[0]
+    figures = summary.pooled['figures']
+    machines = sorted({_machine(r) for r in summary.runs})
+    medians = [
+        [
+            statistics.median(getattr(r, name) for r in summary.runs if _machine(r) == machine)
+            for machine in machines
+        ]
+        for name in ('seconds_per_epoch', 'milliseconds_per_window')
+    ]
+    trained = (
+        ''
+        if run.trainable_parameters == run.parameters
+        else (f' ({run.trainable_parameters:,} of them trained)')
+    )
+    return [
+        summary.coverage,
+        _epochs(summary),
+        with_interval(figures),
+        mean_deviation(summary),
+        calibration(figures),
+        f'{run.parameters:,}{trained}',
+        *(', '.join(f'{value:.1f}' for value in values) for values in medians),
+        ', '.join(letters[machine] for machine in machines),
+        _notes(summary, shipped),
+    ]
+
+
+def _machine(run: FoldResult) -> str:
+    machine = run.machine
+    gpu = '' if machine['device'] == 'cpu' else f', {machine["device"]}'
+    return f'{machine["processor"]}, {machine["threads"]} threads{gpu}'
+
+
+def _epochs(summary: Summary) -> str:
+    epochs = sorted({run.epochs for run in summary.runs})
+    wanted = summary.runs[0].recipe['optimization']['epochs']
+    if epochs == [wanted]:
+        return str(wanted)
+    return f'{"–".join(str(n) for n in dict.fromkeys((epochs[0], epochs[-1])))} of {wanted}'
+
+
+def _notes(summary: Summary, shipped: Optional[Recipe]) -> str:
+    """In what the runs are not what the name of the recipe says."""
+    run = summary.runs[0]
+    recipe = build(Recipe, run.recipe)
+    if shipped is None:
+        notes = ['no shipped recipe']
+    else:
+        notes = [f'`{change}`' for change in differences(recipe, shipped)] or ['as shipped']
+    if issubclass(MODELS[recipe.architecture], TransferModel) and not recipe.pretrained:
+        frozen = f', {recipe.freeze} stages frozen as they were drawn' if recipe.freeze else ''
+        notes.append(f'from scratch, without the published weights{frozen}')
+    if summary.is_refitted:
+        notes.append(REFITTED)
+    lowest = min(run.source_rate for run in summary.runs)
+    if lowest < recipe.frontend.sample_rate:
+        notes.append(
+            f'resampled from {lowest / 1000:g} kHz: bands above {lowest / 2000:g} kHz are empty'
+        )
+    return '; '.join(notes)
+
+
+# --- Random splits ---------------------------------------------------------------------------
+
+
+def _random(summaries: Sequence[Summary]) -> str:
+    """Each recipe with a random split beside itself on the folds."""
+
+    def key(summary: Summary) -> tuple[str, str]:
+        run = summary.runs[0]
+        settings = flat_settings(build(Recipe, run.recipe)).items()
+        kept = {name: value for name, value in settings if not name.startswith('split.')}
+        return run.name, json.dumps(kept, sort_keys=True)
+
+    independent = {key(s): s for s in summaries if s.is_speaker_independent}
+    rows = []
+    for summary in summaries:
+        if summary.is_speaker_independent:
+            continue
+        figures = summary.pooled['figures']
+        row = [f'`{summary.runs[0].name}`', with_interval(figures), summary.coverage]
+        if other := independent.get(key(summary)):
+            honest = other.pooled['figures']
+            gap = figures['unweighted_accuracy'] - honest['unweighted_accuracy']
+            row += [with_interval(honest), other.coverage, f'{100 * gap:+.1f} points']
+        else:
+            row += ['not run', '–', '–']
+        rows.append(row)
+    header = ['recipe', 'random split', 'runs', 'speaker-independent', 'runs', 'gap']
+    return _table(header, rows) if rows else ''
+
+
+# --- The default -----------------------------------------------------------------------------
+
+
+def _default(summary: Summary) -> dict[str, str]:
+    """The default recipe at length."""
+    figures = summary.pooled['figures']
+    confusion = figures['confusion']
+    others = tuple(run for run in summary.runs if run.fold != 1)
+    return {
+        'measured': with_interval(figures),
+        'without_fold_1': with_interval(Summary(others).pooled['figures']) if others else '',
+        'ece': decimal(figures['calibration_error']),
+        'coverage': summary.coverage,
+        'calibration': calibration(figures),
+        'by_chance': calibration(figures, 'calibration_error_by_chance'),
+        'folds': '\n'.join(fold_table(summary)),
+        'classes': _table(
+            ['class', 'clips', 'recall', 'precision', 'F1'],
+            [
+                [name, f['clips'], *(percent(f[key]) for key in ('recall', 'precision', 'f1'))]
+                for name, f in figures['classes'].items()
+            ],
+        ),
+        'confusion': _table(
+            ['', *confusion['columns']],
+            [
+                [f'**{name}**', *counts]
+                for name, counts in zip(confusion['columns'], confusion['rows'])
+            ],
+        ),
+        'groups': _table(
+            ['clips by gender and intensity', 'clips', 'classes', 'UA [95 %]'],
+            [
+                [value, f['clips'], f['n_classes'], with_interval(f)]
+                for group in ('gender', 'intensity')
+                for value, f in figures['groups'][group].items()
+            ],
+        ),
+    }
+
+
+# --- The shipped bundle ----------------------------------------------------------------------
+
+
+def _shipped(bundle: Bundle, default: Optional[Summary]) -> dict[str, str]:
+    """What the bundle recorded of strangers, and of no voices beside the default's runs."""
+    info = bundle.info
+    test = info.metrics['test']
+    heard = {f'{name}, test speakers': f for name, f in test['groups']['corpus'].items()}
+    heard |= {
+        name: {**f, 'n_classes': len(f['classes'])} for name, f in foreign_metrics(info).items()
+    }
+    return {
+        'name': bundle.path.stem,
+        'architecture': info.architecture,
+        'corpora': ' and '.join(info.corpora),
+        'accuracies': _table(
+            ['what was heard', 'clips', 'classes', 'UA [95 %]', 'accuracy'],
+            [
+                [name, f['clips'], f['n_classes'], with_interval(f), percent(f['accuracy'])]
+                for name, f in heard.items()
+            ],
+        ),
+        'nonspeech': _nonspeech(bundle.path.stem, test, default),
+    }
+
+
+def _nonspeech(name: str, figures: Mapping[str, Any], default: Optional[Summary]) -> str:
+    """Of each sound, what the bundle makes of it, and what the default's runs do on average."""
+    sounds = figures['nonspeech']['rows']
+    measured = {name: [sounds]}
+    if default:
+        measured[DEFAULT] = [run.test['nonspeech']['rows'] for run in default.runs]
+
+    def share(models: Sequence[Mapping[str, Any]], sound: str, key: str) -> str:
+        values = [model[sound][key] for model in models if sound in model]
+        return percent(statistics.mean(values) if values and None not in values else None)
+
+    shares = {'too uncertain': 'rejected', 'answered': 'answered'}
+    header = ['sound', *(f'`{name}`: {said}' for name in measured for said in shares)]
+    rows = [
+        [sound, *(share(m, sound, key) for m in measured.values() for key in shares.values())]
+        for sound in sounds
+    ]
+    return _table(header, rows)
+
+
+# --- The search ------------------------------------------------------------------------------
+
+
+def _search(trials: Sequence[Trial]) -> str:
+    rows = [
+        [
+            trial.name,
+            trial.settings.get('architecture', DEFAULT),
+            '; '.join(
+                _setting(*item) for item in trial.settings.items() if item[0] != 'architecture'
+            ),
+            trial.fold,
+            ' '.join(trial.validation_speakers),
+            trial.seed,
+            trial.epochs,
+            f'{trial.parameters:,}',
+            percent(trial.unweighted_accuracy),
+            decimal(trial.nll),
+            *(
+                (percent(trial.longest[0]), decimal(trial.longest[1]))
+                if trial.longest
+                else ('–', '–')
+            ),
+        ]
+        for trial in sorted(trials, key=lambda t: (-t.unweighted_accuracy, t.name))
+    ]
+    header = ['trial', 'architecture', 'settings', 'fold', 'validation speakers', 'seed', 'epochs']
+    header += ['parameters', 'UA', 'negative log-likelihood', 'UA of the longest', 'the same loss']
+    return _table(header, rows) if rows else ''
+
+
+def _setting(key: str, value: Any) -> str:
+    is_known = key in flat_settings(Recipe()) or key.startswith('hyperparameters.')
+    return f'`{key}={json.dumps(value)}`' if is_known else f'{key}: {value}'
+
+
+# --- The protocol ----------------------------------------------------------------------------
+
+
+def _n_validation(summaries: Sequence[Summary]) -> str:
+    """How many speakers validate, by what the runs say of themselves."""
+    counts = sorted({len(run.validation['speakers']) for s in summaries for run in s.runs})
+    return ' or '.join(map(str, counts)) or str(SplitConfig().n_validation)
+
+
+def _leak(trials: Sequence[Trial]) -> Optional[dict[str, str]]:
+    """By whom settings were chosen, and who of them are test speakers of which folds."""
+    tried = {speaker for trial in trials for speaker in trial.validation_speakers}
+    folds = [str(n) for n, fold in enumerate(FOLDS['RAVDESS'], 1) if tried & set(fold)]
+    return {'speakers': ', '.join(sorted(tried)), 'folds': ', '.join(folds)} if folds else None
+
+
+def _read_trial(path: Path) -> Trial:
+    try:
+        return build(Trial, json.loads(path.read_text()))
+    except (OSError, ValueError, SerError) as error:
+        raise SerError(f'{path} tells of no trial on validation: {error}') from error

@@ -1,0 +1,882 @@
+"""The stream: what is estimated, when, and what gaps, pauses and faults do to it."""
+
+import dataclasses
+import logging
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from ser_ros import SerError
+from ser_ros.audio import SAMPLE_RATE, SECOND
+from ser_ros.audio.formats import PcmFormat, encode_s16le
+from ser_ros.audio.intake import Intake
+from ser_ros.audio.vad import CHUNK, Segmenter, SileroVad, speech_span
+from ser_ros.bundle import Bundle, BundleError, load_bundle
+from ser_ros.features import LogMelConfig, MfccConfig, ResearchConfig, VggishConfig
+from ser_ros.stream.recognizer import Recognizer, select_device
+from ser_ros.stream.voice import RecognizerConfig
+
+FRONTENDS = {
+    'log_mel': LogMelConfig(),
+    '128 mels of 64 ms': LogMelConfig(n_mels=128, n_fft=1024, win_length=1024),
+    'mfcc': MfccConfig(),
+    'vggish': VggishConfig(),
+}
+START = 1_700_000_000 * SECOND
+SAMPLE_NS = SECOND // SAMPLE_RATE
+
+
+@pytest.fixture
+def recognizer(bundle):
+    return Recognizer(bundle, 'cpu')
+
+
+def hear(recognizer, samples, block=480, start=START):
+    """Everything that comes of `samples` in blocks, flushed at the end."""
+    estimates = []
+    for i in range(0, len(samples), block):
+        estimates += recognizer.push(samples[i : i + block], start + i * SAMPLE_NS)
+    return estimates + recognizer.flush()
+
+
+def finals(estimates):
+    return [estimate for estimate in estimates if estimate.is_final]
+
+
+def windows(estimates):
+    return [estimate for estimate in estimates if estimate.is_window]
+
+
+def same(first, second):
+    """Bit for bit."""
+    return len(first) == len(second) and all(
+        np.array_equal(a.probabilities, b.probabilities)
+        and dataclasses.replace(a, probabilities=None)
+        == dataclasses.replace(b, probabilities=None)
+        for a, b in zip(first, second)
+    )
+
+
+def segments_of(samples, config):
+    vad, segmenter, found = SileroVad(), Segmenter(0.5, round(config.end_silence * 16_000)), []
+    for start in range(0, len(samples) - CHUNK + 1, CHUNK):
+        closed = segmenter.push(vad(samples[start : start + CHUNK]))
+        found += [closed] if closed else []
+    return found
+
+
+@pytest.fixture(scope='session')
+def short_speech(utterance):
+    """A function: the beginning of an utterance that is heard as this long, in seconds."""
+    vad = SileroVad()
+
+    def find(least, most):
+        for n in range(8_000 + CHUNK, len(utterance), CHUNK):
+            samples = np.concatenate((utterance[:n], np.zeros(SAMPLE_RATE, np.float32)))
+            span = speech_span(vad, samples)
+            if span and least * SAMPLE_RATE <= span.end - span.start < most * SAMPLE_RATE:
+                return samples
+        raise AssertionError(f'no beginning is heard as {least}-{most} s')
+
+    return find
+
+
+class Scripted(nn.Module):
+    """Stands where a model does and gives these logits one after the other, the last for ever."""
+
+    min_frames = 1
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = torch.as_tensor(logits, dtype=torch.float32)
+        self.n_calls = 0
+        self.heard = []
+
+    def forward(self, features, lengths=None):
+        self.heard.append(features[0].clone())
+        self.n_calls += 1
+        return self.logits[min(self.n_calls, len(self.logits)) - 1][None]
+
+
+@pytest.fixture
+def scripted(bundle_info, untrained_frontend, tmp_path):
+    """A function that makes a recogniser with a scripted model of these class names."""
+
+    def make(logits, class_names=('neutral', 'happy', 'sad'), config=None, **changes):
+        info = dataclasses.replace(
+            bundle_info,
+            **{'class_names': tuple(class_names), 'temperature': 1.0, 'threshold': 0.0, **changes},
+        )
+        frontend = untrained_frontend(info.frontend)
+        return Recognizer(
+            Bundle(info, frontend, Scripted(logits), tmp_path / 'scripted'), 'cpu', config
+        )
+
+    return make
+
+
+def logits_of(probabilities):
+    return np.log(np.array(probabilities)).tolist()
+
+
+# When, and of what
+
+
+def test_windows_end_every_hop_while_somebody_speaks(recognizer, speech):
+    estimates = hear(recognizer, speech)
+    expected = []
+    for segment in segments_of(speech, recognizer.config):
+        ends = range(segment.start + SAMPLE_RATE, segment.end + 1, SAMPLE_RATE // 4)
+        expected.append({*ends, segment.end})
+    per_utterance, ends = [], set()
+    for estimate in estimates:
+        end, rest = divmod(estimate.stamp_ns - START, SAMPLE_NS)
+        assert rest == 0
+        if estimate.is_final:
+            assert end == max(ends)
+            per_utterance.append(ends)
+            ends = set()
+        else:
+            ends.add(end)
+    assert len(per_utterance) == len(expected) >= 3
+    for heard, all_ends in zip(per_utterance, expected):
+        # Hops that fall into a pause within the utterance give no window.
+        assert heard <= all_ends
+        assert len(heard) > 0.7 * len(all_ends)
+        assert max(heard) == max(all_ends)
+    assert recognizer.counters.windows == sum(map(len, per_utterance))
+    assert recognizer.counters.utterances == len(per_utterance)
+    assert recognizer.counters.samples == len(speech)
+
+
+@pytest.mark.parametrize('frontend', FRONTENDS.values(), ids=FRONTENDS)
+def test_a_window_holds_the_frames_of_its_samples_as_computed_offline(scripted, speech, frontend):
+    recognizer = scripted([[0.0, 0.0, 0.0]], frontend=frontend)
+    frontend = recognizer.bundle.frontend
+    estimates = windows(hear(recognizer, speech))
+    offline = frontend.spectrum(torch.from_numpy(speech))
+    heard = recognizer.bundle.model.heard
+    assert len(heard) == len(estimates) > 30
+    segments = segments_of(speech, recognizer.config)
+    hop, length = 160, frontend.frame_length
+    for features, estimate in zip(heard, estimates):
+        end = (estimate.stamp_ns - START) // SAMPLE_NS
+        onset = max(segment.start for segment in segments if segment.start < end)
+        start = max(0, onset - 1_600, end - 3 * SAMPLE_RATE)
+        first, last = -(-start // hop), (end - length) // hop + 1
+        expected = frontend.standardise(offline[:, first:last])
+        torch.testing.assert_close(features, expected, atol=1e-3, rtol=1e-4)
+    assert max(features.shape[1] for features in heard) == (3 * SAMPLE_RATE - length) // hop + 1
+
+
+@pytest.mark.parametrize('frontend', FRONTENDS.values(), ids=FRONTENDS)
+def test_any_front_end_that_streams_is_heard(write_bundle, tmp_path, utterance, frontend):
+    path = write_bundle(tmp_path / 'other.safetensors', frontend=frontend)
+    recognizer = Recognizer(load_bundle(path), 'cpu')
+    recognizer.warm_up()
+    whole = hear(recognizer, utterance, len(utterance))
+    assert len(windows(whole)) > 5
+    assert same(hear(recognizer, utterance, 777), whole)
+
+
+@pytest.mark.parametrize(
+    ('frontend', 'said'),
+    [
+        (ResearchConfig(), '48000 Hz'),
+        (ResearchConfig(sample_rate=16_000), 'whole clips'),
+        (LogMelConfig(48_000, 1024), '48000 Hz'),
+        (LogMelConfig(hop_length=16_000, win_length=16_000, n_fft=16_000), 'window of 3.0 s'),
+    ],
+)
+def test_what_does_not_stream_is_refused(write_bundle, tmp_path, frontend, said):
+    path = write_bundle(tmp_path / 'other.safetensors', frontend=frontend)
+    bundle = load_bundle(path)
+    with pytest.raises(BundleError) as refusal:
+        Recognizer(bundle, 'cpu')
+    assert str(refusal.value).startswith(f'bundle {path}: ')
+    assert said in str(refusal.value)
+    assert '\n' not in str(refusal.value)
+
+
+def test_an_utterance_too_short_for_the_model_is_dropped(write_bundle, tmp_path, short_speech):
+    """The 16 frames that the model takes are a second of such a front-end."""
+    frontend = LogMelConfig(n_fft=1024, win_length=1024, hop_length=1024)
+    path = write_bundle(tmp_path / 'slow.safetensors', frontend=frontend)
+    recognizer = Recognizer(load_bundle(path), 'cpu', RecognizerConfig(min_utterance=0.3))
+    assert hear(recognizer, short_speech(0.6, 0.9)) == []
+    assert recognizer.counters.short_utterances == 1
+    estimates = hear(recognizer, short_speech(1.2, 1.5))
+    assert [estimate.is_final for estimate in estimates][-1]
+    assert recognizer.counters.utterances == 1
+
+
+@pytest.fixture(scope='module')
+def shared(bundle):
+    return Recognizer(bundle, 'cpu')
+
+
+@pytest.fixture(scope='module')
+def expected(shared, utterance):
+    shared.reset()
+    return hear(shared, utterance)
+
+
+@settings(max_examples=10)
+@given(sizes=st.lists(st.integers(0, 20_000), min_size=1, max_size=10).filter(any))
+def test_blocks_change_nothing(sizes, shared, utterance, expected):
+    shared.reset()
+    estimates, start, i = [], 0, 0
+    while start < len(utterance):
+        n = sizes[i % len(sizes)]
+        estimates += shared.push(utterance[start : start + n], START + start * SAMPLE_NS)
+        start, i = start + n, i + 1
+    assert same(estimates + shared.flush(), expected)
+
+
+def test_the_same_again_gives_the_same(bundle, utterance, expected):
+    again = Recognizer(bundle, 'cpu')
+    assert same(hear(again, utterance), expected)
+    assert same(hear(again, utterance), expected)
+
+
+@pytest.mark.parametrize(
+    ('sample_format', 'channels', 'rate', 'block'),
+    [
+        ('S16LE', 1, 16_000, 999),
+        ('S16LE', 2, 44_100, 441),
+        ('S16LE', 2, 48_000, 1_023),
+        ('S24LE', 1, 16_000, 77),
+        ('S32LE', 1, 16_000, 320),
+        ('F32LE', 1, 48_000, 960),
+    ],
+)
+def test_formats_and_block_sizes_give_the_same_probabilities(
+    recognizer, utterance, expected, sample_format, channels, rate, block
+):
+    soxr = pytest.importorskip('soxr')
+    wave = np.repeat(soxr.resample(utterance, SAMPLE_RATE, rate)[:, None], channels, axis=1)
+    if sample_format == 'S16LE':
+        data = encode_s16le(wave)
+    elif sample_format == 'F32LE':
+        data = wave.astype('<f4').tobytes()
+    else:
+        wide = np.clip(np.rint(wave * 2.0**31), -(2**31), 2**31 - 256).astype('<i4')
+        data = wide.tobytes()
+        if sample_format == 'S24LE':
+            data = wide.view(np.uint8).reshape(-1, 4)[:, 1:].tobytes()
+    intake = Intake(max_backlog=60.0, pcm_format=PcmFormat(sample_format, channels, rate))
+    n_bytes = block * intake.format.frame_bytes
+    estimates = []
+    for i in range(0, len(data), n_bytes):
+        n_before = i // intake.format.frame_bytes
+        intake.put(data[i : i + n_bytes], START + n_before * SECOND // rate, 0, '')
+        for samples, stamp in intake.get().parts:
+            estimates += recognizer.push(samples, stamp)
+    estimates += recognizer.flush()
+    assert len(estimates) == len(expected)
+    assert recognizer.counters.gaps == 0
+    spread = np.ptp([estimate.probabilities for estimate in expected], axis=0).max()
+    assert spread > 0.05  # or else any sound would do
+    for estimate, other in zip(estimates, expected):
+        np.testing.assert_allclose(estimate.probabilities, other.probabilities, atol=0.02)
+        assert abs(estimate.stamp_ns - other.stamp_ns) <= SAMPLE_NS
+
+
+@pytest.mark.parametrize('name', ['silence', 'white noise', 'mains hum', 'melody'])
+def test_no_speech_gives_no_estimate(bundle, not_speech, name):
+    """Without a threshold, too."""
+    recognizer = Recognizer(bundle, 'cpu', RecognizerConfig(threshold=0.0))
+    assert hear(recognizer, not_speech[name]) == []
+    assert not recognizer.is_speaking
+
+
+@pytest.mark.parametrize('name', ['silence', 'white noise', 'mains hum', 'melody'])
+def test_the_shipped_bundle_calls_no_noise_an_emotion(not_speech, name):
+    estimates = hear(Recognizer(load_bundle(), 'cpu'), not_speech[name])
+    assert [e for e in estimates if e.expression is not None] == []
+
+
+def test_quiet_speech_is_heard_as_often(recognizer, utterance, expected):
+    estimates = hear(recognizer, utterance * np.float32(0.1))
+    assert len(finals(estimates)) == len(finals(expected)) == 1
+    assert abs(len(estimates) - len(expected)) <= 2
+
+
+# Utterances
+
+
+def test_too_short_to_be_judged(recognizer, short_speech):
+    assert hear(recognizer, short_speech(0.2, 0.5)) == []
+    assert recognizer.counters.short_utterances == 1
+    assert recognizer.counters.utterances == recognizer.counters.windows == 0
+
+
+def test_a_short_utterance_gets_only_its_final_estimate(recognizer, short_speech):
+    samples = short_speech(0.5, 1.0)
+    (estimate,) = hear(recognizer, samples)
+    assert estimate.is_final
+    assert estimate.is_window
+    (segment,) = segments_of(samples, recognizer.config)
+    assert estimate.stamp_ns == START + segment.end * SAMPLE_NS
+    assert recognizer.counters.utterances == recognizer.counters.windows == 1
+    assert recognizer.counters.short_utterances == 0
+
+
+def test_long_speech_is_cut(bundle, utterance):
+    config = RecognizerConfig(max_utterance=1.5)
+    recognizer = Recognizer(bundle, 'cpu', config)
+    (segment,) = segments_of(utterance, config)
+    estimates = hear(recognizer, utterance)
+    ends = [(e.stamp_ns - START) // SAMPLE_NS for e in finals(estimates)]
+    # Voice comes in whole chunks.
+    length = math.ceil(1.5 * SAMPLE_RATE / CHUNK) * CHUNK
+    assert ends[0] == segment.start + length
+    assert all(later - earlier >= length for earlier, later in zip(ends, ends[1:-1]))
+    n_cut = (segment.end - segment.start) // SAMPLE_RATE
+    counted = recognizer.counters.utterances + recognizer.counters.short_utterances
+    assert 2 <= len(ends) == recognizer.counters.utterances <= counted <= n_cut
+    assert recognizer.counters.broken_utterances == 0
+
+
+def test_pauses_shorter_than_end_silence_do_not_part(bundle, speech, segments):
+    pause = max(b.start - a.end for a, b in zip(segments, segments[1:])) / SAMPLE_RATE
+    config = RecognizerConfig(end_silence=pause + 0.1, max_utterance=60.0)
+    estimates = hear(Recognizer(bundle, 'cpu', config), speech)
+    (final,) = finals(estimates)
+    assert final.stamp_ns == START + segments[-1].end * SAMPLE_NS
+
+
+def test_the_final_estimate_is_the_mean_log_probability_of_the_longest_windows(recognizer, speech):
+    windows, n_pooled = [], []
+    for estimate in hear(recognizer, speech):
+        if not estimate.is_final:
+            windows.append(estimate)
+            continue
+        longest = max(e.n_samples for e in windows)
+        assert estimate.n_samples == longest <= 3 * SAMPLE_RATE
+        pooled = [np.log(e.probabilities) for e in windows if e.n_samples == longest]
+        mean = np.exp(np.mean(pooled, axis=0))
+        np.testing.assert_allclose(estimate.probabilities, mean / mean.sum(), rtol=1e-6)
+        n_pooled.append(len(pooled))
+        windows = []
+    assert len(n_pooled) >= 3
+    assert max(n_pooled) > 1
+
+
+def test_windows_grow_with_the_utterance(recognizer, utterance):
+    lengths = [e.n_samples for e in hear(recognizer, utterance) if e.is_window]
+    grown = [lengths[0] + n * SAMPLE_RATE // 4 for n in range(len(lengths) - 1)]
+    assert lengths[:-1] == [min(length, 3 * SAMPLE_RATE) for length in grown]
+    assert lengths[-1] >= lengths[-2]
+
+
+def test_is_speaking_from_the_first_voice_to_the_last_silence(recognizer, utterance):
+    (segment,) = segments_of(utterance, recognizer.config)
+    spoken = []
+    for i in range(0, len(utterance) - CHUNK + 1, CHUNK):
+        recognizer.push(utterance[i : i + CHUNK], START + i * SAMPLE_NS)
+        if recognizer.is_speaking:
+            spoken.append(i)
+    assert spoken[0] == segment.start
+    assert segment.end <= spoken[-1] + CHUNK <= segment.end + SAMPLE_RATE // 2
+    assert len(spoken) == (spoken[-1] - spoken[0]) // CHUNK + 1
+
+
+def test_flush_decides_an_open_utterance_and_begins_a_new_stream(recognizer, utterance, expected):
+    half = utterance[: len(utterance) // 2]
+    estimates = recognizer.push(half, START)
+    assert recognizer.is_speaking
+    assert finals(estimates) == []
+    (final,) = finals(recognizer.flush())
+    assert START + SECOND < final.stamp_ns <= START + len(half) * SAMPLE_NS
+    assert not recognizer.is_speaking
+    assert recognizer.flush() == []
+    later = START - 100 * SECOND
+    again = hear(recognizer, utterance, start=later)
+    assert recognizer.counters.gaps == 0
+    assert [e.stamp_ns - later for e in again] == [e.stamp_ns - START for e in expected]
+
+
+def test_reset_forgets_without_a_decision(recognizer, utterance, expected):
+    recognizer.push(utterance[: len(utterance) // 2], START)
+    recognizer.reset()
+    assert not recognizer.is_speaking
+    assert recognizer.flush() == []
+    assert recognizer.counters.broken_utterances == 1
+    assert recognizer.counters.utterances == 0
+    assert same(hear(recognizer, utterance), expected)
+    assert recognizer.counters.gaps == 0
+
+
+# Stamps
+
+
+def test_a_gap_ends_the_utterance_without_a_decision(recognizer, utterance):
+    half = len(utterance) // 2
+    before = recognizer.push(utterance[:half], START)
+    assert recognizer.is_speaking
+    later = START + (half + 8_000) * SAMPLE_NS
+    after = hear(recognizer, utterance, start=later)
+    assert finals(before) == []
+    assert recognizer.counters.gaps == 1
+    assert recognizer.counters.broken_utterances == 1
+    fresh = Recognizer(recognizer.bundle, 'cpu')
+    assert same(after, hear(fresh, utterance, start=later))
+
+
+def test_stamps_that_jump_back_are_a_gap(recognizer, utterance):
+    half = len(utterance) // 2
+    recognizer.push(utterance[:half], START)
+    earlier = START - 3_600 * SECOND
+    after = hear(recognizer, utterance, start=earlier)
+    assert recognizer.counters.gaps == 1
+    assert recognizer.counters.broken_utterances == 1
+    fresh = Recognizer(recognizer.bundle, 'cpu')
+    assert same(after, hear(fresh, utterance, start=earlier))
+
+
+def test_a_deviation_within_the_tolerance_moves_the_stamps_only(recognizer, utterance, expected):
+    half = len(utterance) // 2
+    estimates = recognizer.push(utterance[:half], START)
+    n_before = len(estimates)
+    late = START + half * SAMPLE_NS + SECOND // 10
+    estimates += recognizer.push(utterance[half:], late) + recognizer.flush()
+    assert recognizer.counters.gaps == 0
+    assert len(estimates) == len(expected)
+    for i, (estimate, other) in enumerate(zip(estimates, expected)):
+        np.testing.assert_array_equal(estimate.probabilities, other.probabilities)
+        assert estimate.stamp_ns - other.stamp_ns == (0 if i < n_before else SECOND // 10)
+
+
+def test_a_gap_in_silence_breaks_no_utterance(recognizer):
+    recognizer.push(np.zeros(1_000, np.float32), START)
+    recognizer.push(np.zeros(1_000, np.float32), START + SECOND)
+    assert recognizer.counters.gaps == 1
+    assert recognizer.counters.broken_utterances == 0
+
+
+# Decisions
+
+
+def test_estimates_say_what_the_bundle_says(recognizer, speech):
+    names = recognizer.bundle.info.class_names
+    assert recognizer.bundle.info.threshold == 0.25
+    for estimate in hear(recognizer, speech):
+        assert estimate.probabilities.shape == (len(names),)
+        assert estimate.probabilities.sum() == pytest.approx(1)
+        assert -1 <= estimate.valence <= 1
+        assert -1 <= estimate.arousal <= 1
+        if estimate.expression is not None:
+            assert estimate.confidence >= 0.25
+            assert estimate.expression in recognizer.voice.expressions.expressions
+
+
+def test_a_steady_model_is_reported_as_it_is(scripted, utterance):
+    recognizer = scripted([logits_of([0.2, 0.7, 0.1])])
+    for estimate in hear(recognizer, utterance):
+        np.testing.assert_allclose(estimate.probabilities, [0.2, 0.7, 0.1], rtol=1e-5)
+        assert estimate.expression == 'happy'
+        assert estimate.confidence == pytest.approx(0.7)
+        assert estimate.valence == pytest.approx(0.7 * 0.81 - 0.1 * 0.63, abs=1e-6)
+        assert estimate.arousal == pytest.approx(0.7 * 0.51 - 0.1 * 0.27, abs=1e-6)
+
+
+def test_classes_of_one_expression_are_summed_before_the_decision(scripted, utterance):
+    recognizer = scripted([logits_of([0.3, 0.4, 0.3])], class_names=('calm', 'happy', 'neutral'))
+    for estimate in hear(recognizer, utterance):
+        assert estimate.expression == 'neutral'
+        assert estimate.confidence == pytest.approx(0.6)
+        assert int(estimate.probabilities.argmax()) == 1
+
+
+def test_running_estimates_are_smoothed_and_windows_are_not(scripted, utterance):
+    first, second = [0.1, 0.8, 0.1], [0.2, 0.2, 0.6]
+    recognizer = scripted([logits_of(first), logits_of(second)])
+    estimates = hear(recognizer, utterance)
+    np.testing.assert_allclose(estimates[0].probabilities, first, rtol=1e-5)
+    smoothed = np.log(first)
+    for last, estimate in zip(estimates, estimates[1:]):
+        if estimate.is_final:
+            break
+        np.testing.assert_allclose(estimate.probabilities, second, rtol=1e-5)
+        keep = math.exp(-(estimate.stamp_ns - last.stamp_ns) / SECOND)
+        smoothed = keep * smoothed + (1 - keep) * np.log(second)
+        probabilities = np.exp(smoothed) / np.exp(smoothed).sum()
+        index = recognizer.voice.expressions.expressions.index(estimate.expression)
+        assert estimate.confidence == pytest.approx(probabilities[index], rel=1e-5)
+    assert estimate.is_final
+
+
+def test_smoothing_begins_anew_with_each_utterance(scripted, speech, segments):
+    recognizer = scripted([logits_of([0.1, 0.8, 0.1])])
+    first = recognizer.push(speech[: segments[1].start], START)
+    recognizer.bundle.model.logits = torch.tensor([logits_of([0.2, 0.1, 0.7])])
+    second = recognizer.push(speech[segments[1].start :], START + segments[1].start * SAMPLE_NS)
+    assert finals(first)
+    assert (second[0].expression, second[0].confidence) == ('sad', pytest.approx(0.7))
+
+
+@pytest.mark.parametrize(('lead', 'changes'), [(0.0, True), (0.1, False)])
+def test_a_running_decision_changes_only_for_a_clear_lead(scripted, utterance, lead, changes):
+    """In the end "sad" leads by 0.06."""
+    recognizer = scripted(
+        [logits_of([0.1, 0.5, 0.4])] + [logits_of([0.1, 0.42, 0.48])] * 100,
+        config=RecognizerConfig(lead=lead, smoothing=0.1),
+    )
+    *running, final = hear(recognizer, utterance)
+    assert running[0].expression == 'happy'
+    assert running[-1].expression == ('sad' if changes else 'happy')
+    assert running[-1].confidence == pytest.approx(0.48 if changes else 0.42, abs=0.01)
+    # The utterance's decision is made once and owes nothing to the running one.
+    assert final.expression == 'sad'
+
+
+@pytest.mark.parametrize(
+    ('of_bundle', 'of_config', 'is_given'),
+    [
+        (0.69, None, True),
+        (0.71, None, False),
+        (0.99, 0.69, True),
+        (0.0, 0.71, False),
+        (1.0, 0.0, True),
+    ],
+)
+def test_below_the_threshold_no_expression_is_given(
+    scripted, utterance, of_bundle, of_config, is_given
+):
+    recognizer = scripted(
+        [logits_of([0.2, 0.7, 0.1])],
+        config=RecognizerConfig(threshold=of_config),
+        threshold=of_bundle,
+    )
+    estimates = hear(recognizer, utterance)
+    assert {e.expression for e in estimates} == ({'happy'} if is_given else {None})
+    for estimate in estimates:
+        np.testing.assert_allclose(estimate.probabilities, [0.2, 0.7, 0.1], rtol=1e-5)
+        assert estimate.confidence == pytest.approx(0.7)
+
+
+# Faults
+
+
+@pytest.mark.parametrize(
+    'samples',
+    [
+        np.zeros(100),
+        np.zeros(100, np.int16),
+        np.zeros((100, 1), np.float32),
+        np.float32(0),
+        np.array([0, np.nan], np.float32),
+        np.array([np.inf, 0], np.float32),
+    ],
+    ids=['float64', 'int16', 'two axes', 'no axis', 'NaN', 'infinite'],
+)
+def test_samples_of_another_kind_are_refused_and_leave_no_trace(
+    recognizer, utterance, expected, samples
+):
+    half = len(utterance) // 2
+    estimates = recognizer.push(utterance[:half], START)
+    with pytest.raises(ValueError, match='float32'):
+        recognizer.push(samples, START + half * SAMPLE_NS)
+    estimates += recognizer.push(utterance[half:], START + half * SAMPLE_NS)
+    assert same(estimates + recognizer.flush(), expected)
+
+
+@pytest.fixture
+def fail(bundle):
+    """A function that has the model fail in the calls of these numbers, counted from one."""
+    handles = []
+
+    def arrange(error, calls):
+        count = iter(range(1, 1_000))
+
+        def hook(module, inputs):
+            if next(count) in calls:
+                raise error
+
+        handles.append(bundle.model.register_forward_pre_hook(hook))
+
+    yield arrange
+    for handle in handles:
+        handle.remove()
+
+
+def test_a_window_without_gpu_memory_is_skipped_and_counted(recognizer, utterance, expected, fail):
+    fail(torch.OutOfMemoryError('CUDA out of memory'), {2, 3})
+    *running, final = hear(recognizer, utterance)
+    assert recognizer.counters.skipped_windows == 2
+    assert recognizer.counters.windows == len(expected) - 1 - 2
+    kept = [expected[0], *expected[3:-1]]
+    assert [e.stamp_ns for e in running] == [e.stamp_ns for e in kept]
+    for estimate, other in zip(running, kept):
+        np.testing.assert_array_equal(estimate.probabilities, other.probabilities)
+    pooled = [np.log(e.probabilities) for e in kept if e.n_samples == final.n_samples]
+    mean = np.exp(np.mean(pooled, axis=0))
+    np.testing.assert_allclose(final.probabilities, mean / mean.sum(), rtol=1e-6)
+
+
+def test_an_utterance_without_any_window_has_no_decision(recognizer, utterance, expected, fail):
+    fail(torch.OutOfMemoryError('CUDA out of memory'), range(1, len(expected)))
+    assert hear(recognizer, utterance) == []
+    assert recognizer.counters.skipped_windows == len(expected) - 1
+    assert recognizer.counters.utterances == 0
+    assert same(hear(recognizer, utterance), expected)
+
+
+def test_any_other_error_of_the_device_is_not_swallowed(recognizer, utterance, fail):
+    fail(RuntimeError('CUDA error: device-side assert triggered'), {1})
+    with pytest.raises(RuntimeError, match='device-side assert'):
+        hear(recognizer, utterance)
+
+
+@pytest.mark.parametrize(
+    ('setting', 'value'),
+    [
+        ('hop', 0.0),
+        ('hop', -1.0),
+        ('hop', math.nan),
+        ('hop', math.inf),
+        ('end_silence', 0.0),
+        ('smoothing', 0.0),
+        ('min_utterance', 0.0),
+        ('min_utterance', 0.05),
+        ('min_utterance', 2.0),
+        ('first_estimate', 20.0),
+        ('preroll', -0.1),
+        ('max_utterance', 0.1),
+        ('max_utterance', math.inf),
+        ('gap_tolerance', -1.0),
+        ('gap_tolerance', math.nan),
+        ('vad_threshold', math.nan),
+        ('threshold', math.nan),
+    ],
+)
+def test_settings_that_cannot_work_are_named(setting, value):
+    with pytest.raises(SerError, match=setting) as refusal:
+        RecognizerConfig(**{setting: value})
+    assert '\n' not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    'settings',
+    [
+        {'hop': 0.03, 'first_estimate': 0.5},
+        {'hop': 5.0},
+        {'first_estimate': 0.2, 'min_utterance': 0.2, 'preroll': 0.0},
+        {'first_estimate': 10.0},
+        {'preroll': 0.5},
+        {'end_silence': 0.1},
+    ],
+    ids=str,
+)
+def test_settings_at_the_edge_work(bundle, utterance, settings):
+    recognizer = Recognizer(bundle, 'cpu', RecognizerConfig(**settings))
+    estimates = hear(recognizer, utterance)
+    assert recognizer.counters.windows == len(windows(estimates)) > 0
+    stamps = [estimate.stamp_ns for estimate in estimates]
+    assert stamps == sorted(stamps)
+
+
+# Devices
+
+
+def test_warm_up_leaves_no_trace(recognizer, utterance, expected):
+    recognizer.warm_up()
+    assert recognizer.counters.windows == 0
+    assert same(hear(recognizer, utterance), expected)
+
+
+def test_cpu_is_there():
+    assert select_device('cpu') == torch.device('cpu')
+
+
+@pytest.mark.parametrize('name', ['', 'gpu', 'cuda:x', 'cuda:-1', 'meta', 'CUDA', 'xla'])
+def test_a_device_that_is_none(name):
+    with pytest.raises(SerError, match='auto, cpu, cuda') as refusal:
+        select_device(name)
+    assert '\n' not in str(refusal.value)
+
+
+without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason='there is a CUDA device')
+
+
+@without_gpu
+@pytest.mark.parametrize('name', ['cuda', 'cuda:0', 'cuda:3'])
+def test_an_explicit_gpu_that_is_not_there(bundle, name):
+    with pytest.raises(SerError, match=rf"device '{name}' is not there"):
+        Recognizer(bundle, name)
+
+
+@without_gpu
+def test_auto_falls_back_with_one_warning(bundle, caplog):
+    with caplog.at_level(logging.WARNING):
+        recognizer = Recognizer(bundle, 'auto')
+    assert recognizer.device == torch.device('cpu')
+    assert [record.levelname for record in caplog.records] == ['WARNING']
+
+
+with_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+
+
+@pytest.mark.cuda
+@with_gpu
+@pytest.mark.parametrize('name', ['auto', 'cuda', 'cuda:0'])
+def test_a_gpu_gives_the_same(bundle_path, utterance, expected, name):
+    recognizer = Recognizer(load_bundle(bundle_path), name)
+    recognizer.warm_up()
+    assert recognizer.device.type == 'cuda'
+    assert next(recognizer.bundle.model.parameters()).is_cuda
+    estimates = hear(recognizer, utterance)
+    assert [e.stamp_ns for e in estimates] == [e.stamp_ns for e in expected]
+    for estimate, other in zip(estimates, expected):
+        np.testing.assert_allclose(estimate.probabilities, other.probabilities, atol=1e-3)
+
+
+@pytest.mark.cuda
+@with_gpu
+def test_to_and_from_a_gpu(bundle_path, utterance, expected):
+    recognizer = Recognizer(load_bundle(bundle_path), 'cuda')
+    recognizer.to('cpu')
+    assert not any(parameter.is_cuda for parameter in recognizer.bundle.model.parameters())
+    assert same(hear(recognizer, utterance), expected)
+
+
+@pytest.mark.cuda
+@with_gpu
+def test_a_full_gpu_skips_windows_until_it_has_room(bundle_path, utterance, expected):
+    recognizer = Recognizer(load_bundle(bundle_path), 'cuda')
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(1e-6)
+    try:
+        assert hear(recognizer, utterance) == []
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert recognizer.counters.skipped_windows == len(expected) - 1
+    assert len(hear(recognizer, utterance)) == len(expected)
+
+
+@pytest.mark.cuda
+@with_gpu
+def test_a_gpu_too_many(bundle):
+    name = f'cuda:{torch.cuda.device_count()}'
+    with pytest.raises(SerError, match='is not there'):
+        Recognizer(bundle, name)
+
+
+def test_a_cut_in_the_middle_of_speech_is_no_silence(bundle, utterance):
+    config = RecognizerConfig(max_utterance=1.0)
+    recognizer = Recognizer(bundle, 'cpu', config)
+    changes, n_finals = [], 0
+    for start in range(0, len(utterance), 100):
+        estimates = recognizer.push(utterance[start : start + 100], start * SECOND // SAMPLE_RATE)
+        n_finals += sum(estimate.is_final for estimate in estimates)
+        if not changes or recognizer.is_speaking != changes[-1]:
+            changes.append(recognizer.is_speaking)
+    assert n_finals >= 3
+    assert changes == [False, True, False]
+
+
+# Several voices, and another bundle
+
+
+def together(recognizer, sounds, block=1_600):
+    """The estimates of each sound, heard as a voice of its own, block by block."""
+    voices = [recognizer.make_voice() for _ in sounds]
+    estimates = [[] for _ in sounds]
+    for first in range(0, max(map(len, sounds)), block):
+        blocks = [
+            (index, (voice, sound[first : first + block], START + first * SAMPLE_NS))
+            for index, (voice, sound) in enumerate(zip(voices, sounds))
+            if first < len(sound)
+        ]
+        found = recognizer.push_together([pushed for _, pushed in blocks])
+        for (index, _), new in zip(blocks, found):
+            estimates[index] += new
+    return estimates
+
+
+@pytest.mark.parametrize('architecture', ['parallel_cnn_transformer', 'parallel_fusion'])
+def test_voices_together_are_as_they_are_alone(
+    write_bundle, tmp_path, speech, utterance, architecture
+):
+    path = write_bundle(
+        tmp_path / 'other.safetensors', architecture=architecture, hyperparameters={}
+    )
+    bundle = load_bundle(path)
+    sizes = []
+    bundle.model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    delayed = np.concatenate((np.zeros(3_000, np.float32), utterance))
+    sounds = [speech, utterance, 0.3 * speech[5_000:], delayed]
+    found = together(Recognizer(bundle, 'cpu'), sounds)
+    assert max(sizes) > 1
+    assert sum(sizes) == sum(e.is_window for estimates in found for e in estimates)
+    for sound, estimates in zip(sounds, found):
+        alone = Recognizer(bundle, 'cpu')
+        expected = [
+            estimate
+            for first in range(0, len(sound), 1_600)
+            for estimate in alone.push(sound[first : first + 1_600], START + first * SAMPLE_NS)
+        ]
+        assert len(estimates) == len(expected) > 3
+        for estimate, other in zip(estimates, expected):
+            np.testing.assert_allclose(estimate.probabilities, other.probabilities, atol=1e-5)
+            assert estimate.stamp_ns == other.stamp_ns
+            assert estimate.is_final == other.is_final
+            assert estimate.confidence == pytest.approx(other.confidence, abs=1e-5)
+
+
+def test_voices_that_do_not_fit_into_memory_together_are_judged_one_by_one(
+    recognizer, utterance, expected
+):
+    def hook(module, inputs):
+        if len(inputs[0]) > 1:
+            raise torch.OutOfMemoryError('CUDA out of memory')
+
+    handle = recognizer.bundle.model.register_forward_pre_hook(hook)
+    found = together(recognizer, [utterance, utterance])
+    handle.remove()
+    assert all(same(estimates, expected) for estimates in found)
+
+
+@pytest.mark.parametrize(
+    'frontend',
+    [LogMelConfig(), LogMelConfig(n_mels=40, n_fft=1024, win_length=1024, hop_length=256)],
+    ids=['the same front-end', 'another'],
+)
+def test_another_bundle_goes_on_in_the_middle_of_an_utterance(
+    write_bundle, tmp_path, bundle, utterance, frontend
+):
+    """What was said before is heard by the new model, too."""
+    path = write_bundle(tmp_path / 'new.safetensors', frontend=frontend, threshold=0.0)
+    new = load_bundle(path)
+    recognizer = Recognizer(bundle, 'cpu')
+    half = len(utterance) // 2 + 100
+    before = recognizer.push(utterance[:half], START)
+    assert before
+    recognizer.adopt(new)
+    after = recognizer.push(utterance[half:], START + half * SAMPLE_NS) + recognizer.flush()
+    expected = hear(Recognizer(new, 'cpu'), utterance)
+    assert [e.stamp_ns for e in before + after] == [e.stamp_ns for e in expected]
+    hop = frontend.hop_length * SAMPLE_NS
+    for estimate, other in zip(windows(after), windows(expected)[len(before) :]):
+        if frontend == LogMelConfig():
+            np.testing.assert_allclose(estimate.probabilities, other.probabilities, atol=1e-6)
+        assert abs(estimate.n_samples - other.n_samples) <= hop
+    assert recognizer.counters.windows == len(windows(expected))
+    assert recognizer.counters.broken_utterances == 0
+
+
+def test_a_bundle_that_does_not_stream_is_not_adopted(
+    recognizer, write_bundle, tmp_path, utterance, expected
+):
+    path = write_bundle(tmp_path / 'whole.safetensors', frontend=ResearchConfig())
+    first = recognizer.push(utterance[:20_000], START)
+    with pytest.raises(BundleError, match='48000 Hz'):
+        recognizer.adopt(load_bundle(path))
+    rest = recognizer.push(utterance[20_000:], START + 20_000 * SAMPLE_NS)
+    assert same(first + rest + recognizer.flush(), expected)

@@ -1,0 +1,632 @@
+"""Corpora by their file names, with the traps that real copies hold."""
+
+import shutil
+import zlib
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ser_ros import SerError
+from ser_ros.emotions import EMOTIONS, LABELS
+from ser_ros.training.data.corpora import (
+    KINDS,
+    Clip,
+    license_of,
+    merge_labels,
+    read_corpora,
+    read_corpus,
+)
+from ser_ros.training.data.naming import NAMINGS
+
+TWIN = '03-01-03-01-02-02-07'
+RATE = 8_000
+
+
+def noise(seed, seconds=0.25, channels=None):
+    shape = round(seconds * RATE) if channels is None else (round(seconds * RATE), channels)
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, shape)
+
+
+def write(path, sound=None, rate=RATE):
+    """A sound that no other file holds, unless it is given."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if sound is None:
+        sound = noise(zlib.crc32(str(path).encode()))
+    soundfile.write(path, sound, rate)
+    return path
+
+
+def names():
+    """All file names of RAVDESS speech, as published."""
+    for actor in range(1, 25):
+        for emotion in range(1, 9):
+            for intensity in (1, 2) if emotion > 1 else (1,):
+                for statement in (1, 2):
+                    for repetition in (1, 2):
+                        yield (
+                            f'03-01-{emotion:02}-{intensity:02}-{statement:02}-{repetition:02}'
+                            f'-{actor:02}'
+                        )
+
+
+@pytest.fixture(scope='module')
+def published(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('ravdess')
+    for name in names():
+        write(folder / f'Actor_{name[-2:]}' / f'{name}.wav')
+    return folder
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Two clips of RAVDESS, for a third file to be wrong beside them."""
+    write(tmp_path / 'Actor_01' / '03-01-06-01-01-01-01.wav')
+    write(tmp_path / 'Actor_02' / '03-01-08-02-02-02-02.wav')
+    return tmp_path
+
+
+def reasons(corpus):
+    return Counter(problem.reason for problem in corpus.problems)
+
+
+def check_ravdess(corpus):
+    clips = corpus.clips
+    assert corpus.name == 'RAVDESS'
+    assert len(clips) == 1_439
+    assert [clip.name for clip in clips] == sorted({clip.name for clip in clips})
+    assert TWIN not in {clip.name for clip in clips}
+    by_emotion = dict.fromkeys(LABELS['RAVDESS'].values(), 0)
+    for clip in clips:
+        by_emotion[clip.emotion] += 1
+        fields = clip.name.split('-')
+        assert fields[2] == f'{list(by_emotion).index(clip.emotion) + 1:02}'
+        assert fields[6] == clip.speaker
+        assert clip.gender == ('male' if int(clip.speaker) % 2 else 'female')
+        assert clip.intensity == {'01': 'normal', '02': 'strong'}[fields[3]]
+        assert clip.statement == fields[4]
+        assert clip.voice == f'RAVDESS:{clip.speaker}'
+    assert by_emotion == {
+        name: {'neutral': 96, 'happy': 191}.get(name, 192) for name in by_emotion
+    }
+    assert {clip.speaker for clip in clips} == {f'{actor:02}' for actor in range(1, 25)}
+    assert len({clip.digest for clip in clips}) == len(clips)
+
+
+def test_every_recording_counts_once(published):
+    corpus = read_corpus(published)
+    check_ravdess(corpus)
+    (problem,) = corpus.problems
+    assert (problem.path.stem, problem.reason) == (TWIN, 'identical recording')
+    assert '03-01-03-01-02-01-07' in problem.detail
+    assert {clip.duration for clip in corpus.clips} == {0.25}
+
+
+def test_a_doubled_folder_changes_nothing(published, tmp_path):
+    """Corpora downloaded by hand often hold every actor twice, and what macOS leaves."""
+    shutil.copytree(published, tmp_path / 'audio_speech_actors_01-24')
+    shutil.copytree(published, tmp_path, dirs_exist_ok=True)
+    for path in published.rglob('*.wav'):
+        (tmp_path / path.parent.name / f'._{path.name}').write_bytes(b'\0\5\x16\7')
+    corpus = read_corpus(tmp_path)
+    check_ravdess(corpus)
+    assert reasons(corpus) == {'copy': 1_439, 'left by macOS': 1_440, 'identical recording': 2}
+    assert not any(problem.is_used for problem in corpus.problems)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'file', 'emotion', 'speaker', 'gender', 'intensity', 'statement'),
+    [
+        ('RAVDESS', '03-01-05-02-01-02-12.WAV', 'angry', '12', 'female', 'strong', '01'),
+        ('SAVEE', 'DC/a01.wav', 'angry', 'DC', 'male', None, None),
+        ('SAVEE', 'AudioData/JK/sa15.wav', 'sad', 'JK', 'male', None, None),
+        ('SAVEE', 'ALL/KL_su02.wav', 'surprised', 'KL', 'male', None, None),
+        ('SAVEE', 'DC/DC_n30.wav', 'neutral', 'DC', 'male', None, None),
+        ('CREMA-D', '1001_DFA_ANG_XX.wav', 'angry', '1001', 'male', None, 'DFA'),
+        ('CREMA-D', '1091_IEO_HAP_HI.wav', 'happy', '1091', 'female', 'high', 'IEO'),
+        ('CREMA-D', '1040_ITH_SAD_X.wav', 'sad', '1040', 'male', None, 'ITH'),
+        ('TESS', 'OAF_angry/OAF_back_angry.wav', 'angry', 'OAF', 'female', None, 'back'),
+        ('TESS', 'YAF_pleasant_surprised/YAF_food_ps.wav', 'surprised', 'YAF', 'female', None, 'food'),
+        ('TESS', 'OAF_neutral/OA_bite_neutral.wav', 'neutral', 'OAF', 'female', None, 'bite'),
+        ('EmoDB', 'wav/03a01Fa.wav', 'happy', '03', 'male', None, 'a01'),
+        ('EmoDB', '16b10Wb.wav', 'angry', '16', 'female', None, 'b10'),
+        ('BanglaSER', '03-01-05-01-03-01-33.flac', 'neutral', '33', 'male', 'normal', '03'),
+        ('BanglaSER', '01-01-04-02-03-02-16.flac', 'surprised', '16', 'female', 'strong', '03'),
+    ],
+)  # fmt: skip
+def test_each_corpus_is_told_by_its_file_names(
+    tmp_path, kind, file, emotion, speaker, gender, intensity, statement
+):
+    path = write(tmp_path / file)
+    corpus = read_corpus(tmp_path)
+    assert (corpus.name, corpus.problems) == (kind, [])
+    (clip,) = corpus.clips
+    expected = Clip(path, emotion, speaker, kind, gender, intensity, statement, 0.25, clip.digest)
+    assert clip == expected
+    assert corpus == read_corpus(tmp_path, kind) == read_corpus(tmp_path, kind.lower())
+
+
+@pytest.mark.parametrize('naming', NAMINGS.values(), ids=NAMINGS)
+def test_an_example_is_of_its_own_corpus_alone(naming, tmp_path):
+    write(tmp_path / naming.example)
+    assert read_corpus(tmp_path).name == naming.corpus
+
+
+def test_actors_of_crema_d_are_as_many_as_published():
+    assert Counter(NAMINGS['CREMA-D'].genders.values()) == {'male': 48, 'female': 43}
+
+
+def test_clips_of_savee_that_are_named_alike_are_of_other_speakers(tmp_path):
+    for speaker in ('DC', 'JE', 'JK', 'KL'):
+        write(tmp_path / speaker / 'a01.wav')
+    corpus = read_corpus(tmp_path)
+    assert [clip.speaker for clip in corpus.clips] == ['DC', 'JE', 'JK', 'KL']
+
+
+def lfs_pointer(path):
+    path.write_text(
+        f'version https://git-lfs.github.com/spec/v1\noid sha256:{"0" * 64}\nsize 371112\n'
+    )
+
+
+def halved(path):
+    write(path, noise(1, 2))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    ('name', 'make', 'reason'),
+    [
+        ('03-01-05-01-01-01-03.wav', lfs_pointer, 'Git LFS pointer'),
+        ('._03-01-05-01-01-01-03.wav', write, 'left by macOS'),
+        ('03-01-09-01-01-01-03.wav', write, 'unknown label'),
+        ('03-02-05-01-01-01-03.wav', write, 'not speech alone'),
+        ('02-01-05-01-01-01-03.mp4', Path.touch, 'not speech alone'),
+        ('03-01-05-01-01-01.wav', write, 'not a file name of RAVDESS'),
+        ('03-01-05-01-01-01-03.wav', Path.touch, 'unreadable'),
+        ('03-01-05-01-01-01-03.wav', lambda path: path.write_text('<html>'), 'unreadable'),
+        ('03-01-05-01-01-01-03.flac', halved, 'unreadable'),
+        ('03-01-05-01-01-01-03.wav', halved, 'cut short'),
+        ('03-01-05-01-01-01-03.aiff', halved, 'cut short'),
+        ('03-01-05-01-01-01-03.mp3', halved, 'cut short'),
+        ('03-01-05-01-01-01-03.wav', lambda p: write(p, noise(1, 0.1)), 'too short'),
+        ('03-01-05-01-01-01-03.wav', lambda p: write(p, noise(1, 0)), 'too short'),
+        ('03-01-05-01-01-01-03.wav', lambda p: write(p, 0.0018 * noise(1)), 'silent'),
+        (
+            '03-01-05-01-01-01-03.wav',
+            lambda p: write(p, noise(1)[:, None] * [1, -1]),
+            'silent',
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_and_left(corpus, name, make, reason):
+    (corpus / 'Actor_03').mkdir()
+    path = corpus / 'Actor_03' / name
+    make(path)
+    read = read_corpus(corpus)
+    assert len(read.clips) == 2
+    (problem,) = read.problems
+    assert (problem.path, problem.reason, problem.is_used) == (path, reason, False)
+    assert '\n' not in problem.detail
+
+
+def test_samples_that_are_no_numbers_are_not_used(corpus):
+    sound = noise(1)
+    sound[3] = np.nan
+    path = corpus / '03-01-05-01-01-01-03.wav'
+    soundfile.write(path, sound, RATE, subtype='FLOAT')
+    assert reasons(read_corpus(corpus)) == {'unreadable': 1}
+
+
+def test_a_stereo_file_is_used_and_named(corpus):
+    path = write(corpus / '03-01-05-01-01-01-03.wav', noise(1, channels=2))
+    read = read_corpus(corpus)
+    (problem,) = read.problems
+    assert (problem.path, problem.reason, problem.is_used) == (path, 'not mono', True)
+    assert path in {clip.path for clip in read.clips}
+    write(corpus / '03-01-05-01-01-02-03.wav', noise(1, channels=2))
+    assert reasons(read_corpus(corpus)) == {'not mono': 1, 'identical recording': 1}
+
+
+def test_boredom_has_no_class(tmp_path):
+    write(tmp_path / '03a01Fa.wav')
+    write(tmp_path / '03a01La.wav')
+    corpus = read_corpus(tmp_path)
+    assert corpus.name == 'EmoDB'
+    assert (reasons(corpus), len(corpus.clips)) == ({'unknown label': 1}, 1)
+
+
+def test_what_crema_d_calls_faulty_is_not_used(tmp_path):
+    write(tmp_path / '1064_IEO_DIS_MD.wav')
+    write(tmp_path / '1064_IEO_DIS_LO.wav')
+    corpus = read_corpus(tmp_path)
+    assert [clip.name for clip in corpus.clips] == ['1064_IEO_DIS_LO']
+    assert reasons(corpus) == {'known to be faulty': 1}
+
+
+def test_a_copy_in_another_format_is_a_copy(corpus):
+    sound, _ = soundfile.read(corpus / 'Actor_01' / '03-01-06-01-01-01-01.wav')
+    write(corpus / 'flac' / '03-01-06-01-01-01-01.flac', sound)
+    write(corpus / '4k' / '03-01-08-02-02-02-02.wav', rate=RATE // 2)
+    write(corpus / 'AudioMP3' / '03-01-08-02-02-02-02.mp3')
+    read = read_corpus(corpus)
+    assert len(read.clips) == 2
+    assert {clip.path.suffix for clip in read.clips} == {'.wav'}
+    assert reasons(read) == {'copy': 1, 'another version': 2}
+
+
+def test_a_broken_copy_does_not_hide_a_whole_one(corpus):
+    (corpus / 'AAA').mkdir()
+    lfs_pointer(corpus / 'AAA' / '03-01-06-01-01-01-01.wav')
+    read = read_corpus(corpus)
+    assert len(read.clips) == 2
+    assert reasons(read) == {'Git LFS pointer': 1}
+
+
+def test_linked_folders_are_read_and_loops_end(corpus, tmp_path):
+    elsewhere = tmp_path / 'elsewhere'
+    write(elsewhere / '03-01-05-01-01-01-03.wav', noise(1))
+    (corpus / 'Actor_03').symlink_to(elsewhere)
+    (elsewhere / 'loop').symlink_to(corpus)
+    read = read_corpus(corpus)
+    assert len(read.clips) == 3
+    assert read.problems == []
+
+
+def test_identical_recordings_count_once(corpus):
+    write(corpus / '03-01-05-01-01-01-03.wav', noise(1))
+    path = write(corpus / '03-01-05-01-01-02-03.wav', noise(1))
+    read = read_corpus(corpus)
+    assert len(read.clips) == 3
+    (problem,) = read.problems
+    assert (problem.path, problem.reason) == (path, 'identical recording')
+    assert '03-01-05-01-01-01-03.wav' in problem.detail
+
+
+@pytest.mark.parametrize('other', ['03-01-04-01-01-01-03', '03-01-05-01-01-01-04'])
+def test_recordings_that_contradict_each_other_are_both_left(corpus, other):
+    """One sound under two labels, or two speakers: nobody knows which is right."""
+    write(corpus / '03-01-05-01-01-01-03.wav', noise(1))
+    write(corpus / f'{other}.wav', noise(1))
+    read = read_corpus(corpus)
+    assert len(read.clips) == 2
+    assert reasons(read) == {'collision': 2}
+    for problem in read.problems:
+        assert 'angry by 03' in problem.detail
+        assert ('sad by 03' in problem.detail) != ('angry by 04' in problem.detail)
+
+
+@pytest.mark.parametrize('suffix', ['wav', 'flac', 'ogg', 'mp3', 'aiff'])
+def test_whole_sounds_of_every_format_are_used(tmp_path, suffix):
+    write(tmp_path / f'03a01Fa.{suffix}', noise(1, 0.5))
+    corpus = read_corpus(tmp_path)
+    assert corpus.problems == []
+    assert corpus.clips[0].duration == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_length_that_the_writer_did_not_know_is_no_fault(tmp_path):
+    """What programs write whose output goes through a pipe."""
+    path = write(tmp_path / '03a01Fa.wav')
+    data = path.read_bytes()
+    size = (len(data) - 44).to_bytes(4, 'little')
+    assert data[40:44] == size
+    path.write_bytes(data[:40] + b'\xff\xff\xff\xff' + data[44:])
+    assert read_corpus(tmp_path).problems == []
+
+
+@pytest.fixture(scope='module')
+def scratch(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('scratch')
+    write(folder / '03a01Fa.wav')
+    return folder
+
+
+@given(st.data(), st.sampled_from(['.wav', '.flac', '.aiff']))
+def test_a_file_that_was_cut_anywhere_is_not_used(scratch, data, suffix):
+    whole = write(scratch.parent / f'whole{suffix}', noise(1, 0.3)).read_bytes()
+    end = data.draw(st.integers(0, len(whole) - 1))
+    path = scratch / f'03a02Fa{suffix}'
+    path.write_bytes(whole[:end])
+    corpus = read_corpus(scratch)
+    path.unlink()
+    assert [clip.name for clip in corpus.clips] == ['03a01Fa']
+    (problem,) = corpus.problems
+    assert problem.path == path
+
+
+@given(st.binary(max_size=300), st.sampled_from(['.wav', '.flac', '.ogg', '.mp3', '.opus']))
+def test_bytes_that_are_no_sound_are_named(scratch, content, suffix):
+    path = scratch / f'03a02Fa{suffix}'
+    path.write_bytes(content)
+    corpus = read_corpus(scratch)
+    path.unlink()
+    assert [clip.name for clip in corpus.clips] == ['03a01Fa']
+    assert [problem.path for problem in corpus.problems] == [path]
+
+
+# What cannot be read at all.
+
+
+def one_line(error):
+    text = str(error.value)
+    assert '\n' not in text
+    return text
+
+
+def test_a_path_that_is_not_there(tmp_path):
+    with pytest.raises(SerError) as error:
+        read_corpus(tmp_path / 'nowhere')
+    assert 'nowhere: there is no such folder' in one_line(error)
+
+
+def test_an_empty_folder(tmp_path):
+    (tmp_path / 'notes.txt').touch()
+    with pytest.raises(SerError) as error:
+        read_corpus(tmp_path)
+    assert f'{tmp_path}: it holds no sound files' in one_line(error)
+
+
+def test_a_corpus_of_which_only_pointers_were_downloaded(tmp_path):
+    for speaker in (1, 2):
+        lfs_pointer(tmp_path / f'03-01-06-01-01-01-0{speaker}.wav')
+    with pytest.raises(SerError) as error:
+        read_corpus(tmp_path)
+    assert 'its 2 files are Git LFS pointers' in one_line(error)
+    assert 'git lfs pull' in one_line(error)
+
+
+def test_a_corpus_of_which_nothing_can_be_used(tmp_path):
+    write(tmp_path / '03a01Fa.wav', np.zeros(RATE))
+    (tmp_path / '03a02Fa.wav').touch()
+    with pytest.raises(SerError) as error:
+        read_corpus(tmp_path)
+    text = one_line(error)
+    assert '1 silent' in text
+    assert '1 unreadable' in text
+
+
+def test_names_that_are_of_no_corpus(tmp_path):
+    write(tmp_path / 'notes.wav')
+    with pytest.raises(SerError) as error:
+        read_corpus(tmp_path)
+    text = one_line(error)
+    assert 'notes.wav' in text
+    assert all(naming.example in text for naming in NAMINGS.values())
+    assert 'CSV' in text
+
+
+def test_two_corpora_in_one_folder(tmp_path):
+    write(tmp_path / 'ravdess' / '03-01-06-01-01-01-01.wav')
+    write(tmp_path / 'banglaser' / '03-01-05-01-03-03-34.flac')
+    write(tmp_path / 'banglaser' / '03-01-05-01-03-02-34.flac')
+    with pytest.raises(SerError) as error:
+        read_corpus(tmp_path)
+    assert 'BanglaSER (2 files), RAVDESS (1 files)' in one_line(error)
+    assert read_corpus(tmp_path, 'RAVDESS').clips == read_corpus(tmp_path / 'ravdess').clips
+    assert len(read_corpus(tmp_path / 'banglaser').clips) == 2
+
+
+def test_names_that_two_corpora_have(tmp_path):
+    """Neutral in BanglaSER, angry in RAVDESS."""
+    write(tmp_path / '03-01-05-01-01-01-01.wav')
+    with pytest.raises(SerError) as error:
+        read_corpus(tmp_path)
+    assert 'RAVDESS (1 files), BanglaSER (1 files)' in one_line(error)
+    assert read_corpus(tmp_path, 'BanglaSER').clips[0].emotion == 'neutral'
+    assert read_corpus(tmp_path, 'RAVDESS').clips[0].emotion == 'angry'
+
+
+def test_a_kind_that_there_is_not(tmp_path):
+    with pytest.raises(SerError) as error:
+        read_corpus(tmp_path, 'ravdes')
+    assert all(kind in one_line(error) for kind in KINDS)
+
+
+def test_a_corpus_that_is_of_another_kind(corpus):
+    with pytest.raises(SerError) as error:
+        read_corpus(corpus, 'TESS')
+    assert 'OAF_back_angry.wav' in one_line(error)
+
+
+# Corpora of one's own.
+
+
+def table(folder, text, name='mine.csv'):
+    path = folder / name
+    path.write_text(text, encoding='utf-8')
+    return path
+
+
+def test_a_table_of_clips(tmp_path):
+    paths = [write(tmp_path / 'sounds' / f'{i}.wav') for i in range(3)]
+    path = table(
+        tmp_path,
+        '\ufeffpath, Emotion,speaker,gender,intensity,room\n'
+        'sounds/0.wav,anger,ann,f,high,1\n'
+        'sounds/1.wav,Happiness,bob,male,,\n'
+        f'{paths[2]},neutral,cem\n',
+    )
+    corpus = read_corpus(path)
+    assert (corpus.name, corpus.problems) == ('mine', [])
+    assert [
+        (c.path, c.emotion, c.speaker, c.corpus, c.gender, c.intensity) for c in corpus.clips
+    ] == [
+        (paths[0], 'angry', 'ann', 'mine', 'female', 'high'),
+        (paths[1], 'happy', 'bob', 'mine', 'male', None),
+        (paths[2], 'neutral', 'cem', 'mine', None, None),
+    ]
+    assert read_corpus(path, 'csv') == corpus
+
+
+def test_rows_that_cannot_be_used(tmp_path):
+    for i in range(4):
+        write(tmp_path / f'{i}.wav')
+    corpus = read_corpus(
+        table(
+            tmp_path,
+            'path,emotion,speaker\n'
+            '0.wav,sad,ann\n'
+            '1.wav,bored,ann\n'
+            '2.wav,sad,\n'
+            'gone.wav,sad,ann\n'
+            '3.wav,sad,ann\n'
+            '3.wav,happy,ann\n'
+            '0.wav,sad,ann\n',
+        )
+    )
+    assert [clip.name for clip in corpus.clips] == ['0']
+    assert reasons(corpus) == {
+        'unknown label': 1,
+        'no speaker': 1,
+        'no such file': 1,
+        'collision': 2,
+        'identical recording': 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ('text', 'said'),
+    [
+        ('path,emotion\na.wav,sad\n', 'the columns speaker are missing'),
+        (
+            'path;emotion;speaker\na.wav;sad;ann\n',
+            'the columns path, emotion, speaker are missing',
+        ),
+        ('', 'the columns path, emotion, speaker are missing'),
+        ('path,emotion,speaker\n', 'no clip of mine can be used: it lists none'),
+        ('path,emotion,speaker,gender\na.wav,sad,ann,x\n', "row 2: gender is 'x'"),
+        ('path,emotion,speaker\na\0.wav,sad,ann\n', 'a'),
+        ('path,emotion,speaker\n"a.wav,sad,ann\nb.wav,sad,ann\n', 'unexpected end of data'),
+        ('path,emotion,speaker\na.wav,sad,ann\n', '1 no such file, such as '),
+    ],
+)
+def test_a_table_that_cannot_be_read(tmp_path, text, said):
+    with pytest.raises(SerError) as error:
+        read_corpus(table(tmp_path, text))
+    assert 'mine.csv' in one_line(error)
+    assert said in one_line(error)
+
+
+def test_a_file_that_is_no_table(tmp_path, corpus):
+    path = next(corpus.rglob('*.wav'))
+    with pytest.raises(SerError) as error:
+        read_corpus(path)
+    assert f'{path}: ' in one_line(error)
+    with pytest.raises(SerError, match='it is a folder'):
+        read_corpus(corpus, 'csv')
+    with pytest.raises(SerError, match='no such folder'):
+        read_corpus(table(tmp_path, 'path,emotion,speaker\n'), 'RAVDESS')
+
+
+def test_a_folder_per_emotion(tmp_path):
+    write(tmp_path / 'anger' / 'ann' / '1.wav')
+    write(tmp_path / 'anger' / 'bob_1.wav')
+    write(tmp_path / 'Pleasant_Surprise' / 'ann' / 'take' / '1.flac')
+    corpus = read_corpus(tmp_path)
+    assert (corpus.name, corpus.problems) == (tmp_path.name, [])
+    assert {(clip.emotion, clip.speaker) for clip in corpus.clips} == {
+        ('angry', 'ann'),
+        ('angry', 'bob'),
+        ('surprised', 'ann'),
+    }
+    assert corpus.labels == {'anger': 'angry', 'Pleasant_Surprise': 'surprised'}
+    assert corpus.collisions() == {}
+
+
+def test_folders_that_cannot_be_used(tmp_path):
+    write(tmp_path / 'sad' / 'ann' / '1.wav')
+    write(tmp_path / 'sadness' / 'ann' / '1.wav')
+    write(tmp_path / 'bored' / 'ann' / '1.wav')
+    write(tmp_path / 'sad' / '1.wav')
+    write(tmp_path / '1.wav')
+    corpus = read_corpus(tmp_path)
+    assert len(corpus.clips) == 2
+    assert reasons(corpus) == {'unknown label': 2, 'no speaker': 1}
+    assert corpus.collisions() == {'sad': ['sad', 'sadness']}
+    remedy = next(p.detail for p in corpus.problems if p.reason == 'no speaker')
+    assert 'sad/SPEAKER_1.wav' in remedy
+
+
+# Several corpora.
+
+
+def test_recordings_of_an_earlier_corpus_are_left_out_of_a_later(tmp_path):
+    write(tmp_path / 'one' / '03a01Fa.wav', noise(1))
+    write(tmp_path / 'one' / '03a01Wa.wav', noise(2))
+    write(tmp_path / 'two' / 'happy' / 'ann_1.wav', noise(1))
+    write(tmp_path / 'two' / 'happy' / 'ann_2.wav', noise(3))
+    first, second = read_corpora([tmp_path / 'one', tmp_path / 'two'])
+    assert first == read_corpus(tmp_path / 'one')
+    assert [clip.name for clip in second.clips] == ['ann_2']
+    assert reasons(second) == {'identical recording': 1}
+
+
+def test_two_corpora_of_one_name(tmp_path):
+    for folder in ('a', 'b'):
+        write(tmp_path / folder / '03a01Fa.wav')
+    with pytest.raises(SerError, match='EmoDB was given before'):
+        read_corpora([tmp_path / 'a', tmp_path / 'b'])
+
+
+def test_classes_are_merged_by_choice():
+    clips = [Clip(Path('a.wav'), name, '01', 'RAVDESS') for name in EMOTIONS]
+    merged = merge_labels(clips, {'calm': 'neutral'})
+    assert [clip.emotion for clip in merged] == [
+        'neutral' if name == 'calm' else name for name in EMOTIONS
+    ]
+    assert merge_labels(clips, {}) == clips
+    swapped = merge_labels(clips[:2], {'calm': 'neutral', 'neutral': 'calm'})
+    assert [clip.emotion for clip in swapped] == ['calm', 'neutral']
+
+
+@pytest.mark.parametrize('merges', [{'clam': 'neutral'}, {'neutral': 'clam'}])
+def test_what_is_no_class_is_not_merged(merges):
+    with pytest.raises(SerError, match="'clam' is no class; did you mean 'calm'"):
+        merge_labels([], merges)
+
+
+def test_licences():
+    assert license_of(['RAVDESS']) == 'CC-BY-NC-SA-4.0'
+    assert license_of(['BanglaSER', 'RAVDESS']) == 'CC-BY-NC-SA-4.0 AND CC-BY-4.0'
+    assert license_of(['my corpus', 'TESS']) == 'CC-BY-NC-ND-4.0 AND LicenseRef-my-corpus'
+
+
+# The corpora themselves.
+
+
+def test_ravdess_itself(ravdess):
+    corpus = read_corpus(ravdess)
+    check_ravdess(corpus)
+    assert reasons(corpus) == {'identical recording': 1}
+    assert min(clip.duration for clip in corpus.clips) > 2.9
+    assert max(clip.duration for clip in corpus.clips) < 5.3
+
+
+def test_ravdess_as_published(ravdess):
+    folder = ravdess.with_name('ravdess_original')
+    if not folder.is_dir():
+        pytest.skip('needs originals of RAVDESS: SER_CORPORA holds no ravdess_original/')
+    corpus = read_corpus(folder)
+    assert len(corpus.clips) == 9
+    assert reasons(corpus) == {'identical recording': 1, 'not mono': 5}
+
+
+def test_banglaser_itself(ravdess):
+    folder = ravdess.with_name('banglaser')
+    if not folder.is_dir():
+        pytest.skip('needs BanglaSER: SER_CORPORA holds no banglaser/')
+    corpus = read_corpus(folder)
+    assert (corpus.name, corpus.problems) == ('BanglaSER', [])
+    assert len(corpus.clips) == 1_466
+    assert Counter(clip.emotion for clip in corpus.clips) == {
+        **dict.fromkeys(('happy', 'sad', 'angry', 'surprised'), 306),
+        'neutral': 242,
+    }
+    genders = {clip.speaker: clip.gender for clip in corpus.clips}
+    assert Counter(genders.values()) == {'female': 17, 'male': 17}
+    calm = {clip.speaker for clip in corpus.clips if clip.emotion == 'neutral'}
+    assert set(genders) - calm == {'11', '12', '13', '16', '18', '20', '29'}

@@ -1,0 +1,396 @@
+"""Parts share no voice, and no recording."""
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ser_ros import SerError
+from ser_ros.training.data.corpora import Clip, read_corpus
+from ser_ros.training.data.splits import FOLDS, PARTS, Split, split_clips
+from ser_ros.training.recipe import SplitConfig
+
+ACTORS = [f'{actor:02}' for actor in range(1, 25)]
+EMOTIONS = ('happy', 'sad', 'angry')
+
+
+def clips_of(corpus, speakers, emotions=EMOTIONS, takes=2):
+    """Clips whose odd speakers are male."""
+    return [
+        Clip(
+            Path(corpus, f'{speaker}-{emotion}-{take}.wav'),
+            emotion,
+            speaker,
+            corpus,
+            'male' if i % 2 == 0 else 'female',
+            digest=f'{corpus} {speaker} {emotion} {take}',
+        )
+        for i, speaker in enumerate(speakers)
+        for emotion in emotions
+        for take in range(takes)
+    ]
+
+
+RAVDESS = clips_of('RAVDESS', ACTORS)
+BANGLASER = clips_of('BanglaSER', [f'{speaker:02}' for speaker in range(1, 35)])
+SAVEE = [
+    dataclasses.replace(clip, gender='male')
+    for clip in clips_of('SAVEE', ['DC', 'JE', 'JK', 'KL'])
+]
+MINE = clips_of('mine', ['ann', 'bob', 'cem', 'dua', 'eva'])
+
+
+def voices_of(corpus, speakers):
+    return [f'{corpus}:{speaker}' for speaker in speakers]
+
+
+def check(split, clips):
+    """What holds of every split."""
+    parts = [getattr(split, part) for part in PARTS]
+    assert Counter(clip for part in parts for clip in part) == Counter(clips)
+    digests = [{clip.digest or clip.path for clip in part} for part in parts]
+    assert sum(map(len, digests)) == len(set().union(*digests))
+    assert {clip.emotion for clip in split.train} == {clip.emotion for clip in clips}
+    assert split.test
+    order = {clip: i for i, clip in enumerate(clips)}
+    for part in parts:
+        assert part == sorted(part, key=order.get)
+
+
+def test_folds_are_those_of_emobox():
+    assert FOLDS['RAVDESS'] == (
+        ('01', '11', '20', '21'),
+        ('04', '10', '12', '14'),
+        ('08', '09', '19', '23'),
+        ('03', '05', '07', '24'),
+        ('02', '15', '16', '18'),
+        ('06', '13', '17', '22'),
+    )
+    assert FOLDS['SAVEE'] == (('JE',), ('KL',), ('DC',), ('JK',))
+
+
+@pytest.mark.parametrize('corpus', [RAVDESS, SAVEE, BANGLASER], ids=lambda c: c[0].corpus)
+def test_published_folds_test_every_speaker_once(corpus):
+    name = corpus[0].corpus
+    tested = []
+    for fold, speakers in enumerate(FOLDS[name], 1):
+        split = split_clips(corpus, SplitConfig(fold=fold))
+        check(split, corpus)
+        assert split.is_speaker_independent
+        assert split.voices()['test'] == voices_of(name, sorted(speakers))
+        tested += speakers
+    assert sorted(tested) == sorted({clip.speaker for clip in corpus})
+
+
+def test_validation_speakers_are_balanced_and_evenly_spaced():
+    """Of fold 1, nine men and eleven women are left."""
+    voices = split_clips(RAVDESS, SplitConfig(fold=1)).voices()
+    assert voices['validation'] == voices_of('RAVDESS', ['06', '07', '17', '18'])
+    assert len(voices['train']) == 16
+
+
+@pytest.mark.parametrize(('n', 'taken'), [(0, 0), (1, 1), (3, 3), (4, 4), (9, 9), (99, 10)])
+def test_as_many_speakers_validate_as_asked_but_never_more_than_half(n, taken):
+    split = split_clips(RAVDESS, SplitConfig(n_validation=n))
+    check(split, RAVDESS)
+    validating = {clip.speaker: clip.gender for clip in split.validation}
+    assert len(validating) == taken
+    genders = Counter(validating.values())
+    assert abs(genders['female'] - genders['male']) <= 1
+
+
+def test_a_corpus_of_one_gender_or_of_none_known():
+    for gender in ('male', None):
+        clips = [dataclasses.replace(clip, gender=gender) for clip in RAVDESS]
+        split = split_clips(clips, SplitConfig())
+        check(split, clips)
+        rest = sorted(set(ACTORS) - set(FOLDS['RAVDESS'][0]))
+        expected = [rest[i] for i in (2, 7, 12, 17)]
+        assert split.voices()['validation'] == voices_of('RAVDESS', expected)
+
+
+def test_four_speakers_are_enough():
+    split = split_clips(SAVEE, SplitConfig(fold=4))
+    assert split.voices() == {
+        'train': voices_of('SAVEE', ['DC', 'KL']),
+        'validation': voices_of('SAVEE', ['JE']),
+        'test': voices_of('SAVEE', ['JK']),
+    }
+
+
+def test_one_speaker_at_a_time_is_left_out():
+    tested = []
+    for fold in range(1, 6):
+        split = split_clips(MINE, SplitConfig('leave_one_speaker_out', fold))
+        check(split, MINE)
+        assert split.is_speaker_independent
+        tested += split.voices()['test']
+    assert tested == voices_of('mine', ['ann', 'bob', 'cem', 'dua', 'eva'])
+    split = split_clips(SAVEE, SplitConfig('leave_one_speaker_out', 1))
+    assert split.voices()['test'] == ['SAVEE:JE']
+
+
+def test_folds_of_speakers_are_balanced():
+    tested = []
+    for fold in range(1, 6):
+        split = split_clips(RAVDESS, SplitConfig('speakers', fold, n_folds=5))
+        check(split, RAVDESS)
+        assert split.is_speaker_independent
+        testing = {clip.speaker: clip.gender for clip in split.test}
+        assert len(testing) in (4, 5, 6)
+        genders = Counter(testing.values())
+        assert {genders['female'], genders['male']} <= {2, 3}
+        tested += testing
+    assert sorted(tested) == ACTORS
+
+
+def test_folds_of_speakers_who_said_unequally_much():
+    clips = [c for c in RAVDESS if c.speaker > '12' or c.name.endswith('0')]
+    splits = [split_clips(clips, SplitConfig('speakers', fold, n_folds=4)) for fold in range(1, 5)]
+    assert len({len(split.test) for split in splits}) == 1
+    talkative = clips_of('RAVDESS', ['02'], takes=40)
+    clips = [c for c in RAVDESS if c.speaker != '02']
+    clips += [dataclasses.replace(c, gender='female') for c in talkative]
+    for fold in range(1, 5):
+        split = split_clips(clips, SplitConfig('speakers', fold, n_folds=4))
+        genders = {clip.speaker: clip.gender for clip in split.test}.values()
+        assert Counter(genders) == {'female': 3, 'male': 3}
+
+
+def test_a_gender_that_some_of_the_clips_say_counts():
+    clips = [
+        dataclasses.replace(c, gender=c.gender if i % 3 == 1 else None)
+        for i, c in enumerate(RAVDESS)
+    ]
+    split = split_clips(clips, SplitConfig())
+    assert split.voices() == split_clips(RAVDESS, SplitConfig()).voices()
+
+
+def test_a_random_split_says_what_it_is():
+    split = split_clips(RAVDESS, SplitConfig('random', 2))
+    check(split, RAVDESS)
+    assert not split.is_speaker_independent
+    assert split.protocol.startswith('NOT speaker-independent')
+    assert 'part 2 of 5' in split.protocol
+
+
+def test_a_random_split_is_balanced_by_class_and_tests_every_clip_once():
+    clips = RAVDESS + MINE
+    splits = [split_clips(clips, SplitConfig('random', fold)) for fold in range(1, 6)]
+    assert Counter(clip for split in splits for clip in split.test) == Counter(clips)
+    for split, following in zip(splits, (*splits[1:], splits[0])):
+        assert split.validation == following.test
+        counts = Counter((clip.corpus, clip.emotion) for clip in split.test)
+        for corpus, total in (('RAVDESS', 48), ('mine', 10)):
+            for emotion in EMOTIONS:
+                assert abs(counts[corpus, emotion] - total / 5) < 1
+    alone = split_clips(clips, SplitConfig('random', n_validation=0))
+    assert (alone.validation, alone.test) == ([], splits[0].test)
+
+
+def test_a_random_split_goes_by_names_alone():
+    """Not by where a corpus lies, nor by the order in which it was read."""
+    moved = [dataclasses.replace(clip, path=Path('/elsewhere', clip.path)) for clip in RAVDESS]
+    split = split_clips(RAVDESS, SplitConfig('random'))
+    other = split_clips(moved[::-1], SplitConfig('random'))
+    assert {clip.name for clip in split.test} == {clip.name for clip in other.test}
+
+
+def test_identical_recordings_stay_together():
+    """Two corpora may hold the same ones under other names."""
+    copies = [dataclasses.replace(clip, corpus='mine', speaker='x') for clip in RAVDESS[::3]]
+    for fold in range(1, 4):
+        split = split_clips(RAVDESS + copies, SplitConfig('random', fold, n_folds=3))
+        check(split, RAVDESS + copies)
+
+
+def test_every_corpus_has_its_own_fold():
+    clips = RAVDESS + BANGLASER
+    split = split_clips(clips, SplitConfig(fold=1))
+    check(split, clips)
+    voices = split.voices()
+    assert voices['test'] == sorted(
+        voices_of('RAVDESS', FOLDS['RAVDESS'][0]) + voices_of('BanglaSER', FOLDS['BanglaSER'][0])
+    )
+    assert Counter(v.split(':')[0] for v in voices['validation']) == {'RAVDESS': 4, 'BanglaSER': 4}
+    assert split.protocol == (
+        'speaker-independent: published fold 1 of RAVDESS and of BanglaSER; '
+        '12 speakers test, 8 validate, 38 train'
+    )
+
+
+def test_speakers_without_a_class():
+    """Seven of BanglaSER's have no neutral clips."""
+    silent = {'11', '12', '13', '16', '18', '20', '29'}
+    clips = clips_of('BanglaSER', [f'{i:02}' for i in range(1, 35)], ('neutral', 'happy'))
+    clips = [c for c in clips if c.emotion != 'neutral' or c.speaker not in silent]
+    for fold in range(1, 6):
+        check(split_clips(clips, SplitConfig(fold=fold)), clips)
+
+
+def test_a_speaker_without_a_class_is_told_in_the_protocol():
+    clips = [c for c in MINE if (c.speaker, c.emotion) != ('ann', 'sad')]
+    for protocol in ('leave_one_speaker_out', 'speakers'):
+        for fold in range(1, 6):
+            split = split_clips(clips, SplitConfig(protocol, fold, n_validation=1))
+            assert split.protocol.endswith('; the test part has no clips of sad') == (
+                split.voices()['test'] == ['mine:ann']
+            )
+
+
+def test_the_digest_is_that_of_the_clips_in_their_parts():
+    config = SplitConfig()
+    digest = split_clips(RAVDESS, config).digest
+    moved = [dataclasses.replace(clip, path=Path('/elsewhere', clip.path)) for clip in RAVDESS]
+    assert split_clips(moved[::-1], config).digest == digest
+    first = RAVDESS[0]
+    others = {
+        'removed': RAVDESS[1:],
+        'added': [*RAVDESS, dataclasses.replace(first, path=Path('more.wav'), digest='more')],
+        'relabelled': [dataclasses.replace(first, emotion='sad'), *RAVDESS[1:]],
+        'other sound': [dataclasses.replace(first, digest='other'), *RAVDESS[1:]],
+    }
+    digests = {split_clips(clips, config).digest for clips in others.values()}
+    digests |= {split_clips(RAVDESS, SplitConfig(n_validation=2)).digest}
+    assert len(digests) == 5
+    assert digest not in digests
+
+
+def test_validation_speakers_by_name():
+    for names in (['03', '18'], ['RAVDESS:03', '18']):
+        split = split_clips(RAVDESS, SplitConfig(validation_speakers=tuple(names)))
+        check(split, RAVDESS)
+        assert split.voices()['validation'] == voices_of('RAVDESS', ['03', '18'])
+    clips = RAVDESS + BANGLASER
+    split = split_clips(clips, SplitConfig(validation_speakers=('BanglaSER:34',)))
+    check(split, clips)
+    assert split.voices()['validation'] == ['BanglaSER:34']
+
+
+def corpora():
+    return st.lists(st.sampled_from([RAVDESS, BANGLASER, SAVEE, MINE]), min_size=1, unique_by=id)
+
+
+@given(
+    corpora(),
+    st.sampled_from(['leave_one_speaker_out', 'speakers', 'random']),
+    st.integers(1, 4),
+    st.integers(1, 6),
+    st.data(),
+)
+def test_any_split_of_any_corpora(chosen, protocol, fold, n_validation, data):
+    clips = [clip for corpus in chosen for clip in corpus]
+    clips = data.draw(st.permutations(clips)) if len(clips) < 50 else clips
+    config = SplitConfig(protocol, fold, n_folds=4, n_validation=n_validation)
+    split = split_clips(clips, config)
+    check(split, clips)
+    assert split.validation
+    if protocol != 'random':
+        assert split.is_speaker_independent
+        assert split.protocol.startswith('speaker-independent')
+    again = split_clips(clips[::-1], config)
+    assert again.voices() == split.voices()
+
+
+@given(
+    st.lists(
+        st.builds(
+            Clip,
+            st.integers().map(lambda number: Path(f'{number}.wav')),
+            st.sampled_from(['happy', 'sad']),
+            st.sampled_from('pqrst'),
+            st.sampled_from(['mine', 'mine', 'mine', 'yours']),
+            st.sampled_from(['female', 'male', None]),
+            digest=st.sampled_from(['', '', '', '', '1', '2']),
+        ),
+        max_size=40,
+        unique=True,
+    ),
+    st.sampled_from(['folds', 'leave_one_speaker_out', 'speakers', 'random']),
+    st.integers(0, 3),
+    st.integers(1, 4),
+    st.integers(-1, 3),
+)
+def test_any_clips_are_split_well_or_refused_in_one_line(clips, protocol, fold, n_folds, n):
+    try:
+        split = split_clips(clips, SplitConfig(protocol, fold, n_folds, n))
+    except SerError as error:
+        assert '\n' not in str(error)
+        return
+    check(split, clips)
+    assert protocol == 'random' or split.is_speaker_independent
+    assert bool(split.validation) == (n > 0)
+
+
+@pytest.mark.parametrize(
+    ('clips', 'config', 'said'),
+    [
+        ([], SplitConfig(), 'no clips'),
+        (RAVDESS, SplitConfig(fold=7), 'RAVDESS has no fold 7: its folds are 1 to 6'),
+        (RAVDESS, SplitConfig(fold=0), 'RAVDESS has no fold 0'),
+        (RAVDESS + BANGLASER, SplitConfig(fold=6), 'BanglaSER has no fold 6'),
+        (MINE, SplitConfig(), 'mine has no published folds'),
+        (RAVDESS[:60], SplitConfig(), 'fold 1 of RAVDESS tests speakers 11, 20, 21'),
+        (MINE, SplitConfig('leave_one_speaker_out', 6), 'its folds are 1 to 5'),
+        (MINE, SplitConfig('speakers', n_folds=6), '5 speakers of mine make no 6 folds'),
+        (MINE, SplitConfig('speakers', n_folds=1), 'make no 1 folds'),
+        (MINE, SplitConfig('random', n_folds=2), 'set n_folds 3 or more'),
+        (MINE, SplitConfig('random', 6), 'its folds are 1 to 5'),
+        (MINE, SplitConfig('random', validation_speakers=('ann',)), 'validation_speakers'),
+        (MINE[:1], SplitConfig('random', 2), 'no clips are left for the validation part'),
+        (MINE[:2], SplitConfig('random', 3, n_validation=0), 'no clips are left for the test part'),
+        (RAVDESS, SplitConfig(n_validation=-1), 'n_validation is -1'),
+        (RAVDESS, SplitConfig(validation_speakers=('01', '02')), 'both in test and validation: RAVDESS:01'),
+        (RAVDESS, SplitConfig(validation_speakers=('98', '02', '99')), 'RAVDESS:98, RAVDESS:99'),
+        (RAVDESS + BANGLASER, SplitConfig(validation_speakers=('03',)), 'name each CORPUS:SPEAKER'),
+        (SAVEE, SplitConfig(validation_speakers=('KL', 'DC', 'JK')), 'no clips are left for the train part'),
+        (SAVEE[:12], SplitConfig('leave_one_speaker_out'), 'no clips are left for the validation part in fold 1; there are only 2 speakers'),
+        (RAVDESS + clips_of('RAVDESS', ['02', '03', '04'], ['calm']), SplitConfig(validation_speakers=('03',)), 'fold 1 leaves no clips of class calm to test on'),
+        (RAVDESS + clips_of('RAVDESS', ['01', '02', '04'], ['calm']), SplitConfig(validation_speakers=('03',)), 'fold 1 leaves no clips of class calm to validate by; name other speakers in split.validation_speakers'),
+        (MINE + clips_of('mine', ['ann', 'bob'], ['calm'], 1), SplitConfig('random', 3, n_validation=0), 'fold 3 leaves no clips of class calm to test on'),
+        (MINE + clips_of('mine', ['ann'], ['calm']), SplitConfig('speakers'), 'class calm has one speaker, mine:ann'),
+        (MINE + clips_of('mine', ['ann', 'bob'], ['calm']), SplitConfig('leave_one_speaker_out', validation_speakers=('bob',)), 'no clips of class calm to train on: only mine:ann, mine:bob'),
+    ],
+)  # fmt: skip
+def test_a_split_that_cannot_be_is_refused(clips, config, said):
+    with pytest.raises(SerError) as error:
+        split_clips(clips, config)
+    assert said in str(error.value)
+    assert '\n' not in str(error.value)
+
+
+def test_one_recording_of_two_voices_is_refused():
+    twin = dataclasses.replace(MINE[0], path=Path('twin.wav'), speaker='eva')
+    with pytest.raises(SerError, match=r'twin\.wav.*are one recording.*remove one'):
+        split_clips([*MINE, twin], SplitConfig('leave_one_speaker_out'))
+
+
+def test_a_voice_in_two_parts_is_seen():
+    assert Split(MINE[:6], MINE[6:12], MINE[12:], '').is_speaker_independent
+    assert not Split(MINE[:5], MINE[5:12], MINE[12:], '').is_speaker_independent
+    other = [dataclasses.replace(clip, corpus='other') for clip in MINE]
+    assert Split(MINE, [], other, '').is_speaker_independent
+
+
+@pytest.mark.parametrize('fold', range(1, 6))
+def test_the_corpora_themselves(ravdess, fold):
+    folder = ravdess.with_name('banglaser')
+    if not folder.is_dir():
+        pytest.skip('needs BanglaSER: SER_CORPORA holds no banglaser/')
+    clips = real_clips(ravdess) + real_clips(folder)
+    split = split_clips(clips, SplitConfig(fold=fold))
+    check(split, clips)
+    assert split.is_speaker_independent
+    assert len(set().union(*split.voices().values())) == 24 + 34
+
+
+_read = {}
+
+
+def real_clips(folder):
+    if folder not in _read:
+        _read[folder] = read_corpus(folder).clips
+    return _read[folder]

@@ -1,0 +1,693 @@
+"""From corpora to a bundle: two epochs on a few seconds of speech."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+from filelock import FileLock
+
+from ser_ros import SerError
+from ser_ros.audio.vad import Segment
+from ser_ros.bundle import load_bundle
+from ser_ros.features import build_frontend
+from ser_ros.models.parallel_cnn_transformer import ParallelCnnTransformer
+from ser_ros.stream.recognizer import Recognizer
+from ser_ros.training.data.dataset import Utterance, WholeClips
+from ser_ros.training.evaluation.metrics import fit_temperature, listen
+from ser_ros.training.learning.fit import Compute
+from ser_ros.training.learning.train import class_weights, make_task, train
+from ser_ros.training.recipe import (
+    AugmentationConfig,
+    DataConfig,
+    OptimizationConfig,
+    Recipe,
+    SplitConfig,
+    load_recipe,
+)
+
+# Sixteen clips to train on, in batches of four.
+BATCHES = 4
+RECIPE = Recipe(
+    name='tiny',
+    seed=3,
+    hyperparameters={'conv_dropout': 0.2},
+    split=SplitConfig(validation_speakers=('03',)),
+    augmentation=AugmentationConfig(crop=(1.0, 1.5)),
+    optimization=OptimizationConfig(epochs=2, batch_size=4),
+)
+
+
+def changed(**optimization):
+    return dataclasses.replace(
+        RECIPE, optimization=dataclasses.replace(RECIPE.optimization, **optimization)
+    )
+
+
+# Nothing is warned of that a user can do nothing about.
+pytestmark = pytest.mark.filterwarnings('error::UserWarning', 'error::FutureWarning')
+
+
+@pytest.fixture(scope='session')
+def cpu(cache):
+    """What to train with: no test waits for clips that another has decoded."""
+    return Compute('cpu', cache=cache)
+
+
+@pytest.fixture(scope='module')
+def finished(tiny_corpus, tmp_path_factory, cpu):
+    """The folder of a training, and what it returned."""
+    out = tmp_path_factory.mktemp('runs') / 'tiny'
+    return out, train(RECIPE, [tiny_corpus], out, cpu)
+
+
+@pytest.fixture
+def steps():
+    """Counts the training steps; at one of them a function may be called with the model."""
+    counter = Counter()
+    counter.at, counter.call = None, None
+
+    def hook(module, inputs):
+        if isinstance(module, ParallelCnnTransformer) and module.training:
+            if counter['steps'] == counter.at:
+                counter.call(module)
+            counter['steps'] += 1
+
+    handle = torch.nn.modules.module.register_module_forward_pre_hook(hook)
+    yield counter
+    handle.remove()
+
+
+def assert_equal_weights(one, other):
+    for name, weight in one.model.state_dict().items():
+        assert torch.equal(other.model.state_dict()[name], weight), name
+
+
+def without_time(history):
+    return [{k: v for k, v in row.items() if k != 'seconds'} for row in history]
+
+
+def test_the_bundle_says_how_it_was_made(finished):
+    out, run = finished
+    assert run.bundle == out / 'tiny.safetensors'
+    info = load_bundle(run.bundle).info
+    assert info.architecture == 'parallel_cnn_transformer'
+    # Another version may have other defaults.
+    assert info.hyperparameters == {
+        'conv_dropout': 0.2,
+        'encoder_dropout': 0.4,
+        'level_invariant': True,
+    }
+    assert info.frontend == RECIPE.frontend
+    assert info.window == 1.5
+    assert info.seed == 3
+    assert info.recipe['optimization']['epochs'] == 2
+    assert info.license == 'CC-BY-NC-SA-4.0'
+    assert info.corpora == {
+        'RAVDESS': {
+            'train': ['02', '04'],
+            'validation': ['03'],
+            'test': ['01', '11', '20', '21'],
+        }
+    }
+    assert 0.1 <= info.temperature <= 10
+    assert 0 < info.threshold < 1
+    assert list(info.metrics) == ['validation']
+    assert info.metrics['validation']['clips'] == len(run.validation) == 8
+    assert info.metrics['validation']['speakers'] == ['RAVDESS:03']
+
+
+def test_the_bundle_runs(finished, utterance):
+    recognizer = Recognizer(load_bundle(finished[1].bundle), 'cpu')
+    estimates = recognizer.push(utterance, 0) + recognizer.flush()
+    assert sum(estimate.is_final for estimate in estimates) == 1
+    assert recognizer.counters.windows > 5
+
+
+def test_the_run_can_be_looked_at_and_gone_on_with(finished):
+    out, run = finished
+    assert list(out.glob('events.out.tfevents.*'))
+    checkpoint = torch.load(out / 'last.ckpt', weights_only=True, map_location='cpu')
+    assert checkpoint['global_step'] == 2 * BATCHES
+    assert (out / 'best.ckpt').is_file()
+    assert [row['epoch'] for row in run.history] == [0, 1]
+    for row in run.history:
+        assert {'train_loss', 'val_loss', 'val_accuracy', 'learning_rate', 'seconds'} <= set(row)
+
+
+def test_the_same_seed_gives_the_same_to_the_last_digit(finished, tiny_corpus, tmp_path):
+    _, run = finished
+    again = train(RECIPE, [tiny_corpus], tmp_path, Compute('cpu', workers=1))
+    assert without_time(again.history) == without_time(run.history)
+    first, second = load_bundle(run.bundle), load_bundle(again.bundle)
+    assert second.info == first.info
+    assert_equal_weights(first, second)
+
+
+def test_another_seed_gives_something_else(finished, tiny_corpus, tmp_path, cpu):
+    other = train(dataclasses.replace(RECIPE, seed=4), [tiny_corpus], tmp_path, cpu)
+    assert without_time(other.history) != without_time(finished[1].history)
+
+
+def power_cut(model):
+    raise RuntimeError('power cut')
+
+
+@pytest.mark.parametrize('average', ['ema', 'swa', 'none'])
+def test_a_resumed_run_ends_as_an_unbroken_one(tiny_corpus, tmp_path, steps, average, cpu):
+    recipe = changed(epochs=4, average=average, swa_start=0.5)
+    unbroken = train(recipe, [tiny_corpus], tmp_path / 'unbroken', cpu)
+    steps.clear()
+    steps.at, steps.call = 2 * BATCHES + 2, power_cut
+    with pytest.raises(RuntimeError, match='power cut'):
+        train(recipe, [tiny_corpus], tmp_path / 'broken', cpu)
+    assert not (tmp_path / 'broken' / 'tiny.safetensors').exists()
+    steps.at = None
+    steps.clear()
+    resumed = train(recipe, [tiny_corpus], tmp_path / 'broken', cpu)
+    assert steps['steps'] == 2 * BATCHES  # only what was not a whole epoch is done again
+    assert without_time(resumed.history) == without_time(unbroken.history)
+    assert_equal_weights(load_bundle(unbroken.bundle), load_bundle(resumed.bundle))
+
+
+def test_a_run_whose_folder_was_moved_knows_its_best_epoch(tiny_corpus, tmp_path, steps, cpu):
+    recipe = changed(epochs=4, average='none', learning_rate=0.0)
+    steps.at, steps.call = 2 * BATCHES + 2, power_cut
+    with pytest.raises(RuntimeError, match='power cut'):
+        train(recipe, [tiny_corpus], tmp_path / 'here', cpu)
+    steps.at = None
+    moved = (tmp_path / 'here').rename(tmp_path / 'there')
+    train(recipe, [tiny_corpus], moved, cpu)
+    # None is better than the first one, since nothing is learnt.
+    assert torch.load(moved / 'best.ckpt', weights_only=True)['epoch'] == 0
+
+
+def test_a_finished_run_gives_its_bundle_again(finished, tiny_corpus, steps, cpu):
+    out, run = finished
+    before = load_bundle(run.bundle)
+    run.bundle.unlink()
+    again = train(RECIPE, [tiny_corpus], out, cpu)
+    assert steps['steps'] == 0
+    assert again.history == run.history
+    after = load_bundle(again.bundle)
+    assert after.info == before.info
+    assert_equal_weights(before, after)
+
+
+def test_a_folder_of_another_recipe_is_not_gone_on_with(finished, tiny_corpus, cpu):
+    """Or else a bundle would name a recipe that its weights were not made by."""
+    other = dataclasses.replace(RECIPE, seed=4)
+    with pytest.raises(SerError, match='tiny'):
+        train(other, [tiny_corpus], finished[0], cpu)
+
+
+def test_a_run_on_a_changed_corpus_is_not_gone_on_with(finished, tiny_corpus, tmp_path, cpu):
+    corpus = shutil.copytree(tiny_corpus, tmp_path / 'corpus')
+    next(corpus.glob('Actor_02/*')).unlink()
+    with pytest.raises(SerError, match='tiny .*the corpus is not what it was'):
+        train(RECIPE, [corpus], finished[0], cpu)
+
+
+@pytest.mark.parametrize(
+    ('values', 'said'),
+    [({'seed': 9}, 'seed=3'), ({'split': SplitConfig(fold=2)}, 'split.fold=1')],
+)
+def test_another_recipes_run_is_told_before_anything_is_read(finished, values, said, cpu):
+    with pytest.raises(SerError, match=rf'another recipe \(.*{said}'):
+        train(dataclasses.replace(RECIPE, **values), ['nowhere'], finished[0], cpu)
+
+
+def test_two_trainings_do_not_share_a_folder(tiny_corpus, tmp_path, cpu):
+    tmp_path.joinpath('run').mkdir()
+    with (
+        FileLock(tmp_path / 'run' / 'run.lock'),
+        pytest.raises(SerError, match='run: another process is training there'),
+    ):
+        train(RECIPE, [tiny_corpus], tmp_path / 'run', cpu)
+    assert [path.name for path in tmp_path.joinpath('run').iterdir()] == ['run.lock']
+
+
+def test_a_bundle_knows_the_recordings_it_was_trained_on(finished, tiny_corpus):
+    _, run = finished
+    heard = {clip.fingerprint for clip in (*run.split.train, *run.split.validation)}
+    assert set(load_bundle(run.bundle).info.recordings) == heard
+    assert len(heard) == len(run.split.train) + len(run.split.validation)
+
+
+def test_what_cannot_be_trained_claims_no_folder(tiny_corpus, tmp_path, cpu):
+    recipe = dataclasses.replace(RECIPE, hyperparameters={'conv_dropuot': 0.1})
+    with pytest.raises(SerError, match='conv_dropout'):
+        train(recipe, [tiny_corpus], tmp_path / 'run', cpu)
+    assert not (tmp_path / 'run').exists()
+
+
+def test_a_file_where_the_folder_should_be(tiny_corpus, tmp_path, cpu):
+    (tmp_path / 'run').write_text('')
+    with pytest.raises(SerError, match='run cannot be made: File exists'):
+        train(RECIPE, [tiny_corpus], tmp_path / 'run', cpu)
+
+
+def with_front_end(recipe=RECIPE, crop=(1.0, 1.5), **settings):
+    return dataclasses.replace(
+        recipe,
+        frontend=dataclasses.replace(recipe.frontend, **settings),
+        augmentation=AugmentationConfig(crop=crop),
+    )
+
+
+def test_clips_too_short_for_the_model_are_left_out_by_name(tiny_corpus, tmp_path, caplog, cpu):
+    corpus = shutil.copytree(tiny_corpus, tmp_path / 'corpus')
+    for name, seconds in (('01-02', 0.1), ('02-02', 0.25), ('01-03', 0.3)):
+        path = corpus / f'03-01-01-01-02-{name}.wav'
+        noise = np.random.default_rng(1).standard_normal(round(seconds * 16_000))
+        soundfile.write(path, 0.1 * noise, 16_000)
+    # 16 frames of it are 0.364 s, and speech may be played faster by 1.12.
+    recipe = with_front_end(changed(epochs=1), n_fft=1024, hop_length=320)
+    run = train(recipe, [corpus], tmp_path / 'run', cpu)
+    assert len(run.history) == 1
+    assert [clip.is_heard for clip in run.validation].count(False) == 1
+    told = [r.getMessage() for r in caplog.records if r.name.startswith('ser_ros')]
+    assert told == [
+        'RAVDESS: files left out: 1 too short (the command corpus names them)',
+        '1 clips of the train part are left out: 03-01-01-01-02-02-02; parallel_cnn_transformer '
+        'takes at least 0.41 s by this recipe',
+        '1 clips of the validation part are left out: 03-01-01-01-02-01-03; '
+        'parallel_cnn_transformer takes at least 0.41 s by this recipe',
+    ]
+
+
+@pytest.mark.parametrize(
+    ('crop', 'said'),
+    [
+        ((1.0, 3.0), 'augmentation.crop begins at 1.0 s, and .* at least 2.17 s'),
+        ((2.5, 3.0), 'no train clip of class angry, .* is long enough: .* 2.17 s'),
+    ],
+)
+def test_a_model_for_which_all_clips_are_too_short(tiny_corpus, tmp_path, crop, said, cpu):
+    recipe = with_front_end(crop=crop, n_fft=16_000, win_length=16_000, hop_length=1_000)
+    with pytest.raises(SerError, match=said):
+        train(recipe, [tiny_corpus], tmp_path / 'run', cpu)
+    assert not (tmp_path / 'run').exists()
+
+
+def break_weights(model):
+    with torch.no_grad():
+        model.classifier.bias.fill_(torch.nan)
+
+
+@pytest.mark.parametrize('step', [0, BATCHES], ids=['at once', 'after an epoch'])
+def test_a_loss_that_is_not_finite_is_an_error(tiny_corpus, tmp_path, steps, step, cpu):
+    steps.at, steps.call = step, break_weights
+    with pytest.raises(SerError, match='finite'):
+        train(RECIPE, [tiny_corpus], tmp_path, cpu)
+    assert not list(tmp_path.glob('*.safetensors*'))
+
+
+def test_early_stopping(tiny_corpus, tmp_path, cpu):
+    # With a rate of nothing no epoch is better than the first.
+    recipe = changed(epochs=9, early_stopping=2, learning_rate=0.0)
+    run = train(recipe, [tiny_corpus], tmp_path, cpu)
+    assert len(run.history) == 3
+    assert train(recipe, [tiny_corpus], tmp_path, cpu).history == run.history
+
+
+def test_averages_differ_from_the_last_weights(tiny_corpus, tmp_path, cpu):
+    bundles = {}
+    for average in ('none', 'ema', 'swa'):
+        recipe = changed(average=average, ema_decay=0.5, swa_start=0.25)
+        bundles[average] = load_bundle(
+            train(recipe, [tiny_corpus], tmp_path / average, cpu).bundle
+        )
+    weights = [bundle.model.classifier.weight for bundle in bundles.values()]
+    assert not torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert not torch.equal(weights[1], weights[2])
+
+
+def test_a_refit_hears_the_validation_speakers_too(finished, tiny_corpus, tmp_path, cpu):
+    recipe = dataclasses.replace(changed(early_stopping=5), refit=True)
+    run = train(recipe, [tiny_corpus], tmp_path, cpu)
+    before, after = load_bundle(finished[1].bundle), load_bundle(run.bundle)
+    assert after.info.corpora == {
+        'RAVDESS': {'train': ['02', '03', '04'], 'test': ['01', '11', '20', '21']}
+    }
+    assert not torch.equal(before.model.classifier.weight, after.model.classifier.weight)
+    assert not torch.equal(before.frontend.mean, after.frontend.mean)
+
+
+def test_a_refit_is_calibrated_by_the_epoch_that_it_ends_at(tiny_corpus, tmp_path, cpu):
+    recipe = dataclasses.replace(changed(epochs=3, learning_rate=0.01), refit=True)
+    run = train(recipe, [tiny_corpus], tmp_path, cpu)
+    best, last = (
+        torch.load(tmp_path / f'{name}.ckpt', weights_only=True)['epoch']
+        for name in ('best', 'last')
+    )
+    assert best < last
+    without = load_bundle(
+        train(dataclasses.replace(recipe, refit=False), [tiny_corpus], tmp_path / 'b', cpu).bundle
+    )
+    weights = torch.load(tmp_path / 'last.ckpt', weights_only=True)['state_dict']
+    without.model.load_state_dict(
+        {k.removeprefix('model.'): v for k, v in weights.items() if k.startswith('model.')}
+    )
+    without.info = dataclasses.replace(without.info, temperature=1.0)
+    heard = listen(without, run.split.validation, 'cpu')
+    temperature = fit_temperature(heard, without.info.class_names)
+    assert load_bundle(run.bundle).info.temperature == pytest.approx(temperature)
+
+
+def test_noisy_copies_are_among_what_whole_clips_are_standardised_by():
+    """In bands that the recordings do not reach, noise is all there is."""
+    recipe = load_recipe('research/parallel_cnn_transformer')
+    rng = np.random.default_rng(1)
+    noise = rng.standard_normal(4 * 48_000)
+    low = np.cumsum(noise - noise.mean()).astype(np.float32)
+    low *= 0.1 / np.abs(low).max()
+    training = [Utterance(low, Segment(0, len(low)), n, 48_000) for n in range(2)]
+    task = make_task(recipe, 2, training)
+    items = WholeClips(training, recipe.data, recipe.augmentation, recipe.seed)
+    features = torch.stack([task.frontend(items[0, n][0]) for n in range(len(items))])
+    assert features.abs().max() < 5
+
+
+def test_balanced_classes_with_weights_and_copies_train(tiny_corpus, tmp_path, cpu):
+    recipe = dataclasses.replace(
+        changed(epochs=1, class_weights=True, loss='focal', optimizer='sgd', schedule='cosine'),
+        data=DataConfig(
+            balance_classes=True, noisy_copies=1, nonspeech=0.2, merge={'calm': 'neutral'}
+        ),
+    )
+    info = load_bundle(train(recipe, [tiny_corpus], tmp_path, cpu).bundle).info
+    assert 'calm' not in info.class_names
+    assert len(info.class_names) == 7
+
+
+def test_class_weights_are_inverse_to_the_shares():
+    segment = Segment(0, 1)
+    utterances = [Utterance(None, segment, label) for label in [0, 0, 0, 1]]
+    weights = class_weights(utterances, 2)
+    torch.testing.assert_close(weights, torch.tensor([2 / 3, 2.0]))
+
+
+def test_a_fold_that_is_none(tiny_corpus, tmp_path, cpu):
+    recipe = dataclasses.replace(RECIPE, split=SplitConfig(fold=7))
+    with pytest.raises(SerError, match='fold 7'):
+        train(recipe, [tiny_corpus], tmp_path, cpu)
+
+
+def test_nobody_to_validate_by(tiny_corpus, tmp_path, cpu):
+    recipe = dataclasses.replace(RECIPE, split=SplitConfig(n_validation=0))
+    with pytest.raises(SerError, match='split.n_validation'):
+        train(recipe, [tiny_corpus], tmp_path / 'run', cpu)
+    assert not (tmp_path / 'run').exists()
+
+
+def test_a_last_step_that_diverges_is_an_error_too(tiny_corpus, tmp_path, cpu):
+    recipe = changed(
+        epochs=1, batch_size=16, optimizer='sgd', schedule='constant', learning_rate=1e38
+    )
+    with pytest.raises(SerError, match='finite'):
+        train(recipe, [tiny_corpus], tmp_path, cpu)
+    assert not list(tmp_path.glob('*.safetensors*'))
+
+
+def test_another_corpus_than_the_recipes(tiny_corpus, tmp_path, cpu):
+    recipe = dataclasses.replace(RECIPE, data=DataConfig(corpora=('RAVDESS', 'BanglaSER')))
+    with pytest.raises(SerError, match='RAVDESS, BanglaSER'):
+        train(recipe, [tiny_corpus], tmp_path, cpu)
+
+
+def test_weights_that_nobody_published(tiny_corpus, tmp_path):
+    """It is told before the sound is read, which takes minutes."""
+    recipe = dataclasses.replace(RECIPE, pretrained='published')
+    with pytest.raises(SerError, match='no published weights'):
+        train(recipe, [tiny_corpus], tmp_path / 'run', Compute('cpu', cache=tmp_path / 'cache'))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a CUDA device')
+@pytest.mark.parametrize('device', ['cuda', 'cuda:1', 'tpu'])
+def test_a_device_that_is_not_there(tiny_corpus, tmp_path, device):
+    with pytest.raises(SerError, match=device):
+        train(RECIPE, [tiny_corpus], tmp_path, Compute(device))
+
+
+@pytest.mark.parametrize('values', [{'devices': 0}, {'nodes': 0}, {'workers': -1}])
+def test_a_number_of_machines_that_cannot_be(values):
+    with pytest.raises(SerError, match=f'{next(iter(values))} is .*, not . or more'):
+        Compute('cpu', **values)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+def test_more_gpus_than_there_are():
+    n = torch.cuda.device_count()
+    for device in ('cuda', 'auto'):
+        with pytest.raises(SerError, match=f'devices is {n + 1}, .* there are {n}'):
+            Compute(device, devices=n + 1)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+@pytest.mark.filterwarnings('default')
+def test_on_a_gpu(tiny_corpus, tmp_path, utterance):
+    bundle = load_bundle(train(RECIPE, [tiny_corpus], tmp_path, Compute('cuda')).bundle)
+    recognizer = Recognizer(bundle, 'cuda')
+    assert recognizer.push(utterance, 0) + recognizer.flush()
+
+
+def test_the_front_end_is_fitted_to_the_spoken_parts_at_the_mean_gain(speech):
+    augmentation = AugmentationConfig(gain_db=(-30.0, -10.0))
+    recipe = dataclasses.replace(RECIPE, augmentation=augmentation)
+    utterances = [
+        Utterance(speech, Segment(16_000, 32_000), 0),
+        Utterance(speech, Segment(40_000, 48_000), 1),
+    ]
+    fitted = make_task(recipe, 2, utterances).frontend
+    frontend = build_frontend(recipe.frontend)
+    heard = [
+        torch.from_numpy(speech[s.start : s.end]) * 0.1 for s in (u.speech for u in utterances)
+    ]
+    frames = torch.cat([frontend.spectrum(sound) for sound in heard], dim=1)
+    torch.testing.assert_close(fitted.mean[:, 0], frames.mean(dim=1))
+    torch.testing.assert_close(fitted.std[:, 0], frames.std(dim=1))
+
+
+# --- Other processes ---------------------------------------------------------------------------
+
+PLAIN = {
+    'seed': 3,
+    'architecture': 'parallel_cnn_transformer',
+    'split': {'validation_speakers': ['03']},
+    'optimization': {'epochs': 2, 'batch_size': 4},
+}
+
+
+def command(tmp_path, corpus, recipe, cache):
+    path = tmp_path / 'recipe.yaml'
+    path.write_text(yaml.safe_dump(recipe))
+    return [
+        *(sys.executable, '-m', 'ser_ros', 'train', path, '--corpus', corpus, '--cache', cache),
+        *('--device', 'cpu', '--out', tmp_path / 'run'),
+    ]
+
+
+@pytest.mark.parametrize('end', [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_end_a_run_leaves_its_last_epoch(tiny_corpus, tmp_path, cache, end):
+    recipe = {**PLAIN, 'optimization': {'epochs': 2000, 'batch_size': 4}}
+    process = subprocess.Popen(
+        command(tmp_path, tiny_corpus, recipe, cache),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+    )
+    last = tmp_path / 'run' / 'last.ckpt'
+    while not last.is_file():
+        assert process.poll() is None, process.stderr.read()
+    process.send_signal(end)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + end
+    assert 'Traceback' not in err
+    assert err.splitlines()[-1].startswith('ser_ros: interrupted; it goes on from')
+    checkpoint = torch.load(last, weights_only=True, map_location='cpu')
+    assert checkpoint['global_step'] % BATCHES == 0
+    assert not list((tmp_path / 'run').glob('*.safetensors*'))
+
+
+@pytest.mark.parametrize(
+    ('name', 'keep'),
+    [('last.ckpt', 0), ('last.ckpt', 1000), ('best.ckpt', 0), ('best.ckpt', None)],
+)
+def test_a_damaged_checkpoint_is_named(finished, tiny_corpus, tmp_path, name, keep, cpu):
+    out, _ = finished
+    shutil.copytree(out, tmp_path / 'run')
+    path = tmp_path / 'run' / name
+    if keep is None:
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(SerError, match=rf'{name} cannot be read \(.*train anew') as refusal:
+        train(RECIPE, [tiny_corpus], tmp_path / 'run', cpu)
+    assert '\n' not in str(refusal.value)
+
+
+FULL_DISK = """
+import resource, sys
+
+import torch
+
+from ser_ros.__main__ import main
+from ser_ros.models.parallel_cnn_transformer import ParallelCnnTransformer
+
+step, size = map(int, sys.argv[1:3])
+steps = []
+
+
+def hook(module, inputs):
+    if isinstance(module, ParallelCnnTransformer) and module.training:
+        if len(steps) == step:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+        steps.append(module)
+
+
+torch.set_num_threads(1)
+torch.nn.modules.module.register_module_forward_pre_hook(hook)
+sys.exit(main(sys.argv[3:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ('size', 'said'), [(300_000, '.ckpt cannot be written'), (100, '/run')], ids=['model', 'logs']
+)
+def test_a_full_disk_leaves_the_last_checkpoint(tiny_corpus, tmp_path, cpu, steps, size, said):
+    (tmp_path / 'full.py').write_text(FULL_DISK)
+    _, _, _, *arguments = command(tmp_path, tiny_corpus, PLAIN, cpu.cache)
+    full = subprocess.run(
+        [sys.executable, tmp_path / 'full.py', str(BATCHES), str(size), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert full.returncode == 1, full.stderr
+    assert 'Traceback' not in full.stderr
+    (line,) = (line for line in full.stderr.splitlines() if 'File too large' in line)
+    assert line.startswith('ser_ros: ')
+    assert said in line
+    out = tmp_path / 'run'
+    assert not list(out.glob('*.part'))
+    checkpoint = torch.load(out / 'last.ckpt', weights_only=True, map_location='cpu')
+    assert checkpoint['global_step'] == BATCHES
+    # There is room again.
+    resumed = train(load_recipe(tmp_path / 'recipe.yaml'), [tiny_corpus], out, cpu)
+    assert steps['steps'] == BATCHES
+    assert [row['epoch'] for row in resumed.history] == [0, 1]
+
+
+PROBE = """
+import json, os, sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ser_ros import models
+from ser_ros.training.learning import train as training
+from ser_ros.training.learning.fit import Compute
+from ser_ros.training.recipe import load_recipe
+from ser_ros.training.learning.task import EmotionTask
+
+
+class Mean(nn.Module):
+    min_frames = 1
+
+    def __init__(self, n_features, n_classes):
+        super().__init__()
+        torch.manual_seed(1)
+        self.linear = nn.Linear(n_features, n_classes)
+
+    def forward(self, x, lengths=None):
+        n_frames = x.shape[2] if lengths is None else lengths[:, None]
+        return self.linear(x.sum(dim=2) / n_frames)
+
+
+seen, gradients = [], []
+
+
+class Watched(EmotionTask):
+    def losses(self, batch):
+        seen.append((self.current_epoch, batch[0].sum(dim=1).tolist()))
+        return super().losses(batch)
+
+    def on_before_optimizer_step(self, optimizer):
+        gradients.append(self.model.linear.weight.grad.flatten().tolist())
+
+
+torch.set_num_threads(1)
+models.MODELS['mean'] = Mean
+training.EmotionTask = Watched
+recipe, corpus, out, devices = sys.argv[1:]
+run = training.train(
+    load_recipe(recipe), [Path(corpus)], Path(out), Compute('cpu', devices=int(devices))
+)
+rank = os.environ.get('LOCAL_RANK', '0')
+history = run and [{k: r[k] for k in ('train_loss', 'val_loss', 'val_accuracy')} for r in run.history]
+Path(out, f'rank{rank}.json').write_text(
+    json.dumps({'seen': seen, 'gradients': gradients, 'history': history})
+)
+"""
+
+
+def test_two_processes_learn_what_one_does(tiny_corpus, tmp_path):
+    """Over gloo: each clip once an epoch, the same gradients, exact validation figures."""
+    recipe = tmp_path / 'recipe.yaml'
+    plain = {
+        **PLAIN,
+        'architecture': 'mean',
+        'augmentation': {'noise_probability': 0.0, 'gain_db': [0, 0], 'mel_masks': 0}
+        | {'time_masks': 0, 'mixup_alpha': 0.0},
+        # Sixteen clips in five batches: the processes' shares are not all alike.
+        'optimization': {'epochs': 2, 'batch_size': 3, 'average': 'none'},
+    }
+    recipe.write_text(yaml.safe_dump(plain))
+    probe = tmp_path / 'probe.py'
+    probe.write_text(PROBE)
+    runs = {
+        devices: subprocess.Popen(
+            [sys.executable, probe, recipe, tiny_corpus, tmp_path / f'run{devices}', str(devices)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for devices in (1, 2)
+    }
+    ranks = {}
+    for devices, process in runs.items():
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        assert 'Warning' not in err
+        files = sorted((tmp_path / f'run{devices}').glob('rank*.json'))
+        ranks[devices] = [json.loads(path.read_text()) for path in files]
+        assert len(files) == devices
+    (one,), two = ranks[1], ranks[2]
+    for epoch in (0, 1):
+        alone = sorted(s for e, batch in one['seen'] if e == epoch for s in batch)
+        together = sorted(s for r in two for e, batch in r['seen'] if e == epoch for s in batch)
+        assert len(alone) == 16
+        assert together == pytest.approx(alone, abs=1e-3)
+    for rank in two:
+        torch.testing.assert_close(
+            torch.tensor(rank['gradients']), torch.tensor(one['gradients']), atol=1e-5, rtol=1e-4
+        )
+    assert two[1]['history'] is None
+    for row, other in zip(two[0]['history'], one['history'], strict=True):
+        assert row == pytest.approx(other, abs=1e-5)

@@ -1,0 +1,296 @@
+"""The page is whole, true, and a real browser shows all of it."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+
+from ser_ros import SerError
+from ser_ros.training.data.corpora import Clip
+from ser_ros.training.evaluation.metrics import ClipResult, record_part
+from ser_ros.training.reports.html import (
+    MAX_SECONDS,
+    N_HARDEST,
+    SUMMARY,
+    hardest,
+    percent,
+    with_interval,
+    write_report,
+    write_results,
+)
+
+NAMES = ['happy', 'sad', 'angry']
+TITLE = 'A <b>bold</b> & "quoted" title </script>'
+
+
+@pytest.fixture(scope='module')
+def heard(speech, tmp_path_factory):
+    """Twelve clips of two speakers, the last of them not heard, one longer than there is room."""
+    folder = tmp_path_factory.mktemp('clips')
+    generator = np.random.default_rng(1)
+    results = []
+    for index in range(12):
+        path = folder / f'clip-{index:02}.flac'
+        seconds = 2 * MAX_SECONDS if index == 0 else 1
+        soundfile.write(path, speech[16_000 * index // 2 :][: 16_000 * seconds], 16_000)
+        rows = generator.dirichlet(np.ones(3), 3 if index < 11 else 0)
+        clip = Clip(
+            path, NAMES[index % 3], f'0{index % 2}', 'RAVDESS', ['female', 'male'][index % 2]
+        )
+        results.append(ClipResult(clip, np.log(rows).reshape(-1, 3), [None, 'happy'][: len(rows)]))
+    return results
+
+
+@pytest.fixture(scope='module')
+def results(heard):
+    test = record_part(heard, NAMES, 'speaker-independent, fold 2')
+    test['figures']['nonspeech'] = {
+        'protocol': 'made-up sounds',
+        'rows': {
+            'speech (windows)': {
+                'count': 9,
+                'rejected': 0.25,
+                'confidence': 0.5,
+                'answered': None,
+            },
+            'hum': {'count': 50, 'rejected': 0.5, 'confidence': 0.7, 'answered': 0.02},
+        },
+    }
+    return {
+        'title': TITLE,
+        'facts': {'recipe': {'seed': 3}, 'classes': NAMES, 'parameters': 1234, 'note': '<i>'},
+        'parts': {
+            'validation': record_part(heard[:6], NAMES, 'speaker-independent, fold 1'),
+            'test': test,
+        },
+        'history': [
+            {'epoch': epoch, 'train_loss': 2 - epoch, 'val_loss': 2.0, 'val_accuracy': 0.1 + epoch}
+            for epoch in range(2)
+        ],
+    }
+
+
+@pytest.fixture(scope='module')
+def page(results, heard, tmp_path_factory):
+    path = tmp_path_factory.mktemp('report') / 'report.html'
+    write_report(path, results, heard)
+    return path
+
+
+def embedded(text):
+    (found,) = re.findall(r'<script type="application/json" id="results">(.*?)</script>', text)
+    return json.loads(found)
+
+
+def test_the_page_carries_its_numbers(page, results, tmp_path):
+    assert embedded(page.read_text()) == results
+    write_results(tmp_path / 'results.json', results)
+    assert json.loads((tmp_path / 'results.json').read_text()) == results
+
+
+def test_the_page_is_one_small_file_that_asks_for_no_other(page):
+    assert [path.name for path in page.parent.iterdir()] == ['report.html']
+    assert page.stat().st_size < 3e6
+    text = page.read_text()
+    sources = re.findall(r'(?:src|href)="([^"]*)"', text)
+    assert len(sources) > 20
+    assert all(source.startswith('data:') for source in sources)
+    assert "default-src 'none'" in text
+
+
+def test_what_is_written_is_no_markup(page):
+    text = page.read_text()
+    assert '<b>bold' not in text
+    assert '<i>' not in text
+    assert '&lt;b&gt;bold' in text
+
+
+def test_whoever_passes_it_on_is_told_of_the_recordings(page, results, tmp_path):
+    assert 'contains recordings of RAVDESS' in page.read_text()
+    write_report(tmp_path / 'none.html', results)
+    text = (tmp_path / 'none.html').read_text()
+    assert 'recordings' not in text
+    assert '<audio' not in text
+
+
+def test_the_hardest_clips_come_first(heard):
+    chosen = hardest(heard, NAMES)
+    assert len(chosen) == N_HARDEST
+    assert not chosen[0].is_heard
+    losses = [-r.score[NAMES.index(r.clip.emotion)] for r in chosen[1:]]
+    assert losses == sorted(losses, reverse=True)
+    left = [r for r in heard if r not in chosen]
+    assert max(-r.score[NAMES.index(r.clip.emotion)] for r in left) <= losses[-1]
+
+
+def test_figures_are_written_with_their_interval():
+    figures = {'unweighted_accuracy': 0.5625, 'unweighted_accuracy_interval': [0.5, 0.619]}
+    assert with_interval(figures) == '56.2% [50.0, 61.9]'
+    assert with_interval({**figures, 'unweighted_accuracy_interval': None}) == '56.2%'
+    assert percent(None) == '–'
+
+
+def test_a_part_in_which_nothing_was_heard_has_a_page_too(heard, results, tmp_path):
+    part = record_part(heard[-1:], NAMES, 'silence')
+    write_report(tmp_path / 'silent.html', {**results, 'parts': {'test': part}, 'history': []})
+    assert '–' in (tmp_path / 'silent.html').read_text()
+
+
+def test_no_half_a_page_is_left(results, heard, tmp_path):
+    path = tmp_path / 'report.html'
+    path.write_text('before')
+    gone = ClipResult(Clip(tmp_path / 'gone.wav', 'sad', '01', 'RAVDESS'), heard[0].windows, [])
+    with pytest.raises(SerError, match=r'gone\.wav'):
+        write_report(path, results, [gone])
+    assert path.read_text() == 'before'
+    with pytest.raises(SerError, match='cannot be written'):
+        write_results(tmp_path / 'nowhere' / 'results.json', results)
+    (tmp_path / 'folder').mkdir()
+    with pytest.raises(SerError, match='cannot be written'):
+        write_results(tmp_path / 'folder', results)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['folder', 'report.html']
+
+
+@pytest.fixture(scope='module')
+def browser(tmp_path_factory):
+    """A function that opens a page, as wide as a telephone or a desk, in light or dark colours."""
+    binary, driver = shutil.which('chromium'), shutil.which('chromedriver')
+    if binary is None or driver is None:
+        pytest.skip('needs a browser: Debian has it as chromium and chromium-driver')
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for flag in (
+        '--headless',
+        '--no-sandbox',
+        '--disable-gpu',
+        '--disable-dev-shm-usage',
+        '--no-first-run',
+        '--disable-background-networking',
+        '--disable-component-update',
+        '--disable-sync',
+        f'--user-data-dir={tmp_path_factory.mktemp("chromium")}',
+    ):
+        options.add_argument(flag)
+    options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
+    chromium = webdriver.Chrome(options, Service(driver))
+    chromium.set_script_timeout(60)
+
+    def open_page(path, width=1280, scheme='light'):
+        chromium.execute_cdp_cmd(
+            'Emulation.setDeviceMetricsOverride',
+            {'width': width, 'height': 800, 'deviceScaleFactor': 1, 'mobile': width < 600},
+        )
+        chromium.execute_cdp_cmd(
+            'Emulation.setEmulatedMedia',
+            {'features': [{'name': 'prefers-color-scheme', 'value': scheme}]},
+        )
+        chromium.get(Path(path).as_uri())
+        return chromium
+
+    yield open_page
+    chromium.quit()
+
+
+IMAGES = """
+return [...document.images].map(image => [image.complete, image.naturalWidth, image.alt])
+"""
+SOUNDS = """
+const done = arguments[0], sounds = [...document.querySelectorAll('audio')];
+Promise.all(sounds.map(sound => new Promise(resolve => {
+    const settle = () => resolve([sound.readyState, sound.duration, sound.error?.message ?? null]);
+    if (sound.readyState >= 1) settle();
+    else { sound.onloadedmetadata = settle; sound.onerror = settle; }
+}))).then(done);
+"""
+
+
+def test_a_browser_shows_pictures_and_plays_sounds(browser, page):
+    chromium = browser(page)
+    assert chromium.get_log('browser') == []
+    assert chromium.title == TITLE
+    images = chromium.execute_script(IMAGES)
+    # History, two parts of seven, and those of the clips.
+    assert len(images) == 1 + 2 * 7 + N_HARDEST
+    assert all(complete and width > 0 for complete, width, _ in images)
+    assert all(alt for *_, alt in images)
+    sounds = chromium.execute_async_script(SOUNDS)
+    assert len(sounds) == N_HARDEST
+    for ready, duration, error in sounds:
+        assert (ready >= 1, error) == (True, None)
+        assert duration == pytest.approx(1) or duration == pytest.approx(MAX_SECONDS)
+
+
+def table(chromium, selector):
+    """Texts of a table's cells, row by row."""
+    found = chromium.find_element(By.CSS_SELECTOR, selector)
+    return [
+        [cell.text for cell in row.find_elements(By.CSS_SELECTOR, 'th, td')]
+        for row in found.find_elements(By.CSS_SELECTOR, 'tr')
+    ]
+
+
+def test_the_tables_hold_the_numbers_of_the_json(browser, page, results):
+    chromium = browser(page)
+    parts = json.loads(
+        chromium.execute_script("return document.getElementById('results').textContent")
+    )['parts']
+    assert parts == results['parts']
+    figures = [part['figures'] for part in parts.values()]
+    assert table(chromium, '#summary') == [
+        ['figure', 'validation', 'test'],
+        *([label, *(write(part) for part in figures)] for label, write in SUMMARY.items()),
+    ]
+    for number, part in enumerate(figures, 1):
+        assert table(chromium, f'#part-{number} .classes')[1:] == [
+            [
+                name,
+                str(c['clips']),
+                percent(c['precision']),
+                percent(c['recall']),
+                percent(c['f1']),
+            ]
+            for name, c in part['classes'].items()
+        ]
+        corpora = table(chromium, f'#part-{number} .groups')
+        ravdess = part['groups']['corpus']['RAVDESS']
+        assert corpora[1:] == [
+            [
+                'RAVDESS',
+                str(ravdess['clips']),
+                with_interval(ravdess),
+                percent(ravdess['accuracy']),
+            ]
+        ]
+    assert table(chromium, '.nonspeech')[1:] == [
+        ['speech (windows)', '9', '25.0%', '50.0%', '–'],
+        ['hum', '50', '50.0%', '70.0%', '2.0%'],
+    ]
+    assert len(chromium.find_elements(By.CLASS_NAME, 'nonspeech')) == 1
+    text = chromium.find_element(By.TAG_NAME, 'body').text
+    assert 'Protocol: made-up sounds.' in text
+    for part in figures:
+        assert part['protocol'] in text
+
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+def test_a_telephone_has_room_for_it(browser, page, scheme):
+    chromium = browser(page, width=360, scheme=scheme)
+    assert chromium.execute_script('return document.documentElement.scrollWidth') <= 360
+    paper = chromium.execute_script('return getComputedStyle(document.body).backgroundColor')
+    assert paper == {'light': 'rgb(255, 255, 255)', 'dark': 'rgb(21, 24, 28)'}[scheme]
+
+
+def test_a_browser_is_asked_for_nothing_from_elsewhere(browser, page, tmp_path):
+    """The page's own rule holds: even were a foreign picture in it, it would not be fetched."""
+    text = page.read_text().replace('<h2>', '<img src="https://example.org/a.png"><h2>', 1)
+    (tmp_path / 'foreign.html').write_text(text)
+    chromium = browser(tmp_path / 'foreign.html')
+    (entry,) = chromium.get_log('browser')
+    assert 'Content Security Policy' in entry['message']
