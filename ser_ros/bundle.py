@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from ser_ros import SerError
 from ser_ros.emotions import EMOTIONS
 from ser_ros.features import Frontend, FrontendConfig, build_frontend
-from ser_ros.files import write_whole
+from ser_ros.files import write_atomically
 from ser_ros.models import build_model
-from ser_ros.paths import share_path
-from ser_ros.settings import build
+from ser_ros.settings import from_dict
+from ser_ros.shipped import shipped_file
 
 FORMAT = 'ser_ros bundle'
 FORMAT_VERSION = 2
@@ -133,13 +133,13 @@ def save_bundle(path: Path, info: BundleInfo, frontend: Frontend, model: nn.Modu
         **{f'model.{name}': tensor for name, tensor in model.state_dict().items()},
     }
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    write_whole(path, save(weights, metadata))
+    write_atomically(path, save(weights, metadata))
 
 
 def find_bundle(name: Union[str, Path]) -> Path:
     """The file that `name` means: a path, the name of a shipped bundle, or '' for the default."""
     path = Path(name or DEFAULT_BUNDLE)
-    shipped = share_path(f'bundles/{path.name}.safetensors')
+    shipped = shipped_file(f'bundles/{path.name}.safetensors')
     return shipped if path.parent == Path() and not path.is_file() and shipped.is_file() else path
 
 
@@ -187,7 +187,7 @@ def _read_info(metadata: dict[str, str]) -> BundleInfo:
     if version != str(FORMAT_VERSION):
         raise BundleError(_describe_version(version))
     described = {key: value for key, value in metadata.items() if not key.startswith('format')}
-    return build(BundleInfo, {key: json.loads(value) for key, value in described.items()})
+    return from_dict(BundleInfo, {key: json.loads(value) for key, value in described.items()})
 
 
 def _describe_version(version: Optional[str]) -> str:

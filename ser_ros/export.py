@@ -18,7 +18,7 @@ from torch.export._patches import register_lstm_while_loop_decomposition
 from ser_ros import SerError
 from ser_ros.audio.sources import read_audio
 from ser_ros.bundle import Bundle
-from ser_ros.paths import share_path
+from ser_ros.shipped import shipped_file
 
 SUFFIXES = {'onnx': '.onnx', 'torch': '.pt2'}
 METADATA = 'ser_ros.json'
@@ -152,7 +152,7 @@ def _sounds(min_samples: int, rate: int) -> Iterator[Tensor]:
     """(batch, samples) of several lengths and of one sound to all of them."""
     longest = min_samples + 5 * rate
     sounds = [_voice(longest, rate), 0.1 * _voice(longest, rate)[::-1]]
-    example = share_path('examples/speech.flac')
+    example = shipped_file('examples/speech.flac')
     if example.is_file():
         sounds.append(np.resize(read_audio(example, rate), longest))
     batch = np.stack(sounds).astype(np.float32)

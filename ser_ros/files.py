@@ -17,7 +17,7 @@ def make_folder(path: Path) -> None:
         raise SerError(f'{path} cannot be made: {error.strerror}') from error
 
 
-def files_below(root: Path) -> Iterator[Path]:
+def walk_files(root: Path) -> Iterator[Path]:
     """All files below a folder, of linked folders, too; none of a folder twice."""
     seen = set()
     for folder, folders, files in os.walk(root, followlinks=True):
@@ -29,7 +29,7 @@ def files_below(root: Path) -> Iterator[Path]:
         yield from (path for name in files if (path := Path(folder, name)).is_file())
 
 
-def write_whole(path: Path, data: bytes | str) -> None:
+def write_atomically(path: Path, data: bytes | str) -> None:
     """Write bytes, or text as UTF-8; SerError where there is no room or no right to.
 
     A symbolic link stays one: what it means is written (`colcon build --symlink-install`).

@@ -12,7 +12,7 @@ from ser_ros import SerError
 T = TypeVar('T')
 
 
-def build(cls: type[T], values: Any, where: str = '') -> T:
+def from_dict(cls: type[T], values: Any, where: str = '') -> T:
     """Make a dataclass of `values`, each checked against the type of its field.
 
     Of a union of dataclasses the one is made whose constant `kind` the values name, or the first
@@ -68,7 +68,7 @@ def _nearest(name: Any, known: list[str]) -> str:
 def _convert(kind: Any, value: Any, where: str) -> Any:
     origin, arguments = get_origin(kind), get_args(kind)
     if is_dataclass(kind) or _is_union_of_dataclasses(kind):
-        return build(kind, value, where)
+        return from_dict(kind, value, where)
     if origin in (list, tuple) and isinstance(value, (list, tuple)):
         kinds = _kinds_of_items(origin, arguments, len(value))
         if kinds is not None:

@@ -24,7 +24,7 @@ from ser_ros.features import (
     build_frontend,
     fit_frontend,
 )
-from ser_ros.settings import build
+from ser_ros.settings import from_dict
 
 LOG_MELS = {
     'default': LogMelConfig(),
@@ -345,13 +345,13 @@ def test_too_little_to_standardise_by(config, waveforms):
 def test_settings_survive_as_plain_values(config):
     values = dataclasses.asdict(config)
     assert values['kind'] == config.kind
-    assert build(FrontendConfig, values, 'frontend') == config
+    assert from_dict(FrontendConfig, values, 'frontend') == config
     assert type(build_frontend(config).config) is type(config)
 
 
 def test_settings_without_a_kind_are_of_a_log_mel():
-    assert build(FrontendConfig, {'n_mels': 80}, 'frontend') == LogMelConfig(n_mels=80)
-    assert build(FrontendConfig, {'kind': 'mfcc', 'n_mels': 80}, 'frontend') == MfccConfig(
+    assert from_dict(FrontendConfig, {'n_mels': 80}, 'frontend') == LogMelConfig(n_mels=80)
+    assert from_dict(FrontendConfig, {'kind': 'mfcc', 'n_mels': 80}, 'frontend') == MfccConfig(
         n_mels=80
     )
 
@@ -378,6 +378,6 @@ def test_settings_without_a_kind_are_of_a_log_mel():
 )
 def test_settings_that_cannot_be_are_named(values, said):
     with pytest.raises(SerError) as refusal:
-        build(FrontendConfig, values, 'frontend')
+        from_dict(FrontendConfig, values, 'frontend')
     assert said in str(refusal.value)
     assert '\n' not in str(refusal.value)

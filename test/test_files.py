@@ -5,14 +5,14 @@ import resource
 import pytest
 
 from ser_ros import SerError
-from ser_ros.files import write_whole
+from ser_ros.files import write_atomically
 
 
 def test_text_and_bytes_replace_what_was_there(tmp_path):
     path = tmp_path / 'kept.txt'
-    write_whole(path, 'größer\n')
+    write_atomically(path, 'größer\n')
     assert path.read_bytes() == 'größer\n'.encode()
-    write_whole(path, b'\x00\xff')
+    write_atomically(path, b'\x00\xff')
     assert path.read_bytes() == b'\x00\xff'
     assert [file.name for file in tmp_path.iterdir()] == ['kept.txt']
 
@@ -23,7 +23,7 @@ def test_what_a_link_means_is_written_and_the_link_stays(tmp_path):
     source, link = tmp_path / 'source' / 'kept.txt', tmp_path / 'link.txt'
     source.write_text('old')
     link.symlink_to(source)
-    write_whole(link, 'new')
+    write_atomically(link, 'new')
     assert link.is_symlink()
     assert source.read_text() == 'new'
     assert [file.name for file in source.parent.iterdir()] == ['kept.txt']
@@ -31,12 +31,12 @@ def test_what_a_link_means_is_written_and_the_link_stays(tmp_path):
 
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / 'kept.txt'
-    write_whole(path, 'old')
+    write_atomically(path, 'old')
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
         with pytest.raises(SerError, match='kept.txt cannot be written: File too large'):
-            write_whole(path, bytes(2000))
+            write_atomically(path, bytes(2000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_text() == 'old'
@@ -45,4 +45,4 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(SerError, match='nowhere/new.txt cannot be written: No such file'):
-        write_whole(tmp_path / 'nowhere' / 'new.txt', 'text')
+        write_atomically(tmp_path / 'nowhere' / 'new.txt', 'text')

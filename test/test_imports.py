@@ -14,15 +14,15 @@ ALLOWED = {
     '__init__': set(),
     'emotions': set(),
     'files': set(),
-    'paths': set(),
+    'shipped': set(),
     'settings': set(),
     'audio': set(),
     'features': set(),
     'models': set(),
-    'bundle': {'emotions', 'features', 'files', 'models', 'paths', 'settings'},
+    'bundle': {'emotions', 'features', 'files', 'models', 'shipped', 'settings'},
     'stream': {'audio', 'bundle', 'emotions', 'features'},
-    'export': {'audio', 'bundle', 'paths'},
-    'nodes': {'audio', 'bundle', 'emotions', 'paths', 'stream'},
+    'export': {'audio', 'bundle', 'shipped'},
+    'nodes': {'audio', 'bundle', 'emotions', 'shipped', 'stream'},
 }
 ALLOWED['training'] = set(ALLOWED) - {'nodes'}
 ALLOWED['commands'] = set(ALLOWED) - {'nodes'}

@@ -7,7 +7,7 @@ from typing import Any, Union
 import pytest
 
 from ser_ros import SerError
-from ser_ros.settings import build
+from ser_ros.settings import from_dict
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class Drawing:
 
 
 def test_a_kind_decides_between_dataclasses():
-    assert build(Drawing, {'shape': {'kind': 'square', 'side': 2}}) == Drawing(Square(2.0))
-    assert build(Drawing, {'shape': {'kind': 'circle', 'radius': 2}}) == Drawing(Circle(2.0))
-    assert build(Drawing, {'shape': {'radius': 2}}) == Drawing(Circle(2.0))
-    assert build(Union[Circle, Square], {'side': 2, 'kind': 'square'}) == Square(2.0)
-    assert build(Square, {'kind': 'square'}) == Square()
+    assert from_dict(Drawing, {'shape': {'kind': 'square', 'side': 2}}) == Drawing(Square(2.0))
+    assert from_dict(Drawing, {'shape': {'kind': 'circle', 'radius': 2}}) == Drawing(Circle(2.0))
+    assert from_dict(Drawing, {'shape': {'radius': 2}}) == Drawing(Circle(2.0))
+    assert from_dict(Union[Circle, Square], {'side': 2, 'kind': 'square'}) == Square(2.0)
+    assert from_dict(Square, {'kind': 'square'}) == Square()
     drawing = Drawing(Square(3.0))
-    assert build(Drawing, asdict(drawing)) == drawing
+    assert from_dict(Drawing, asdict(drawing)) == drawing
 
 
 @pytest.mark.parametrize(
@@ -65,14 +65,14 @@ def test_a_kind_decides_between_dataclasses():
 )
 def test_what_no_kind_fits_is_named(values, said):
     with pytest.raises(SerError) as refusal:
-        build(Drawing, {'shape': values})
+        from_dict(Drawing, {'shape': values})
     assert said in str(refusal.value)
     assert '\n' not in str(refusal.value)
 
 
 def test_a_kind_cannot_be_another():
     with pytest.raises(SerError, match="kind is 'circle', not 'square'"):
-        build(Square, {'kind': 'circle'})
+        from_dict(Square, {'kind': 'circle'})
 
 
 def test_values_become_what_the_fields_are():
@@ -83,7 +83,7 @@ def test_values_become_what_the_fields_are():
         'numbers': [1, 2.5],
         'anything': [1, 'x'],
     }
-    made = build(Outer, values)
+    made = from_dict(Outer, values)
     assert made == Outer('a', Inner(2, (1.0, 2.0)), {'train': ['01']}, (1.0, 2.5), [1, 'x'])
     assert type(made.inner.span[0]) is float
 
@@ -108,6 +108,6 @@ def test_values_become_what_the_fields_are():
 )
 def test_what_does_not_fit_is_named(values, said):
     with pytest.raises(SerError) as refusal:
-        build(Outer, values)
+        from_dict(Outer, values)
     assert said in str(refusal.value)
     assert '\n' not in str(refusal.value)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ser_ros import SerError
 from ser_ros.audio.sources import FileSource
-from ser_ros.paths import share_path
+from ser_ros.shipped import shipped_file
 
 ROOT = Path(__file__).resolve().parents[1]
 START_UP = 60.0
@@ -61,7 +61,7 @@ def main() -> int:
 
 
 def _commands(wav: Path) -> list[list[str]]:
-    parameters = share_path('config/ser.yaml')
+    parameters = shipped_file('config/ser.yaml')
     if shutil.which('ros2') and _has_launch():
         return [['ros2', 'launch', 'ser_ros', 'ser.launch.py', 'source:=file', f'file:={wav}']]
     from ament_index_python.packages import get_package_prefix

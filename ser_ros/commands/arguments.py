@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ser_ros.paths import shipped_recipes
+from ser_ros.shipped import shipped_recipes
 
 if TYPE_CHECKING:
     from ser_ros.training.learning.fit import Compute

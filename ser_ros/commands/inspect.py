@@ -106,10 +106,10 @@ def _beginning(file: str, samples: 'np.ndarray', seconds: int) -> 'np.ndarray':
 def _augmentation(recipe: str, bundle: str) -> 'AugmentationConfig':
     """Of a recipe, or of the one that a bundle was trained by where that is ''."""
     from ser_ros.bundle import load_bundle
-    from ser_ros.settings import build
+    from ser_ros.settings import from_dict
     from ser_ros.training.recipe import AugmentationConfig, load_recipe
 
     if recipe:
         return load_recipe(recipe).augmentation
     values = load_bundle(bundle).info.recipe.get('augmentation', {})
-    return build(AugmentationConfig, values, "augmentation of the bundle's recipe")
+    return from_dict(AugmentationConfig, values, "augmentation of the bundle's recipe")

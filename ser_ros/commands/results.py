@@ -27,9 +27,9 @@ def configure(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> None:
     """Write the page."""
     from ser_ros.bundle import load_bundle
-    from ser_ros.files import write_whole
+    from ser_ros.files import write_atomically
     from ser_ros.training.reports.results_page import render
 
     out = options.out or options.folder.parent / 'RESULTS.md'
-    write_whole(out, render(options.folder, load_bundle()))
+    write_atomically(out, render(options.folder, load_bundle()))
     print(f'results: {out}')

@@ -14,9 +14,9 @@ from filelock import FileLock, Timeout
 
 from ser_ros import SerError
 from ser_ros.bundle import load_bundle
-from ser_ros.files import make_folder, write_whole
+from ser_ros.files import make_folder, write_atomically
 from ser_ros.models import count_parameters
-from ser_ros.settings import build
+from ser_ros.settings import from_dict
 from ser_ros.training.data.corpora import Clip, CorpusPath
 from ser_ros.training.data.splits import FOLDS, Split
 from ser_ros.training.evaluation.metrics import from_predictions, listen
@@ -148,7 +148,7 @@ def _finished(path: Path, recipe: Recipe, split: Split) -> Optional[FoldResult]:
     if not path.is_file():
         return None
     result = read_fold(path)
-    if changed := differences(build(Recipe, result.recipe), recipe):
+    if changed := differences(from_dict(Recipe, result.recipe), recipe):
         raise SerError(
             f'{path} is the result of another recipe ({", ".join(changed)}); give another folder, '
             'or remove it'
@@ -242,5 +242,5 @@ def _write_summary(summary: Summary, clips: Sequence[Clip], out: Path) -> None:
         'history': [],
     }
     with FileLock(out / 'report.lock'):
-        write_whole(out / 'table.md', '\n'.join(fold_table(summary)) + '\n')
+        write_atomically(out / 'table.md', '\n'.join(fold_table(summary)) + '\n')
         write_report(out / 'report.html', page, heard)

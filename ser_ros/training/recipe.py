@@ -11,8 +11,8 @@ import yaml
 from ser_ros import SerError
 from ser_ros.bundle import WINDOW_RANGE
 from ser_ros.features import FrontendConfig, LogMelConfig
-from ser_ros.paths import share_path, shipped_recipes
-from ser_ros.settings import build
+from ser_ros.settings import from_dict
+from ser_ros.shipped import shipped_file, shipped_recipes
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ def load_recipe(name: Union[str, Path], overrides: Sequence[str] = ()) -> Recipe
     path = Path(name)
     is_file = path.suffix == '.yaml'
     if not is_file:
-        path = share_path(f'config/recipes/{name}.yaml')
+        path = shipped_file(f'config/recipes/{name}.yaml')
         if not path.is_file():
             known = ', '.join(shipped_recipes())
             raise SerError(f'no recipe {str(name)!r}; give a .yaml file or one of {known}')
@@ -262,7 +262,7 @@ def load_recipe(name: Union[str, Path], overrides: Sequence[str] = ()) -> Recipe
             values = _merge(values, _parse(override))
         if 'name' in values:
             raise SerError('name is no setting: a recipe is called as its file is')
-        return build(Recipe, {**values, 'name': str(name)})
+        return from_dict(Recipe, {**values, 'name': str(name)})
     except SerError as error:
         raise SerError(f'recipe {path}: {error}') from error
 
@@ -271,7 +271,7 @@ def _name_of(path: Path, values: dict) -> str:
     """A file's own; a shipped recipe's only for that recipe, since results are filed by it."""
     alike = [n for n in shipped_recipes() if path.stem in (Path(n).name, n.replace('/', '_'))]
     for name in alike:
-        if _read(share_path(f'config/recipes/{name}.yaml'), ()) == values:
+        if _read(shipped_file(f'config/recipes/{name}.yaml'), ()) == values:
             return name
     if alike:
         raise SerError(f'{alike[0]} is a shipped recipe, and this is another: rename the file')

@@ -10,7 +10,7 @@ from ser_ros.__main__ import main
 from ser_ros.bundle import load_bundle
 from ser_ros.commands.arguments import recipe_names
 from ser_ros.models.parallel_cnn_transformer import ParallelCnnTransformer
-from ser_ros.paths import shipped_recipes
+from ser_ros.shipped import shipped_recipes
 
 RECIPE = """
 split: {validation_speakers: ['03']}

@@ -6,7 +6,7 @@ import soundfile
 import torch
 
 from ser_ros.bundle import load_bundle
-from ser_ros.paths import shipped_recipes
+from ser_ros.shipped import shipped_recipes
 from ser_ros.training.data.splits import FOLDS
 from ser_ros.training.learning.fit import Compute
 from ser_ros.training.learning.train import train

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from ser_ros import SerError
-from ser_ros.paths import share_path, shipped_recipes
+from ser_ros.shipped import shipped_file, shipped_recipes
 from ser_ros.training.recipe import Recipe, load_recipe
 
 
@@ -220,7 +220,7 @@ def test_a_file_has_its_own_name(write):
     assert load_recipe(write('seed: 5', 'other')).name == 'other'
     # Results are filed by it: one of research/ must not be taken for the modern one.
     for name in ('vgg', 'research/vgg'):
-        path = share_path(f'config/recipes/{name}.yaml')
+        path = shipped_file(f'config/recipes/{name}.yaml')
         assert load_recipe(path, ['seed=5']) == load_recipe(name, ['seed=5'])
 
 

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from ser_ros import SerError
 from ser_ros.audio.sources import read_audio
-from ser_ros.files import files_below
+from ser_ros.files import walk_files
 from ser_ros.models.blocks import frame_mask
 from ser_ros.training.data.corpora import SOUNDS
 from ser_ros.training.recipe import AugmentationConfig
@@ -191,7 +191,7 @@ def _read_folder(key: str, folder: str, sample_rate: int) -> list[Tensor]:
         return []
     paths = [
         path
-        for path in sorted(files_below(Path(folder)))
+        for path in sorted(walk_files(Path(folder)))
         if path.suffix.lower() in SOUNDS and not path.name.startswith('._')
     ]
     if not paths:

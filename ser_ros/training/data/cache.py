@@ -13,7 +13,7 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from ser_ros import SerError
-from ser_ros.files import write_whole
+from ser_ros.files import write_atomically
 
 
 def default_cache() -> Path:
@@ -55,7 +55,7 @@ class Cache:
     def _write(self, path: Path, data: bytes) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, _checksum(data) + data)
+            write_atomically(path, _checksum(data) + data)
         except (OSError, SerError) as error:
             raise SerError(
                 f'the cache {self.folder} cannot be written ({error}): make room there, '

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from ser_ros import SerError
 from ser_ros.emotions import EMOTIONS, LABELS, class_of
-from ser_ros.files import files_below
+from ser_ros.files import walk_files
 from ser_ros.training.data.naming import NAMINGS, Naming
 
 KINDS = (*NAMINGS, 'csv', 'folders')
@@ -203,7 +203,7 @@ def _known_kind(kind: str) -> str:
 def _list_sounds(root: Path) -> tuple[list[Path], list[Problem]]:
     """Sounds and videos below `root`, and what macOS left beside them."""
     suffixes = (*SOUNDS, *VIDEOS)
-    found = sorted(path for path in files_below(root) if path.suffix.lower() in suffixes)
+    found = sorted(path for path in walk_files(root) if path.suffix.lower() in suffixes)
     problems = [
         Problem(path, 'left by macOS', 'no sound, only what its Finder knew of the file')
         for path in found

@@ -29,7 +29,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from ser_ros import SerError
-from ser_ros.files import write_whole
+from ser_ros.files import write_atomically
 from ser_ros.stream.recognizer import select_device
 from ser_ros.training.data.batches import EmotionData
 from ser_ros.training.learning.task import EmotionTask
@@ -202,7 +202,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         """Write to a file beside it, and rename that."""
         data = io.BytesIO()
         torch.save(checkpoint, data)
-        write_whole(Path(path), data.getvalue())
+        write_atomically(Path(path), data.getvalue())
 
 
 class MovableCheckpoint(ModelCheckpoint):

@@ -21,10 +21,10 @@ from ser_ros.audio.vad import Segment
 from ser_ros.bundle import Bundle, BundleInfo, load_bundle, save_bundle
 from ser_ros.emotions import EMOTIONS
 from ser_ros.features import build_frontend, fit_frontend
-from ser_ros.files import make_folder, write_whole
+from ser_ros.files import make_folder, write_atomically
 from ser_ros.models import build_model, default_hyperparameters, model_class
 from ser_ros.models.transfer import TransferModel, freeze, load_published
-from ser_ros.settings import build
+from ser_ros.settings import from_dict
 from ser_ros.stream.voice import RecognizerConfig
 from ser_ros.training.data.batches import EmotionData
 from ser_ros.training.data.corpora import (
@@ -221,8 +221,8 @@ def _claim(out: Path, recipe: Recipe, split: Split) -> None:
     """Say in the folder of a run what it is of."""
     _check_claim(out, recipe, split)
     make_folder(out)
-    write_whole(out / RECIPE_FILE, json.dumps(dataclasses.asdict(recipe), indent=2))
-    write_whole(out / SPLIT_FILE, split.digest)
+    write_atomically(out / RECIPE_FILE, json.dumps(dataclasses.asdict(recipe), indent=2))
+    write_atomically(out / SPLIT_FILE, split.digest)
 
 
 RECIPE_FILE, SPLIT_FILE = 'recipe.json', 'split.sha256'
@@ -244,7 +244,7 @@ def _check_recipe(out: Path, recipe: Recipe) -> None:
     if not path.is_file():
         return
     try:
-        changed = differences(build(Recipe, json.loads(path.read_text())), recipe, ignored=())
+        changed = differences(from_dict(Recipe, json.loads(path.read_text())), recipe, ignored=())
     except (SerError, ValueError) as error:
         changed = [str(error)]
     if changed:

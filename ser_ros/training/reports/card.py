@@ -12,7 +12,7 @@ from ser_ros.features import (
     ResearchConfig,
     VggishConfig,
 )
-from ser_ros.files import write_whole
+from ser_ros.files import write_atomically
 from ser_ros.models import count_parameters
 from ser_ros.stream.recognizer import is_streamed
 from ser_ros.training.reports.html import (
@@ -41,7 +41,7 @@ OWN_PARTS = ('validation', 'test')
 def write_card(bundle: Bundle) -> Path:
     """Write `NAME.md` beside the bundle, whole or not at all; return its path."""
     path = bundle.path.with_suffix('.md')
-    write_whole(path, card(bundle))
+    write_atomically(path, card(bundle))
     return path
 
 

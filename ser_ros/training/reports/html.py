@@ -22,7 +22,7 @@ from markupsafe import Markup
 
 from ser_ros.audio import SAMPLE_RATE
 from ser_ros.audio.sources import read_audio
-from ser_ros.files import write_whole
+from ser_ros.files import write_atomically
 from ser_ros.training.evaluation.metrics import ClipResult
 from ser_ros.training.reports import plots
 
@@ -37,7 +37,7 @@ Results = Mapping[str, Any]
 
 def write_results(path: Path, results: Results) -> None:
     """Write the figures as JSON, whole or not at all."""
-    write_whole(path, json.dumps(results, ensure_ascii=False) + '\n')
+    write_atomically(path, json.dumps(results, ensure_ascii=False) + '\n')
 
 
 def write_report(path: Path, results: Results, heard: Sequence[ClipResult] = ()) -> None:
@@ -73,7 +73,7 @@ def write_report(path: Path, results: Results, heard: Sequence[ClipResult] = ())
         # No text in it can end the element.
         json=Markup(json.dumps(results).replace('<', '\\u003c')),
     )
-    write_whole(path, page)
+    write_atomically(path, page)
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:

@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ser_ros import SerError
 from ser_ros.audio import SAMPLE_RATE
-from ser_ros.files import write_whole
+from ser_ros.files import write_atomically
 
 INK = '#1f2328'
 """Of text and axes; `svg` lets the reader's colour scheme replace it."""
@@ -96,7 +96,7 @@ def save(figure: Figure, path: Path) -> None:
     check_kind(path)
     picture = io.BytesIO()
     figure.savefig(picture, format=path.suffix[1:].lower(), dpi=120, facecolor='white')
-    write_whole(path, picture.getvalue())
+    write_atomically(path, picture.getvalue())
 
 
 @_styled

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ser_ros import SerError
-from ser_ros.files import write_whole
+from ser_ros.files import write_atomically
 from ser_ros.models import default_hyperparameters
-from ser_ros.settings import build
+from ser_ros.settings import from_dict
 from ser_ros.training.evaluation.metrics import pool
 from ser_ros.training.recipe import Recipe
 from ser_ros.training.reports.html import decimal, markdown_table, percent, with_interval
@@ -108,7 +108,7 @@ def write_fold(path: Path, result: FoldResult) -> None:
     for part in ('validation', 'test'):
         values[part] = _rounded(values[part])
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(values, separators=(',', ':')) + '\n')
+    write_atomically(path, json.dumps(values, separators=(',', ':')) + '\n')
 
 
 def _rounded(value: Any) -> Any:
@@ -122,9 +122,9 @@ def _rounded(value: Any) -> Any:
 def read_fold(path: Path) -> FoldResult:
     """One result; SerError where the file is none."""
     try:
-        result = build(FoldResult, json.loads(path.read_text()))
+        result = from_dict(FoldResult, json.loads(path.read_text()))
         # A recipe of another release may lack keys, or have others.
-        build(Recipe, result.recipe)
+        from_dict(Recipe, result.recipe)
     except (OSError, UnicodeDecodeError, ValueError, SerError) as error:
         raise SerError(
             f'{path} is no result of cross-validate ({error}); remove it, and run the fold again'
@@ -210,7 +210,7 @@ def summarise(results: Sequence[FoldResult]) -> list[Summary]:
     """Results with the same recipe but for fold and seed taken together, by name of the recipe."""
 
     def setting(result: FoldResult) -> tuple[str, str]:
-        settings = flat_settings(build(Recipe, result.recipe))
+        settings = flat_settings(from_dict(Recipe, result.recipe))
         return result.name, json.dumps(settings, sort_keys=True)
 
     ordered = sorted(results, key=lambda result: (setting(result), result.fold, result.seed))

@@ -14,8 +14,8 @@ from ser_ros import SerError
 from ser_ros.bundle import Bundle
 from ser_ros.models import MODELS
 from ser_ros.models.transfer import TransferModel
-from ser_ros.paths import shipped_recipes
-from ser_ros.settings import build
+from ser_ros.settings import from_dict
+from ser_ros.shipped import shipped_recipes
 from ser_ros.training.data.splits import FOLDS
 from ser_ros.training.recipe import Recipe, SplitConfig, load_recipe
 from ser_ros.training.reports.card import foreign_metrics
@@ -65,7 +65,7 @@ def render(folder: Path, shipped: Bundle) -> str:
     summaries = [
         summary
         for summary in summarise(read_folds(folder))
-        if _is_comparable(build(Recipe, summary.runs[0].recipe))
+        if _is_comparable(from_dict(Recipe, summary.runs[0].recipe))
     ]
     independent = [s for s in summaries if s.is_speaker_independent]
     default = next(iter(_settings_of(DEFAULT, independent)), None)
@@ -115,7 +115,7 @@ def _systems(summaries: Sequence[Summary], letters: Mapping[str, str]) -> str:
     """The table of all shipped recipes and all others that were run; `letters` are of machines."""
     shipped = {name: load_recipe(name) for name in shipped_recipes()}
     shipped = {name: recipe for name, recipe in shipped.items() if _is_comparable(recipe)}
-    recipes = {s.runs[0].name: build(Recipe, s.runs[0].recipe) for s in summaries} | shipped
+    recipes = {s.runs[0].name: from_dict(Recipe, s.runs[0].recipe) for s in summaries} | shipped
     rows = []
     for name in sorted(recipes, key=lambda name: _rank(recipes[name])):
         found = _settings_of(name, summaries)
@@ -131,7 +131,7 @@ def _settings_of(name: str, summaries: Sequence[Summary]) -> list[Summary]:
     shipped = load_recipe(name) if name in shipped_recipes() else None
 
     def rank(summary: Summary) -> tuple[bool, int]:
-        recipe = build(Recipe, summary.runs[0].recipe)
+        recipe = from_dict(Recipe, summary.runs[0].recipe)
         return shipped is None or bool(differences(recipe, shipped)), -len(summary.runs)
 
     return sorted((s for s in summaries if s.runs[0].name == name), key=rank)
@@ -194,7 +194,7 @@ def _epochs(summary: Summary) -> str:
 def _notes(summary: Summary, shipped: Optional[Recipe]) -> str:
     """In what the runs are not what the name of the recipe says."""
     run = summary.runs[0]
-    recipe = build(Recipe, run.recipe)
+    recipe = from_dict(Recipe, run.recipe)
     if shipped is None:
         notes = ['no shipped recipe']
     else:
@@ -220,7 +220,7 @@ def _random(summaries: Sequence[Summary]) -> str:
 
     def key(summary: Summary) -> tuple[str, str]:
         run = summary.runs[0]
-        settings = flat_settings(build(Recipe, run.recipe)).items()
+        settings = flat_settings(from_dict(Recipe, run.recipe)).items()
         kept = {name: value for name, value in settings if not name.startswith('split.')}
         return run.name, json.dumps(kept, sort_keys=True)
 
@@ -383,6 +383,6 @@ def _leak(trials: Sequence[Trial]) -> Optional[dict[str, str]]:
 
 def _read_trial(path: Path) -> Trial:
     try:
-        return build(Trial, json.loads(path.read_text()))
+        return from_dict(Trial, json.loads(path.read_text()))
     except (OSError, ValueError, SerError) as error:
         raise SerError(f'{path} tells of no trial on validation: {error}') from error

@@ -12,8 +12,8 @@ from ser_ros.__main__ import main
 from ser_ros.bundle import load_bundle
 from ser_ros.emotions import EMOTIONS
 from ser_ros.models import default_hyperparameters
-from ser_ros.paths import shipped_recipes
-from ser_ros.settings import build
+from ser_ros.settings import from_dict
+from ser_ros.shipped import shipped_recipes
 from ser_ros.training.data.corpora import Clip
 from ser_ros.training.data.splits import FOLDS
 from ser_ros.training.evaluation.metrics import ClipResult, measure, predictions
@@ -229,7 +229,7 @@ def test_a_recipe_is_kept_with_the_defaults_of_its_architecture():
     kept = plain_recipe(recipe)['hyperparameters']
     assert kept == {**default_hyperparameters('cnn_lstm'), 'level_invariant': False}
     # Whatever the defaults become.
-    assert build(Recipe, plain_recipe(recipe)).hyperparameters == kept
+    assert from_dict(Recipe, plain_recipe(recipe)).hyperparameters == kept
 
 
 def test_differences_are_named():
@@ -240,7 +240,7 @@ def test_differences_are_named():
     values['optimization'] |= {'epochs': 6, 'optimizer': 'sgd'}
     values['hyperparameters'] = {'width': 64}
     values['augmentation']['crop'] = [2.0, 3.0]
-    changed = build(Recipe, values)
+    changed = from_dict(Recipe, values)
     assert differences(changed, recipe) == [
         'hyperparameters.width=64',
         'augmentation.crop=[2.0, 3.0]',

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from ser_ros.paths import share_path
+from ser_ros.shipped import shipped_file
 
 
 @pytest.fixture
@@ -15,11 +15,11 @@ def no_ament(monkeypatch):
 def test_the_checkout_has_the_recipes(no_ament, monkeypatch, root, tmp_path):
     monkeypatch.setattr(sys, 'prefix', str(tmp_path))
     relative = 'config/recipes/base.yaml'
-    assert share_path(relative) == root / relative
+    assert shipped_file(relative) == root / relative
 
 
 def test_what_is_nowhere_is_named_in_the_checkout(no_ament, root):
-    assert share_path('bundles/no such.safetensors') == root / 'bundles' / 'no such.safetensors'
+    assert shipped_file('bundles/no such.safetensors') == root / 'bundles' / 'no such.safetensors'
 
 
 def test_the_installation_comes_before_the_checkout(no_ament, monkeypatch, tmp_path):
@@ -27,7 +27,7 @@ def test_the_installation_comes_before_the_checkout(no_ament, monkeypatch, tmp_p
     installed.parent.mkdir(parents=True)
     installed.touch()
     monkeypatch.setattr(sys, 'prefix', str(tmp_path))
-    assert share_path('config/ser.yaml') == installed
+    assert shipped_file('config/ser.yaml') == installed
 
 
 def make_ament_prefix(folder):
@@ -47,7 +47,7 @@ def test_ament_comes_first(monkeypatch, tmp_path):
     make_ament_prefix(tmp_path / 'prefix')
     monkeypatch.setattr(sys, 'prefix', str(tmp_path / 'prefix'))
     monkeypatch.setenv('AMENT_PREFIX_PATH', str(tmp_path / 'ament'))
-    assert share_path('config/ser.yaml') == installed
+    assert shipped_file('config/ser.yaml') == installed
 
 
 @pytest.mark.parametrize('prefix_path', ['', '/nowhere'])
@@ -56,4 +56,4 @@ def test_ament_that_does_not_hold_the_package(monkeypatch, root, tmp_path, prefi
     pytest.importorskip('ament_index_python', reason='needs ROS 2: . tools/ros_env.sh')
     monkeypatch.setenv('AMENT_PREFIX_PATH', prefix_path)
     monkeypatch.setattr(sys, 'prefix', str(tmp_path))
-    assert share_path('config/ser.yaml') == root / 'config' / 'ser.yaml'
+    assert shipped_file('config/ser.yaml') == root / 'config' / 'ser.yaml'

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 
-def share_path(relative: str) -> Path:
+def shipped_file(relative: str) -> Path:
     """A shipped file: in the ament share folder, else `sys.prefix/share/ser_ros`, else the checkout.
 
     Returns the checkout's path when none of them has it, for the caller's error to name.
@@ -23,6 +23,6 @@ def share_path(relative: str) -> Path:
 
 def shipped_recipes() -> list[str]:
     """Names of the training recipes that come with the package, such as `research/vgg`."""
-    folder = share_path('config/recipes')
+    folder = shipped_file('config/recipes')
     names = [p.relative_to(folder).with_suffix('').as_posix() for p in folder.rglob('*.yaml')]
     return sorted(name for name in names if not name.endswith('base'))
