@@ -120,7 +120,7 @@ def test_the_package_alone_is_light():
 def test_a_robot_loads_nothing_of_training_nor_a_workstation_of_ros():
     loaded = run_python(
         'import sys; '
-        'import ser_ros.__main__, ser_ros.stream.recognizer, ser_ros.audio.microphone, ser_ros.audio.intake; '
+        'import ser_ros.__main__, ser_ros.stream.recognizer, ser_ros.audio.microphone, ser_ros.audio.block_queue; '
         'ser_ros.stream.voice.SileroVad(); '
         "print(*{m.split('.')[0] for m in sys.modules})"
     )

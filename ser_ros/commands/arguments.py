@@ -90,7 +90,7 @@ def compute(options: argparse.Namespace, **others: int) -> 'Compute':
 
     SerError for a device that is not there.
     """
-    from ser_ros.stream.recognizer import select_device
+    from ser_ros.stream.engine import select_device
     from ser_ros.training.data.cache import default_cache
     from ser_ros.training.learning.fit import Compute
 

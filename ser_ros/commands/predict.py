@@ -36,11 +36,13 @@ def run(options: argparse.Namespace) -> int:
     import torch
 
     from ser_ros.bundle import load_bundle
-    from ser_ros.stream.recognizer import Recognizer, is_streamed, select_device
+    from ser_ros.stream.engine import select_device
+    from ser_ros.stream.recognizer import Recognizer
+    from ser_ros.stream.voice import can_stream
 
     torch.set_num_threads(1)  # a window is too little work to share
     bundle = load_bundle(options.bundle)
-    if is_streamed(bundle):
+    if can_stream(bundle):
         recognizer = Recognizer(bundle, options.device)
     else:
         recognizer = None

@@ -19,9 +19,9 @@ from std_srvs.srv import SetBool, Trigger
 
 from ser_ros import SerError
 from ser_ros.audio import SECOND
+from ser_ros.audio.block_queue import BlockQueue
 from ser_ros.audio.formats import PcmFormat
 from ser_ros.audio.gate import Gate
-from ser_ros.audio.intake import Intake
 from ser_ros.audio.sources import Block
 from ser_ros.bundle import Bundle, load_bundle
 from ser_ros.nodes import messages
@@ -30,9 +30,10 @@ from ser_ros.nodes.lately import Lately
 from ser_ros.nodes.managed_node import OK, STALE, WARN, ManagedNode, Report, figures
 from ser_ros.nodes.outputs import Outputs, Topics, topics_of
 from ser_ros.nodes.voices import TrackedVoices, check_voice_id
+from ser_ros.stream.engine import select_device
 from ser_ros.stream.listener import Channel, Listener
-from ser_ros.stream.recognizer import Recognizer, select_device
-from ser_ros.stream.voice import Estimate, RecognizerConfig
+from ser_ros.stream.recognizer import Recognizer
+from ser_ros.stream.types import Estimate, StreamConfig
 
 UNSET = -1.0
 """A setting that is left to the bundle."""
@@ -43,7 +44,7 @@ STALE_AFTER = 5.0
 LONG_SPEECH = 60.0
 """Seconds of the robot's own speech after which somebody may have forgotten to end it."""
 
-SETTINGS = {setting.name: setting for setting in dataclasses.fields(RecognizerConfig)}
+SETTINGS = {setting.name: setting for setting in dataclasses.fields(StreamConfig)}
 
 
 @dataclasses.dataclass
@@ -187,10 +188,10 @@ class EmotionNode(ManagedNode):
     def _class_names(self) -> Sequence[str]:
         return self._recognizer.bundle.info.class_names
 
-    def _config(self, changed: dict[str, Any]) -> RecognizerConfig:
+    def _config(self, changed: dict[str, Any]) -> StreamConfig:
         """Of the parameters, with some changed; SerError where they do not go together."""
         values = {name: changed.get(name, self.value(name)) for name in SETTINGS}
-        return RecognizerConfig(
+        return StreamConfig(
             **{name: None if value == UNSET else value for name, value in values.items()}
         )
 
@@ -259,7 +260,7 @@ class EmotionNode(ManagedNode):
     # Voices.
 
     def _add_line(self, name: str, outputs: Outputs, is_plain: bool) -> None:
-        intake = Intake(
+        intake = BlockQueue(
             self.value('max_backlog'),
             self.value('gap_tolerance'),
             self._pcm_format,

@@ -10,7 +10,7 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 
-from ser_ros.audio.intake import Intake
+from ser_ros.audio.block_queue import BlockQueue
 from ser_ros.nodes import messages
 
 RELIABILITIES = {
@@ -34,7 +34,7 @@ class Inputs:
     def __init__(
         self,
         node: LifecycleNode,
-        intake: Intake,
+        intake: BlockQueue,
         topic: str,
         is_open: Callable[[], bool],
         is_stamped: bool = False,

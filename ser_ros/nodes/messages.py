@@ -22,7 +22,7 @@ from ser_ros.audio.formats import PcmFormat
 from ser_ros.nodes import NAMESAKE
 
 if TYPE_CHECKING:  # sound is captured without torch
-    from ser_ros.stream.voice import Estimate
+    from ser_ros.stream.types import Estimate
 
 LATCHED = QoSProfile(
     depth=1,

@@ -10,7 +10,7 @@ from vision_msgs.msg import Classification
 from ser_ros.nodes import messages
 from ser_ros.nodes.managed_node import ManagedNode
 from ser_ros.nodes.voices import topic_of
-from ser_ros.stream.voice import Estimate
+from ser_ros.stream.types import Estimate
 
 DEPTH = 50
 """Messages kept for a slow subscriber: a backlog worked off at once is a burst of some twenty."""

@@ -1,4 +1,4 @@
-"""Voices at one model: a thread hears what comes in, and tells what it makes of it. No ROS."""
+"""The worker: one thread that processes the sound of several voices with one model. No ROS."""
 
 import threading
 import time
@@ -10,49 +10,50 @@ from typing import Optional
 import numpy as np
 
 from ser_ros.audio import SAMPLE_RATE, SECOND
-from ser_ros.audio.intake import Intake
+from ser_ros.audio.block_queue import BlockQueue
 from ser_ros.audio.level import LevelMeter
 from ser_ros.bundle import Bundle
-from ser_ros.stream.recognizer import Recognizer
-from ser_ros.stream.voice import Estimate, RecognizerConfig, Voice
+from ser_ros.stream.engine import Engine
+from ser_ros.stream.types import Estimate, StreamConfig
+from ser_ros.stream.voice import Voice
 
 STARVED = 1.0
-"""Seconds without sound after which nobody is said to speak."""
+"""Seconds without sound after which a voice is reported as not speaking."""
 
 STEP = SAMPLE_RATE // 10
-"""Samples recognised at a time, so that a change of `is_speaking` is told within a long block."""
+"""Samples processed at a time, so that `is_speaking` is reported in time within a long block."""
 
 
-@dataclass(eq=False)
-class Channel:
-    """One voice: where its sound waits, what is known of it, and whom to tell."""
+@dataclass(eq=False, kw_only=True)
+class VoiceStream:
+    """One voice: the queue of its sound, its state, and the callbacks for its results."""
 
-    intake: Intake
+    queue: BlockQueue
     voice: Voice
     on_estimate: Callable[[Estimate, str], None]
     """Called with each estimate and the frame id of its sound."""
     on_speaking: Callable[[bool], None]
-    """Called when somebody begins to speak, and when nobody does any more."""
-    is_said_to_speak: Optional[bool] = None
-    """None as long as nothing was said."""
-    last_heard: float = field(default_factory=time.monotonic)
-    """When sound was heard last, by the steady clock."""
+    """Called whenever the voice starts or stops speaking."""
+    reported_speaking: Optional[bool] = None
+    """The last value given to `on_speaking`; None before the first."""
+    last_sound: float = field(default_factory=time.monotonic)
+    """When sound was processed last, by the monotonic clock."""
     meter: LevelMeter = field(default_factory=lambda: LevelMeter(SAMPLE_RATE))
     """Of the sound at 16 kHz."""
     pieces: deque[tuple[np.ndarray, int]] = field(default_factory=deque)
-    """What is left of the block being heard: `STEP` samples each, and their stamps."""
+    """The rest of the block in progress: `STEP` samples each, and their stamps."""
     frame_id: str = ''
     """Of that block."""
 
     def next_piece(self) -> Optional[tuple[np.ndarray, int]]:
-        """The next to be heard; None where nothing waits."""
+        """The next piece to process; None where nothing waits."""
         if not self.pieces:
-            if (heard := self.intake.get()) is None:
+            if (block := self.queue.get()) is None:
                 return None
-            if heard.is_broken:
+            if block.is_broken:
                 self.voice.reset()
-            self.frame_id = heard.frame_id
-            for samples, stamp_ns in heard.parts:
+            self.frame_id = block.frame_id
+            for samples, stamp_ns in block.parts:
                 self.meter.push(samples)
                 self.pieces += (
                     (samples[i : i + STEP], stamp_ns + i * SECOND // SAMPLE_RATE)
@@ -60,197 +61,204 @@ class Channel:
                 )
         return self.pieces.popleft() if self.pieces else None
 
-    def forget(self) -> None:
-        """Give up what was heard and what waits; whether somebody speaks is not said here."""
-        self.intake.forget(sum(len(samples) for samples, _ in self.pieces) / SAMPLE_RATE)
+    def clear(self) -> None:
+        """Forget the open utterance and the sound that waits; `on_speaking` is not called."""
+        self.queue.clear(sum(len(samples) for samples, _ in self.pieces) / SAMPLE_RATE)
         self.pieces.clear()
         self.voice.reset()
 
-    def say_whether_speaking(self, is_speaking: bool) -> None:
-        """Tell it if it has changed."""
-        if is_speaking != self.is_said_to_speak:
-            self.is_said_to_speak = is_speaking
+    def report_speaking(self, is_speaking: bool) -> None:
+        """Call `on_speaking` if the value has changed."""
+        if is_speaking != self.reported_speaking:
+            self.reported_speaking = is_speaking
             self.on_speaking(is_speaking)
 
 
 class Load:
-    """How much of its time a worker is busy: seconds of work for each second of sound."""
+    """The real-time factor of a worker: seconds of work for each second of sound."""
 
     MEMORY = 30.0
-    """Seconds of sound after which a third of it is left."""
+    """Time constant in seconds of sound."""
 
     def __init__(self):
         self._busy = self._sound = 0.0
 
     def add(self, busy: float, sound: float) -> None:
-        """Seconds that so many seconds of sound have taken."""
+        """Add `busy` seconds of work for `sound` seconds of sound."""
         keep = np.exp(-sound / self.MEMORY)
         self._busy = keep * self._busy + busy
         self._sound = keep * self._sound + sound
 
     @property
     def real_time_factor(self) -> float:
-        """Below 1 while it keeps up."""
+        """Below 1 while the worker keeps up."""
         return float(self._busy / self._sound) if self._sound else 0.0
 
 
 class Listener:
-    """Hears its channels in one thread, in which they are told, too.
+    """Processes voice streams in one thread, which also calls their callbacks.
 
-    What depends on the wall clock is only that a voice of which nothing comes any more is said
-    not to speak.
+    The wall clock decides one thing only: when a voice that sends nothing any more is reported as
+    not speaking.
     """
 
-    def __init__(self, recognizer: Recognizer):
-        self.recognizer = recognizer
+    def __init__(self, engine: Engine, config: StreamConfig):
+        self.engine = engine
         self.ready = threading.Condition()
-        """What the channels' intakes are to be made with."""
+        """The condition that the streams' queues must be created with."""
         self.load = Load()
-        self._channels: list[Channel] = []
-        self._errands: deque[Callable[[], None]] = deque()
+        self._config = config
+        self._streams: list[VoiceStream] = []
+        self._calls: deque[Callable[[], None]] = deque()
+        """What other threads asked the worker to do between two windows."""
         self._is_running = False
         self._is_stopped = False
 
     @property
-    def channels(self) -> tuple[Channel, ...]:
-        """Those that are heard."""
-        return tuple(self._channels)
+    def streams(self) -> tuple[VoiceStream, ...]:
+        """The streams that are processed."""
+        return tuple(self._streams)
 
     def add(
         self,
-        intake: Intake,
+        queue: BlockQueue,
         on_estimate: Callable[[Estimate, str], None],
         on_speaking: Callable[[bool], None],
-    ) -> Channel:
-        """Hear another voice."""
-        channel = Channel(intake, self.recognizer.make_voice(), on_estimate, on_speaking)
+    ) -> VoiceStream:
+        """Process another voice."""
+        stream = VoiceStream(
+            queue=queue,
+            voice=Voice(self.engine.bundle, self._config),
+            on_estimate=on_estimate,
+            on_speaking=on_speaking,
+        )
         with self.ready:
-            self._channels.append(channel)
+            self._streams.append(stream)
             self.ready.notify()
-        return channel
+        return stream
 
-    def remove(self, channel: Channel) -> None:
-        """Hear it no longer; nothing is told of it when this has returned."""
+    def remove(self, stream: VoiceStream) -> None:
+        """Stop processing a voice; its callbacks are not called after this has returned."""
 
-        def leave() -> None:
-            channel.forget()
-            channel.say_whether_speaking(False)
-            self._channels.remove(channel)
+        def remove() -> None:
+            stream.clear()
+            stream.report_speaking(False)
+            self._streams.remove(stream)
 
-        self.between_windows(leave)
+        self.call_between_windows(remove)
 
-    def adopt(self, bundle: Bundle) -> None:
-        """Go on with another bundle, which lies on the recogniser's device."""
+    def replace_bundle(self, bundle: Bundle) -> None:
+        """Continue with another bundle, which is already on the engine's device."""
 
-        def swap() -> None:
-            self.recognizer.adopt(bundle)
-            for channel in self._channels:
-                channel.voice.adopt(bundle)
+        def replace() -> None:
+            self.engine.replace_bundle(bundle)
+            for stream in self._streams:
+                stream.voice.replace_bundle(bundle)
 
-        self.between_windows(swap)
+        self.call_between_windows(replace)
 
-    def configure(self, config: RecognizerConfig) -> None:
-        """Go on with other settings."""
+    def configure(self, config: StreamConfig) -> None:
+        """Continue with other settings."""
 
-        def apply() -> None:
-            self.recognizer.configure(config)
-            for channel in self._channels:
-                channel.voice.configure(config)
+        def configure() -> None:
+            self._config = config
+            for stream in self._streams:
+                stream.voice.configure(config)
 
-        self.between_windows(apply)
+        self.call_between_windows(configure)
 
     def reset(self) -> None:
-        """Forget what was heard and what waits, and open utterances without a decision."""
+        """Forget the sound that waits, and open utterances without a decision."""
 
-        def forget() -> None:
-            for channel in self._channels:
-                channel.forget()
-                channel.say_whether_speaking(False)
+        def reset() -> None:
+            for stream in self._streams:
+                stream.clear()
+                stream.report_speaking(False)
 
-        self.between_windows(forget)
+        self.call_between_windows(reset)
 
-    def between_windows(self, errand: Callable[[], None]) -> None:
-        """Have the worker do something before it takes the next block, and wait for it."""
+    def call_between_windows(self, function: Callable[[], None]) -> None:
+        """Have the worker call a function before it takes the next block, and wait for it."""
         done = threading.Event()
-        error: list[Exception] = []
+        errors: list[Exception] = []
 
-        def run() -> None:
+        def call() -> None:
             try:
-                errand()
-            except Exception as caught:
-                error.append(caught)
+                function()
+            except Exception as error:
+                errors.append(error)
             finally:
                 done.set()
 
         with self.ready:
             if not self._is_running:
-                run()
+                call()
             else:
-                self._errands.append(run)
+                self._calls.append(call)
                 self.ready.notify()
         done.wait()
-        if error:
-            raise error[0]
+        if errors:
+            raise errors[0]
 
     def run(self) -> None:
-        """Hear, until `stop`."""
+        """Process the streams until `stop`."""
         with self.ready:
             self._is_running = True
         try:
             while self._wait():
-                self._do_errands()
-                self._hear()
-                self._say_who_is_silent()
+                self._run_calls()
+                self._process()
+                self._report_starved()
         finally:
             with self.ready:
                 self._is_running = False
-                self._do_errands()
-            for channel in self._channels:
-                channel.say_whether_speaking(False)
+                self._run_calls()
+            for stream in self._streams:
+                stream.report_speaking(False)
 
     def stop(self) -> None:
-        """Have `run` return soon."""
+        """Make `run` return soon."""
         with self.ready:
             self._is_stopped = True
             self.ready.notify()
 
     def _wait(self) -> bool:
-        """Until there is something to do, for `STARVED` seconds at most; False once stopped."""
+        """Wait for work, for `STARVED` seconds at most; False once stopped."""
         with self.ready:
             self.ready.wait_for(
                 lambda: (
                     self._is_stopped
-                    or self._errands
-                    or any(c.pieces or c.intake.has_block for c in self._channels)
+                    or self._calls
+                    or any(s.pieces or s.queue.has_block for s in self._streams)
                 ),
                 STARVED,
             )
             return not self._is_stopped
 
-    def _do_errands(self) -> None:
-        while self._errands:
-            self._errands.popleft()()
+    def _run_calls(self) -> None:
+        while self._calls:
+            self._calls.popleft()()
 
-    def _hear(self) -> None:
-        """A piece of each channel that has one, windows that are due together as one batch."""
+    def _process(self) -> None:
+        """Process a piece of each stream that has one; windows due together are one batch."""
         start = time.monotonic()
-        due = [(c, piece) for c in self._channels if (piece := c.next_piece()) is not None]
+        due = [(s, piece) for s in self._streams if (piece := s.next_piece()) is not None]
         if not due:
             return
-        found = self.recognizer.push_together(
-            [(channel.voice, samples, stamp_ns) for channel, (samples, stamp_ns) in due]
+        results = self.engine.run(
+            [stream.voice.push(samples, stamp_ns) for stream, (samples, stamp_ns) in due]
         )
-        for (channel, _), estimates in zip(due, found):
-            channel.last_heard = start
+        for (stream, _), estimates in zip(due, results):
+            stream.last_sound = start
             for estimate in estimates:
-                channel.on_estimate(estimate, channel.frame_id)
-            channel.say_whether_speaking(channel.voice.is_speaking)
+                stream.on_estimate(estimate, stream.frame_id)
+            stream.report_speaking(stream.voice.is_speaking)
         longest = max(len(samples) for _, (samples, _) in due)
         self.load.add(time.monotonic() - start, longest / SAMPLE_RATE)
 
-    def _say_who_is_silent(self) -> None:
-        """The voices that are new, and those of which nothing comes."""
+    def _report_starved(self) -> None:
+        """Report new voices, and those that send nothing, as not speaking."""
         now = time.monotonic()
-        for channel in self._channels:
-            if channel.is_said_to_speak is None or now - channel.last_heard >= STARVED:
-                channel.say_whether_speaking(False)
+        for stream in self._streams:
+            if stream.reported_speaking is None or now - stream.last_sound >= STARVED:
+                stream.report_speaking(False)

@@ -1,118 +1,30 @@
-"""One voice as a stream: samples in, windows to be judged, estimates out. No ROS, no model here."""
+"""One voice as a stream: samples in, windows to classify, estimates out. No ROS, no model here."""
 
 import math
 from collections import deque
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, Optional
+from dataclasses import dataclass, field
+from typing import Optional
 
 import numpy as np
 import torch
 
-from ser_ros import SerError
 from ser_ros.audio import SAMPLE_RATE, SECOND
 from ser_ros.audio.stream import StampTracker
 from ser_ros.audio.vad import CHUNK, Segment, Segmenter, SileroVad
 from ser_ros.bundle import Bundle, BundleError
 from ser_ros.emotions import ExpressionMap
-from ser_ros.features import Frontend
-
-LEAST_PROBABILITY = 1e-300
-"""What a smaller probability is taken for where its logarithm is, since 0 has none."""
+from ser_ros.stream.frame_buffer import FrameBuffer
+from ser_ros.stream.types import Estimate, StreamConfig, StreamCounters, WindowRequests
 
 
-def _setting(default: Optional[float], description: str, low: float, high: float) -> Any:
-    """A number between `low` and `high`; the nodes' parameters are made from these."""
-    return field(default=default, metadata={'description': description, 'limits': (low, high)})
+def can_stream(bundle: Bundle) -> bool:
+    """Whether a bundle runs on a stream; others classify whole clips only."""
+    return bundle.frontend.is_streaming and bundle.frontend.sample_rate == SAMPLE_RATE
 
 
-@dataclass(frozen=True)
-class RecognizerConfig:
-    """How the stream is cut and decided; SerError for a setting beyond its limits.
-
-    A model that takes more than `min_utterance` or `first_estimate` is given what it takes.
-    """
-
-    hop: float = _setting(0.25, 'Seconds between two windows.', 0.01, 10.0)
-    first_estimate: float = _setting(1.0, 'Seconds of speech before the first.', 0.2, 60.0)
-    min_utterance: float = _setting(0.5, 'Seconds below which speech is dropped.', 0.2, 60.0)
-    max_utterance: float = _setting(10.0, 'Seconds at which speech is cut.', 1.0, 3600.0)
-    end_silence: float = _setting(0.5, 'Seconds without voice that end it.', 0.1, 10.0)
-    preroll: float = _setting(
-        0.1, 'Seconds heard before voice is noticed, which is late on soft onsets.', 0.0, 0.5
-    )
-    vad_threshold: float = _setting(0.5, 'Probability at which it is voice.', 0.2, 1.0)
-    smoothing: float = _setting(1.0, 'Time constant of the running decision, s.', 0.01, 60.0)
-    lead: float = _setting(0.1, 'Probability by which a new decision must lead.', 0.0, 1.0)
-    threshold: Optional[float] = _setting(
-        None, "Least confidence of an expression; by default the bundle's.", 0.0, 1.0
-    )
-    gain_db: float = _setting(0.0, 'Decibels by which sound is made louder.', -60.0, 60.0)
-    gap_tolerance: float = _setting(0.1, 'Seconds by which stamps may deviate.', 0.001, 10.0)
-
-    def __post_init__(self):
-        for setting in fields(self):
-            value, (low, high) = getattr(self, setting.name), setting.metadata['limits']
-            if value is not None and not low <= value <= high:
-                raise SerError(f'{setting.name} is {value}, not between {low} and {high}')
-        if not self.min_utterance <= self.first_estimate <= self.max_utterance:
-            raise SerError(
-                'min_utterance, first_estimate and max_utterance must rise in this order'
-            )
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What was heard up to `stamp_ns`."""
-
-    stamp_ns: int
-    """End of the window heard, in the time of the stamps pushed."""
-    probabilities: np.ndarray
-    """(n_classes,), calibrated: of the window alone; in a final estimate, of the utterance."""
-    expression: Optional[str]
-    """The decided ROS4HRI expression; None where it is too uncertain."""
-    confidence: float
-    """Probability of the decided expression, smoothed over the utterance, given or withheld."""
-    valence: float
-    arousal: float
-    """Expectations in [-1, 1] under the smoothed probabilities."""
-    is_final: bool
-    """Whether this is the one decision for a finished utterance."""
-    is_window: bool
-    """Whether `probabilities` are one window's; of final estimates only a short utterance's."""
-    n_samples: int
-    """Length of the window at 16 kHz; in a final estimate, of the utterance's longest."""
-
-    @property
-    def log_probabilities(self) -> np.ndarray:
-        """(n_classes,) logarithms of `probabilities`, all finite: see `LEAST_PROBABILITY`."""
-        return np.log(np.maximum(self.probabilities, LEAST_PROBABILITY))
-
-
-@dataclass
-class Counters:
-    """What happened to the samples so far."""
-
-    samples: int = 0
-    windows: int = 0
-    utterances: int = 0
-    short_utterances: int = 0
-    """Too short to be judged."""
-    broken_utterances: int = 0
-    """Closed without a decision by a gap or a reset."""
-    gaps: int = 0
-    """Where the stamps broke off and the stream began anew."""
-    skipped_windows: int = 0
-    """For which the GPU had no memory."""
-
-
-Judged = Generator[torch.Tensor, Optional[np.ndarray], list[Estimate]]
-"""Yields features (n_features, frames) of a window and is sent its calibrated log-probabilities
-(n_classes,), or None where there was no memory to judge it; returns estimates."""
-
-
-def check_streams(bundle: Bundle) -> None:
-    """BundleError for a bundle that does not run on 16 kHz frame by frame."""
+def check_can_stream(bundle: Bundle) -> None:
+    """Raise BundleError, with the reason, for a bundle that does not run on a 16 kHz stream."""
     frontend = bundle.frontend
     if frontend.sample_rate != SAMPLE_RATE:
         raise BundleError(
@@ -121,93 +33,114 @@ def check_streams(bundle: Bundle) -> None:
         )
     if not frontend.is_streaming:
         raise BundleError(
-            f'bundle {bundle.path}: its front-end {frontend.config.kind} hears whole clips, '
+            f'bundle {bundle.path}: its front-end {frontend.config.kind} needs whole clips, '
             'a stream needs another one'
         )
-    if bundle.info.window < (least := _least(bundle) / SAMPLE_RATE):
+    if bundle.info.window < (shortest := _min_window(bundle) / SAMPLE_RATE):
         raise BundleError(
             f'bundle {bundle.path}: its window of {bundle.info.window} s is shorter than the '
-            f'{least:.3f} s that its model takes'
+            f'{shortest:.3f} s that its model needs'
         )
 
 
-def _least(bundle: Bundle) -> int:
-    """Samples that hold the fewest frames the model takes, wherever in them the frames begin."""
+def _min_window(bundle: Bundle) -> int:
+    """Samples that contain the fewest frames the model takes, wherever the frames begin."""
     return bundle.min_samples + bundle.frontend.hop_length - 1
 
 
-class Voice:
-    """What is known of one voice: voice activity, the open utterance, the running decision.
+@dataclass
+class _Utterance:
+    """Everything known of the open utterance."""
 
-    It judges no window itself: `push` and `flush` are generators (`Judged`) that ask for it, so
-    that the windows of several voices can be judged together. Results depend on the samples and
-    stamps alone, not on how they are cut into pushes.
+    segment: Segment
+    next_end: int
+    """Sample index at which the next window ends."""
+    scores: list[np.ndarray] = field(default_factory=list)
+    """(n_classes,) log-probabilities of each window."""
+    lengths: list[int] = field(default_factory=list)
+    """Of these windows, in samples."""
+    last_end: Optional[int] = None
+    """Sample index at which the last of them ended."""
+    smoothed: Optional[np.ndarray] = None
+    """(n_classes,) log-probabilities of the running decision."""
+    leader: Optional[int] = None
+    """Index of the expression that the running decision names."""
+
+
+class Voice:
+    """State of one voice: voice activity, the open utterance, the running decision.
+
+    It classifies no window itself: `push` and `flush` are generators (`WindowRequests`) that ask
+    for it, so that the windows of several voices can be one batch. The estimates depend on samples
+    and stamps alone, not on how the samples are cut into pushes.
     """
 
-    def __init__(self, bundle: Bundle, config: RecognizerConfig):
-        """BundleError where `check_streams` raises it."""
-        check_streams(bundle)
+    def __init__(self, bundle: Bundle, config: StreamConfig):
+        """Raises BundleError for a bundle that does not run on a stream."""
+        check_can_stream(bundle)
         self.bundle = bundle
-        self.counters = Counters()
+        self.counters = StreamCounters()
         self._vad = SileroVad()
         self._segmenter = Segmenter(config.vad_threshold, 0)
         self._tracker = StampTracker(SAMPLE_RATE, config.gap_tolerance)
         self._chunk = np.zeros(CHUNK, np.float32)
         self._recent: deque[np.ndarray] = deque()
+        self._utterance: Optional[_Utterance] = None
         self._position = 0
+        """Samples processed, in whole chunks."""
+        self._n_pending = 0
+        """Samples in the chunk that is being filled."""
         self.configure(config)
         self.reset()
 
-    def configure(self, config: RecognizerConfig) -> None:
-        """Go on with other settings, in the middle of an utterance, too."""
+    def configure(self, config: StreamConfig) -> None:
+        """Continue with other settings; the open utterance is kept."""
         self.config = config
         self._segmenter.threshold = config.vad_threshold
         self._segmenter.end_silence = _samples(config.end_silence)
         self._tracker.tolerance = config.gap_tolerance
         self._gain = np.float32(10 ** (config.gain_db / 20))
-        self._apply()
-        self._plan()
+        self._update_limits()
+        if (utterance := self._utterance) is not None:
+            due = utterance.segment.start + self._first_estimate
+            if utterance.last_end is not None:
+                due = utterance.last_end + _samples(config.hop)
+            utterance.next_end = max(due, self._position)
 
-    def adopt(self, bundle: Bundle) -> None:
-        """Go on with another bundle, in the middle of an utterance, too.
+    def replace_bundle(self, bundle: Bundle) -> None:
+        """Continue with another bundle; the open utterance is kept, its estimates are forgotten.
 
-        What was heard stays; what the last model made of it is forgotten. BundleError as above.
+        Raises BundleError for a bundle that does not run on a stream.
         """
-        check_streams(bundle)
+        check_can_stream(bundle)
         self.bundle = bundle
-        self._apply()
-        self._forget_windows()
+        self._update_limits()
+        if (utterance := self._utterance) is not None:
+            due = utterance.segment.start + self._first_estimate
+            self._utterance = _Utterance(utterance.segment, max(due, utterance.next_end))
 
-    def _apply(self) -> None:
-        """What comes of bundle and settings together."""
+    def _update_limits(self) -> None:
+        """Compute what follows from bundle and settings together."""
         bundle, config = self.bundle, self.config
         self.expressions = ExpressionMap(bundle.info.class_names)
         self._threshold = bundle.info.threshold if config.threshold is None else config.threshold
         self._window = _samples(bundle.info.window)
-        self._min_utterance = max(_samples(config.min_utterance), _least(bundle))
-        self._first_estimate = max(_samples(config.first_estimate), _least(bundle))
+        self._min_utterance = max(_samples(config.min_utterance), _min_window(bundle))
+        self._first_estimate = max(_samples(config.first_estimate), _min_window(bundle))
         n_kept = _samples(config.end_silence + config.hop) + self._window
         self._recent = deque(self._recent, maxlen=n_kept // CHUNK + 1)
-        self._frames = _FrameBuffer(bundle.frontend, n_kept)
+        self._frames = FrameBuffer(bundle.frontend, n_kept)
         self._frames.reset(self._position - len(self._recent) * CHUNK)
         for chunk in self._recent:
             self._frames.push(chunk)
 
-    def _plan(self) -> None:
-        """When the open utterance is due next."""
-        if (segment := self._segmenter.segment) is not None:
-            due = segment.start + self._first_estimate
-            if self._scores:
-                due = self._last_end + _samples(self.config.hop)
-            self._next_end = max(due, self._position)
-
     @property
     def is_speaking(self) -> bool:
-        """Whether somebody speaks; an utterance cut for its length changes nothing in it."""
+        """Whether somebody speaks; cutting a long utterance does not change it."""
         return self._segmenter.is_speaking
 
-    def push(self, samples: np.ndarray, stamp_ns: int) -> Judged:
-        """Take float32 (n,) samples at 16 kHz and the stamp of the first, in nanoseconds.
+    def push(self, samples: np.ndarray, stamp_ns: int) -> WindowRequests:
+        """Process float32 (n,) samples at 16 kHz; `stamp_ns` is the time of the first.
 
         Where the stamp deviates from the last block's end by more than `gap_tolerance`, the stream
         starts anew: an open utterance closes without a decision. Raises ValueError for another
@@ -230,200 +163,176 @@ class Voice:
             self._n_pending += n
             samples = samples[n:]
             if self._n_pending == CHUNK:
-                estimates += yield from self._hear(self._chunk)
+                estimates += yield from self._process(self._chunk)
                 self._n_pending = 0
         return estimates
 
-    def flush(self) -> Judged:
-        """End the stream: decide an open utterance, and take any stamp next."""
-        segment = self._segmenter.cut()
-        estimates = (yield from self._close(segment)) if segment else []
+    def flush(self) -> WindowRequests:
+        """End the stream: decide an open utterance, and accept any stamp next."""
+        estimates = (yield from self._close()) if self._segmenter.cut() else []
         self.reset()
         return estimates
 
     def reset(self) -> None:
-        """Forget the stream without a decision, and take any stamp next."""
+        """Forget the stream without a decision, and accept any stamp next."""
         self._tracker.reset()
         self._restart()
 
     def _restart(self) -> None:
-        if self._segmenter.segment is not None:
+        if self._utterance is not None:
             self.counters.broken_utterances += 1
+        self._utterance = None
         self._segmenter.reset()
         self._vad.reset()
         self._frames.reset(0)
         self._recent.clear()
-        self._position = 0  # samples heard in whole chunks
-        self._n_pending = 0  # samples in the chunk being filled
-        self._forget_windows()
+        self._position = self._n_pending = 0
 
-    def _forget_windows(self) -> None:
-        """Of the open utterance."""
-        self._scores: list[np.ndarray] = []
-        self._lengths: list[int] = []
-
-    def _hear(self, chunk: np.ndarray) -> Judged:
-        was_open = self._segmenter.segment is not None
+    def _process(self, chunk: np.ndarray) -> WindowRequests:
         self._position += CHUNK
         self._recent.append(chunk.copy())
         self._frames.push(chunk)
-        closed = self._segmenter.push(self._vad(chunk))
-        if closed:
-            return (yield from self._close(closed))
+        if self._segmenter.push(self._vad(chunk)):
+            return (yield from self._close())
         segment = self._segmenter.segment
         if segment is None:
             return []
-        if not was_open:
-            self._plan()
-        estimates = []
-        while self._next_end <= self._position:
+        if self._utterance is None:
+            due = max(segment.start + self._first_estimate, self._position)
+            self._utterance = _Utterance(segment, due)
+        utterance, estimates = self._utterance, []
+        while utterance.next_end <= self._position:
             if self._segmenter.voiced:
-                estimates += yield from self._running(segment, self._next_end)
-            self._next_end += _samples(self.config.hop)
+                estimates += yield from self._running(utterance.next_end)
+            utterance.next_end += _samples(self.config.hop)
         if segment.end - segment.start >= _samples(self.config.max_utterance):
-            estimates += yield from self._close(self._segmenter.cut())
+            self._segmenter.cut()
+            estimates += yield from self._close()
         return estimates
 
-    def _close(self, segment: Segment) -> Judged:
-        """The last window of an utterance, and its decision."""
+    def _close(self) -> WindowRequests:
+        """Classify the last window of the utterance, and decide the utterance."""
+        utterance = self._utterance
+        segment = utterance.segment
         length = segment.end - segment.start
         estimates = []
         if length < self._min_utterance:
             self.counters.short_utterances += 1
         elif length < self._first_estimate:
-            yield from self._judge(segment, segment.end)
-            estimates = self._final(segment, is_window=True)
+            yield from self._classify(segment.end)
+            estimates = self._final(is_window=True)
         else:
-            if not self._scores or self._last_end < segment.end:
-                estimates = yield from self._running(segment, segment.end)
-            estimates = estimates + self._final(segment, is_window=False)
-        self._forget_windows()
+            if utterance.last_end is None or utterance.last_end < segment.end:
+                estimates = yield from self._running(segment.end)
+            estimates = estimates + self._final(is_window=False)
+        self._utterance = None
         return estimates
 
-    def _running(self, segment: Segment, end: int) -> Judged:
-        """The estimate of the window up to `end`; none where it had to be skipped."""
-        elapsed = end - self._last_end if self._scores else math.inf
-        if not (yield from self._judge(segment, end)):
+    def _running(self, end: int) -> WindowRequests:
+        """The estimate of the window up to `end`; none where the window was skipped."""
+        utterance = self._utterance
+        last_end = utterance.last_end
+        if not (yield from self._classify(end)):
             return []
-        score = self._scores[-1]
-        if len(self._scores) == 1:
-            self._smoothed, self._decided = score, None
+        score = utterance.scores[-1]
+        if last_end is None:
+            utterance.smoothed = score
         else:
-            keep = math.exp(-elapsed / _samples(self.config.smoothing))
-            self._smoothed = keep * self._smoothed + (1 - keep) * score
-        probabilities = _softmax(self._smoothed)
+            keep = math.exp(-(end - last_end) / _samples(self.config.smoothing))
+            utterance.smoothed = keep * utterance.smoothed + (1 - keep) * score
+        probabilities = _softmax(utterance.smoothed)
         expressions = self.expressions.sum_classes(probabilities)
         leader = int(expressions.argmax())
         if (
-            self._decided is None
-            or expressions[leader] > expressions[self._decided] + self.config.lead
+            utterance.leader is None
+            or expressions[leader] > expressions[utterance.leader] + self.config.lead
         ):
-            self._decided = leader
-        return [self._estimate(end, np.exp(score), probabilities, self._decided, False, True)]
+            utterance.leader = leader
+        return [
+            self._estimate(
+                end=end,
+                probabilities=np.exp(score),
+                smoothed=probabilities,
+                leader=utterance.leader,
+                n_samples=utterance.lengths[-1],
+                is_final=False,
+                is_window=True,
+            )
+        ]
 
-    def _final(self, segment: Segment, is_window: bool) -> list[Estimate]:
-        """The utterance's decision: see `pool_windows`."""
-        if not self._scores:
+    def _final(self, is_window: bool) -> list[Estimate]:
+        """The decision of the utterance: see `pool_windows`."""
+        utterance = self._utterance
+        if not utterance.scores:
             return []
         self.counters.utterances += 1
-        probabilities = _softmax(pool_windows(self._scores, self._lengths))
-        leader = int(self.expressions.sum_classes(probabilities).argmax())
-        return [self._estimate(segment.end, probabilities, probabilities, leader, True, is_window)]
+        probabilities = _softmax(pool_windows(utterance.scores, utterance.lengths))
+        return [
+            self._estimate(
+                end=utterance.segment.end,
+                probabilities=probabilities,
+                smoothed=probabilities,
+                leader=int(self.expressions.sum_classes(probabilities).argmax()),
+                n_samples=max(utterance.lengths),
+                is_final=True,
+                is_window=is_window,
+            )
+        ]
 
     def _estimate(
         self,
+        *,
         end: int,
         probabilities: np.ndarray,
         smoothed: np.ndarray,
-        decided: int,
+        leader: int,
+        n_samples: int,
         is_final: bool,
         is_window: bool,
     ) -> Estimate:
-        confidence = float(self.expressions.sum_classes(smoothed)[decided])
+        confidence = float(self.expressions.sum_classes(smoothed)[leader])
+        valence, arousal = self.expressions.valence_arousal(smoothed)
         is_certain = confidence >= self._threshold
         return Estimate(
-            self._anchor_ns + end * SECOND // SAMPLE_RATE,
-            probabilities,
-            self.expressions.expressions[decided] if is_certain else None,
-            confidence,
-            *self.expressions.valence_arousal(smoothed),
-            is_final,
-            is_window,
-            max(self._lengths) if is_final else self._lengths[-1],
+            stamp_ns=self._anchor_ns + end * SECOND // SAMPLE_RATE,
+            probabilities=probabilities,
+            expression=self.expressions.expressions[leader] if is_certain else None,
+            confidence=confidence,
+            valence=valence,
+            arousal=arousal,
+            is_final=is_final,
+            is_window=is_window,
+            n_samples=n_samples,
         )
 
-    def _judge(
-        self, segment: Segment, end: int
-    ) -> Generator[torch.Tensor, Optional[np.ndarray], bool]:
-        """Ask for the window's log-probabilities and keep them; False where there are none."""
-        start = max(0, segment.start - _samples(self.config.preroll), end - self._window)
+    def _classify(self, end: int) -> Generator[torch.Tensor, Optional[np.ndarray], bool]:
+        """Request the log-probabilities of the window up to `end` and keep them.
+
+        False where the window was skipped.
+        """
+        utterance = self._utterance
+        start = max(0, utterance.segment.start - _samples(self.config.preroll), end - self._window)
         score = yield self.bundle.frontend.standardise(self._frames.window(start, end))
         if score is None:
             self.counters.skipped_windows += 1
             return False
         self.counters.windows += 1
-        self._last_end = end
-        self._scores.append(score)
-        self._lengths.append(end - start)
+        utterance.last_end = end
+        utterance.scores.append(score)
+        utterance.lengths.append(end - start)
         return True
 
 
 def pool_windows(scores: Sequence[np.ndarray], lengths: Sequence[int]) -> np.ndarray:
     """(n, n_classes) log-probabilities, (n,) lengths → (n_classes,), the longest windows' mean.
 
-    The windows of an utterance grow until they are as long as the model hears, so that the first
-    ones know less of it than the last. On four validation actors of RAVDESS the longest are right
-    for 66 % of the clips (unweighted) and all together for 62 % (`parallel_fusion`; 65 % and 61 %
-    with `parallel_cnn_transformer`).
+    The windows of an utterance grow until they have the model's full length, so that the first
+    ones contain less of it than the last. On four validation actors of RAVDESS the longest are
+    right for 66 % of the clips (unweighted) and all together for 62 % (`parallel_fusion`; 65 % and
+    61 % with `parallel_cnn_transformer`).
     """
     longest = np.equal(lengths, max(lengths))
     return np.asarray(scores)[longest].mean(axis=0)
-
-
-class _FrameBuffer:
-    """The newest frames of the spectrum; each is computed once, the memory is allocated once."""
-
-    def __init__(self, frontend: Frontend, n_samples: int):
-        """`n_samples`: how far back a window may begin."""
-        self._frontend = frontend
-        self._hop = frontend.hop_length
-        self._keep = n_samples // self._hop + 2
-        # Twice the frames kept, so that moving them to the front is rare and windows are slices.
-        self._frames = torch.zeros(frontend.n_rows, 2 * self._keep)
-        self._samples = torch.zeros(frontend.frame_length + CHUNK)
-
-    def reset(self, origin: int) -> None:
-        """Begin with the sample of this index of the stream."""
-        self._origin = origin
-        self._n_samples = 0  # held in _samples
-        self._n_frames = 0  # held in _frames
-        self._first = 0  # index, from the origin, of the first frame held
-
-    @torch.inference_mode()
-    def push(self, chunk: np.ndarray) -> None:
-        """Compute the frames that (CHUNK,) samples complete."""
-        self._samples[self._n_samples : self._n_samples + CHUNK] = torch.from_numpy(chunk)
-        self._n_samples += CHUNK
-        n_new = self._frontend.n_frames(self._n_samples)
-        if not n_new:
-            return
-        if self._n_frames + n_new > self._frames.shape[1]:
-            drop = self._n_frames - self._keep
-            self._frames[:, : self._keep] = self._frames[:, drop : self._n_frames].clone()
-            self._first += drop
-            self._n_frames = self._keep
-        frames = self._frontend.spectrum(self._samples[: self._n_samples])
-        self._frames[:, self._n_frames : self._n_frames + n_new] = frames
-        self._n_frames += n_new
-        rest = self._samples[n_new * self._hop : self._n_samples].clone()
-        self._samples[: len(rest)] = rest
-        self._n_samples = len(rest)
-
-    def window(self, start: int, end: int) -> torch.Tensor:
-        """(n_rows, frames) that lie whole between two sample indices of the stream."""
-        first = -(-(start - self._origin) // self._hop) - self._first
-        last = self._frontend.n_frames(end - self._origin) - self._first
-        return self._frames[:, max(0, first) : last]
 
 
 def _samples(seconds: float) -> int:

@@ -13,13 +13,15 @@ from torch import nn
 
 from ser_ros import SerError
 from ser_ros.audio import SAMPLE_RATE, SECOND
+from ser_ros.audio.block_queue import BlockQueue
 from ser_ros.audio.formats import PcmFormat, encode_s16le
-from ser_ros.audio.intake import Intake
 from ser_ros.audio.vad import CHUNK, Segmenter, SileroVad, speech_span
 from ser_ros.bundle import Bundle, BundleError, load_bundle
 from ser_ros.features import LogMelConfig, MfccConfig, ResearchConfig, VggishConfig
-from ser_ros.stream.recognizer import Recognizer, select_device
-from ser_ros.stream.voice import RecognizerConfig
+from ser_ros.stream.engine import Engine, select_device
+from ser_ros.stream.recognizer import Recognizer
+from ser_ros.stream.types import StreamConfig
+from ser_ros.stream.voice import Voice
 
 FRONTENDS = {
     'log_mel': LogMelConfig(),
@@ -178,7 +180,7 @@ def test_a_window_holds_the_frames_of_its_samples_as_computed_offline(scripted, 
 def test_any_front_end_that_streams_is_heard(write_bundle, tmp_path, utterance, frontend):
     path = write_bundle(tmp_path / 'other.safetensors', frontend=frontend)
     recognizer = Recognizer(load_bundle(path), 'cpu')
-    recognizer.warm_up()
+    recognizer.engine.warm_up()
     whole = hear(recognizer, utterance, len(utterance))
     assert len(windows(whole)) > 5
     assert same(hear(recognizer, utterance, 777), whole)
@@ -207,7 +209,7 @@ def test_an_utterance_too_short_for_the_model_is_dropped(write_bundle, tmp_path,
     """The 16 frames that the model takes are a second of such a front-end."""
     frontend = LogMelConfig(n_fft=1024, win_length=1024, hop_length=1024)
     path = write_bundle(tmp_path / 'slow.safetensors', frontend=frontend)
-    recognizer = Recognizer(load_bundle(path), 'cpu', RecognizerConfig(min_utterance=0.3))
+    recognizer = Recognizer(load_bundle(path), 'cpu', StreamConfig(min_utterance=0.3))
     assert hear(recognizer, short_speech(0.6, 0.9)) == []
     assert recognizer.counters.short_utterances == 1
     estimates = hear(recognizer, short_speech(1.2, 1.5))
@@ -269,7 +271,7 @@ def test_formats_and_block_sizes_give_the_same_probabilities(
         data = wide.tobytes()
         if sample_format == 'S24LE':
             data = wide.view(np.uint8).reshape(-1, 4)[:, 1:].tobytes()
-    intake = Intake(max_backlog=60.0, pcm_format=PcmFormat(sample_format, channels, rate))
+    intake = BlockQueue(max_backlog=60.0, pcm_format=PcmFormat(sample_format, channels, rate))
     n_bytes = block * intake.format.frame_bytes
     estimates = []
     for i in range(0, len(data), n_bytes):
@@ -290,7 +292,7 @@ def test_formats_and_block_sizes_give_the_same_probabilities(
 @pytest.mark.parametrize('name', ['silence', 'white noise', 'mains hum', 'melody'])
 def test_no_speech_gives_no_estimate(bundle, not_speech, name):
     """Without a threshold, too."""
-    recognizer = Recognizer(bundle, 'cpu', RecognizerConfig(threshold=0.0))
+    recognizer = Recognizer(bundle, 'cpu', StreamConfig(threshold=0.0))
     assert hear(recognizer, not_speech[name]) == []
     assert not recognizer.is_speaking
 
@@ -328,7 +330,7 @@ def test_a_short_utterance_gets_only_its_final_estimate(recognizer, short_speech
 
 
 def test_long_speech_is_cut(bundle, utterance):
-    config = RecognizerConfig(max_utterance=1.5)
+    config = StreamConfig(max_utterance=1.5)
     recognizer = Recognizer(bundle, 'cpu', config)
     (segment,) = segments_of(utterance, config)
     estimates = hear(recognizer, utterance)
@@ -345,7 +347,7 @@ def test_long_speech_is_cut(bundle, utterance):
 
 def test_pauses_shorter_than_end_silence_do_not_part(bundle, speech, segments):
     pause = max(b.start - a.end for a, b in zip(segments, segments[1:])) / SAMPLE_RATE
-    config = RecognizerConfig(end_silence=pause + 0.1, max_utterance=60.0)
+    config = StreamConfig(end_silence=pause + 0.1, max_utterance=60.0)
     estimates = hear(Recognizer(bundle, 'cpu', config), speech)
     (final,) = finals(estimates)
     assert final.stamp_ns == START + segments[-1].end * SAMPLE_NS
@@ -526,7 +528,7 @@ def test_a_running_decision_changes_only_for_a_clear_lead(scripted, utterance, l
     """In the end "sad" leads by 0.06."""
     recognizer = scripted(
         [logits_of([0.1, 0.5, 0.4])] + [logits_of([0.1, 0.42, 0.48])] * 100,
-        config=RecognizerConfig(lead=lead, smoothing=0.1),
+        config=StreamConfig(lead=lead, smoothing=0.1),
     )
     *running, final = hear(recognizer, utterance)
     assert running[0].expression == 'happy'
@@ -551,7 +553,7 @@ def test_below_the_threshold_no_expression_is_given(
 ):
     recognizer = scripted(
         [logits_of([0.2, 0.7, 0.1])],
-        config=RecognizerConfig(threshold=of_config),
+        config=StreamConfig(threshold=of_config),
         threshold=of_bundle,
     )
     estimates = hear(recognizer, utterance)
@@ -658,7 +660,7 @@ def test_any_other_error_of_the_device_is_not_swallowed(recognizer, utterance, f
 )
 def test_settings_that_cannot_work_are_named(setting, value):
     with pytest.raises(SerError, match=setting) as refusal:
-        RecognizerConfig(**{setting: value})
+        StreamConfig(**{setting: value})
     assert '\n' not in str(refusal.value)
 
 
@@ -675,7 +677,7 @@ def test_settings_that_cannot_work_are_named(setting, value):
     ids=str,
 )
 def test_settings_at_the_edge_work(bundle, utterance, settings):
-    recognizer = Recognizer(bundle, 'cpu', RecognizerConfig(**settings))
+    recognizer = Recognizer(bundle, 'cpu', StreamConfig(**settings))
     estimates = hear(recognizer, utterance)
     assert recognizer.counters.windows == len(windows(estimates)) > 0
     stamps = [estimate.stamp_ns for estimate in estimates]
@@ -686,7 +688,7 @@ def test_settings_at_the_edge_work(bundle, utterance, settings):
 
 
 def test_warm_up_leaves_no_trace(recognizer, utterance, expected):
-    recognizer.warm_up()
+    recognizer.engine.warm_up()
     assert recognizer.counters.windows == 0
     assert same(hear(recognizer, utterance), expected)
 
@@ -716,7 +718,7 @@ def test_an_explicit_gpu_that_is_not_there(bundle, name):
 def test_auto_falls_back_with_one_warning(bundle, caplog):
     with caplog.at_level(logging.WARNING):
         recognizer = Recognizer(bundle, 'auto')
-    assert recognizer.device == torch.device('cpu')
+    assert recognizer.engine.device == torch.device('cpu')
     assert [record.levelname for record in caplog.records] == ['WARNING']
 
 
@@ -728,8 +730,8 @@ with_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUD
 @pytest.mark.parametrize('name', ['auto', 'cuda', 'cuda:0'])
 def test_a_gpu_gives_the_same(bundle_path, utterance, expected, name):
     recognizer = Recognizer(load_bundle(bundle_path), name)
-    recognizer.warm_up()
-    assert recognizer.device.type == 'cuda'
+    recognizer.engine.warm_up()
+    assert recognizer.engine.device.type == 'cuda'
     assert next(recognizer.bundle.model.parameters()).is_cuda
     estimates = hear(recognizer, utterance)
     assert [e.stamp_ns for e in estimates] == [e.stamp_ns for e in expected]
@@ -741,7 +743,7 @@ def test_a_gpu_gives_the_same(bundle_path, utterance, expected, name):
 @with_gpu
 def test_to_and_from_a_gpu(bundle_path, utterance, expected):
     recognizer = Recognizer(load_bundle(bundle_path), 'cuda')
-    recognizer.to('cpu')
+    recognizer.engine.to('cpu')
     assert not any(parameter.is_cuda for parameter in recognizer.bundle.model.parameters())
     assert same(hear(recognizer, utterance), expected)
 
@@ -769,7 +771,7 @@ def test_a_gpu_too_many(bundle):
 
 
 def test_a_cut_in_the_middle_of_speech_is_no_silence(bundle, utterance):
-    config = RecognizerConfig(max_utterance=1.0)
+    config = StreamConfig(max_utterance=1.0)
     recognizer = Recognizer(bundle, 'cpu', config)
     changes, n_finals = [], 0
     for start in range(0, len(utterance), 100):
@@ -784,18 +786,17 @@ def test_a_cut_in_the_middle_of_speech_is_no_silence(bundle, utterance):
 # Several voices, and another bundle
 
 
-def together(recognizer, sounds, block=1_600):
-    """The estimates of each sound, heard as a voice of its own, block by block."""
-    voices = [recognizer.make_voice() for _ in sounds]
+def together(engine, sounds, block=1_600):
+    """The estimates of each sound as a voice of its own, block by block."""
+    voices = [Voice(engine.bundle, StreamConfig()) for _ in sounds]
     estimates = [[] for _ in sounds]
     for first in range(0, max(map(len, sounds)), block):
-        blocks = [
-            (index, (voice, sound[first : first + block], START + first * SAMPLE_NS))
+        requests = {
+            index: voice.push(sound[first : first + block], START + first * SAMPLE_NS)
             for index, (voice, sound) in enumerate(zip(voices, sounds))
             if first < len(sound)
-        ]
-        found = recognizer.push_together([pushed for _, pushed in blocks])
-        for (index, _), new in zip(blocks, found):
+        }
+        for index, new in zip(requests, engine.run(list(requests.values()))):
             estimates[index] += new
     return estimates
 
@@ -812,7 +813,7 @@ def test_voices_together_are_as_they_are_alone(
     bundle.model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     delayed = np.concatenate((np.zeros(3_000, np.float32), utterance))
     sounds = [speech, utterance, 0.3 * speech[5_000:], delayed]
-    found = together(Recognizer(bundle, 'cpu'), sounds)
+    found = together(Engine(bundle, 'cpu'), sounds)
     assert max(sizes) > 1
     assert sum(sizes) == sum(e.is_window for estimates in found for e in estimates)
     for sound, estimates in zip(sounds, found):
@@ -838,7 +839,7 @@ def test_voices_that_do_not_fit_into_memory_together_are_judged_one_by_one(
             raise torch.OutOfMemoryError('CUDA out of memory')
 
     handle = recognizer.bundle.model.register_forward_pre_hook(hook)
-    found = together(recognizer, [utterance, utterance])
+    found = together(recognizer.engine, [utterance, utterance])
     handle.remove()
     assert all(same(estimates, expected) for estimates in found)
 
@@ -858,7 +859,7 @@ def test_another_bundle_goes_on_in_the_middle_of_an_utterance(
     half = len(utterance) // 2 + 100
     before = recognizer.push(utterance[:half], START)
     assert before
-    recognizer.adopt(new)
+    recognizer.replace_bundle(new)
     after = recognizer.push(utterance[half:], START + half * SAMPLE_NS) + recognizer.flush()
     expected = hear(Recognizer(new, 'cpu'), utterance)
     assert [e.stamp_ns for e in before + after] == [e.stamp_ns for e in expected]
@@ -877,6 +878,6 @@ def test_a_bundle_that_does_not_stream_is_not_adopted(
     path = write_bundle(tmp_path / 'whole.safetensors', frontend=ResearchConfig())
     first = recognizer.push(utterance[:20_000], START)
     with pytest.raises(BundleError, match='48000 Hz'):
-        recognizer.adopt(load_bundle(path))
+        recognizer.replace_bundle(load_bundle(path))
     rest = recognizer.push(utterance[20_000:], START + 20_000 * SAMPLE_NS)
     assert same(first + rest + recognizer.flush(), expected)

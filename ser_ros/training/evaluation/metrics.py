@@ -22,8 +22,10 @@ from ser_ros.audio.formats import PcmFormat, encode_s16le
 from ser_ros.audio.sources import read_audio
 from ser_ros.bundle import Bundle, BundleError
 from ser_ros.emotions import EMOTIONS, ExpressionMap
-from ser_ros.stream.recognizer import Recognizer, is_streamed, select_device
-from ser_ros.stream.voice import LEAST_PROBABILITY, Estimate, pool_windows
+from ser_ros.stream.engine import select_device
+from ser_ros.stream.recognizer import Recognizer
+from ser_ros.stream.types import MIN_PROBABILITY, Estimate
+from ser_ros.stream.voice import can_stream, pool_windows
 from ser_ros.training.data.corpora import Clip
 from ser_ros.training.data.dataset import one_thread
 
@@ -82,14 +84,14 @@ def listen(
     bundle: Bundle, clips: Sequence[Clip], device: str = 'auto', gain_db: float = 0.0
 ) -> list[ClipResult]:
     """Hear the clips as a stream, or classify them whole where the bundle cannot stream."""
-    if is_streamed(bundle):
+    if can_stream(bundle):
         return hear(Recognizer(bundle, device), clips, gain_db)
     return classify(bundle, clips, device, gain_db)
 
 
 def manner(bundle: Bundle) -> str:
     """How `listen` lets this bundle hear a clip; the end of a protocol's sentence."""
-    if is_streamed(bundle):
+    if can_stream(bundle):
         return 'each clip streamed as on the robot, between half a second of silence'
     return 'each clip classified as a whole'
 
@@ -137,7 +139,7 @@ def classify(
         samples = read_audio(clip.path, bundle.frontend.sample_rate) * np.float32(gain)
         try:
             scores = bundle.classify(torch.from_numpy(samples)).double().numpy()[None]
-            scores = np.maximum(scores, np.log(LEAST_PROBABILITY))
+            scores = np.maximum(scores, np.log(MIN_PROBABILITY))
         except BundleError:
             scores = np.zeros((0, len(bundle.info.class_names)))
         decisions = [decide(bundle, row, expressions)[0] for row in scores]
@@ -189,7 +191,7 @@ def from_predictions(records: Sequence[Mapping[str, Any]]) -> list[ClipResult]:
         )
         probabilities = record['probabilities']
         rows = [] if probabilities is None else [list(probabilities.values())]
-        windows = np.log(np.maximum(rows, LEAST_PROBABILITY)) if rows else np.zeros((0, 0))
+        windows = np.log(np.maximum(rows, MIN_PROBABILITY)) if rows else np.zeros((0, 0))
         results.append(ClipResult(clip, windows, record['decisions'], is_whole=True))
     return results
 

@@ -9,7 +9,9 @@ from tqdm import tqdm
 
 from ser_ros.bundle import Bundle
 from ser_ros.emotions import ExpressionMap
-from ser_ros.stream.recognizer import Recognizer, is_streamed, select_device
+from ser_ros.stream.engine import select_device
+from ser_ros.stream.recognizer import Recognizer
+from ser_ros.stream.voice import can_stream
 from ser_ros.training.data.dataset import one_thread
 from ser_ros.training.data.nonspeech import FAMILIES, HELD_OUT, generate_one
 from ser_ros.training.evaluation.metrics import ClipResult, decide, stream
@@ -27,7 +29,7 @@ def hear_nonspeech(bundle: Bundle, device: str = 'auto') -> dict[str, dict[str, 
     stream, with voice activity detection; None for a bundle that hears whole clips.
     """
     bundle.model.to(select_device(device))
-    recognizer = Recognizer(bundle, device) if is_streamed(bundle) else None
+    recognizer = Recognizer(bundle, device) if can_stream(bundle) else None
     rate = bundle.frontend.sample_rate
     figures = {}
     for kind, family in enumerate(tqdm((*FAMILIES, *HELD_OUT), desc='rejecting', leave=False)):
@@ -56,7 +58,7 @@ def rejection(
         if bundle.info.recipe.get('data', {}).get('nonspeech')
         else 'training was given none such'
     )
-    unit = 'windows' if is_streamed(bundle) else 'clips'
+    unit = 'windows' if can_stream(bundle) else 'clips'
     windows = [row for result in results for row in result.windows]
     return {
         'protocol': f'generated sounds of {bundle.info.window:g} s, given to the model without '

@@ -25,7 +25,7 @@ from ser_ros.files import make_folder, write_atomically
 from ser_ros.models import build_model, default_hyperparameters, model_class
 from ser_ros.models.transfer import TransferModel, freeze, load_published
 from ser_ros.settings import from_dict
-from ser_ros.stream.voice import RecognizerConfig
+from ser_ros.stream.types import StreamConfig
 from ser_ros.training.data.batches import EmotionData
 from ser_ros.training.data.corpora import (
     Clip,
@@ -357,7 +357,7 @@ def _validation_windows(
 ) -> list[tuple[Tensor, int]]:
     if not task.frontend.is_streaming:
         return [(torch.from_numpy(utterance.samples), utterance.label)]
-    stream = RecognizerConfig()
+    stream = StreamConfig()
     least = task.frontend.n_samples(task.model.min_frames) / task.frontend.sample_rate
     first = max(stream.first_estimate, least)
     windows = stream_windows(utterance, recipe.augmentation.crop[1], stream.hop, first)

@@ -14,7 +14,7 @@ from ser_ros.features import (
 )
 from ser_ros.files import write_atomically
 from ser_ros.models import count_parameters
-from ser_ros.stream.recognizer import is_streamed
+from ser_ros.stream.voice import can_stream
 from ser_ros.training.reports.html import (
     NONSPEECH_HEADER,
     decimal,
@@ -49,7 +49,7 @@ def card(bundle: Bundle) -> str:
     """The card as Markdown."""
     info = bundle.info
     n_parameters = count_parameters(bundle.model)
-    streamed = is_streamed(bundle)
+    streamed = can_stream(bundle)
     lines = [
         f'# {bundle.path.stem}',
         '',

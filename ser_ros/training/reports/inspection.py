@@ -15,8 +15,9 @@ from ser_ros.bundle import Bundle
 from ser_ros.emotions import ExpressionMap
 from ser_ros.features import ResearchConfig
 from ser_ros.models.blocks import AttentionPool
-from ser_ros.stream.recognizer import Recognizer, is_streamed
-from ser_ros.stream.voice import RecognizerConfig
+from ser_ros.stream.recognizer import Recognizer
+from ser_ros.stream.types import StreamConfig
+from ser_ros.stream.voice import can_stream
 from ser_ros.training.data.dataset import one_thread
 from ser_ros.training.evaluation.metrics import decide
 
@@ -47,7 +48,7 @@ def inspect(bundle: Bundle, samples: np.ndarray) -> Inspection:
     where the bundle cannot stream. Raises BundleError for sound that cannot be judged whole.
     """
     with _watched(bundle.model) as watched:
-        hear = _stream if is_streamed(bundle) else _classify
+        hear = _stream if can_stream(bundle) else _classify
         return hear(bundle, samples, watched)
 
 
@@ -126,7 +127,7 @@ def voice_activity(samples: np.ndarray) -> list[tuple[float, float]]:
 
     As the recogniser cuts utterances, but for those that it cuts for their length.
     """
-    config, vad = RecognizerConfig(), SileroVad()
+    config, vad = StreamConfig(), SileroVad()
     segmenter = Segmenter(config.vad_threshold, round(config.end_silence * SAMPLE_RATE))
     segments = [
         segmenter.push(vad(samples[start : start + CHUNK]))

@@ -15,7 +15,7 @@ from ser_ros import __version__
 from ser_ros.bundle import Bundle, load_bundle, save_bundle
 from ser_ros.models import count_parameters
 from ser_ros.models.transfer import freeze
-from ser_ros.stream.recognizer import select_device
+from ser_ros.stream.engine import select_device
 from ser_ros.training.data.dataset import one_thread
 from ser_ros.training.evaluation.metrics import ClipResult, manner, record_part
 from ser_ros.training.evaluation.rejection import hear_nonspeech, rejection

@@ -15,7 +15,7 @@ from ser_ros import SerError
 from ser_ros.audio import SAMPLE_RATE
 from ser_ros.audio.vad import Segment
 from ser_ros.stream.recognizer import Recognizer
-from ser_ros.stream.voice import RecognizerConfig
+from ser_ros.stream.types import StreamConfig
 from ser_ros.training.data.corpora import Clip, read_corpus
 from ser_ros.training.data.dataset import (
     NO_CLASS,
@@ -472,7 +472,7 @@ def test_windows_of_a_stream_are_those_of_the_recogniser(bundle, utterance):
     recognizer = Recognizer(bundle, 'cpu')
     estimates = recognizer.push(utterance, 0) + recognizer.flush()
     ends = {e.stamp_ns * SAMPLE_RATE // 10**9 for e in estimates}
-    config = RecognizerConfig()
+    config = StreamConfig()
     start = min(ends) - SAMPLE_RATE
     said = counting(len(utterance), start, max(ends))
     offline = stream_windows(said, bundle.info.window, config.hop, config.first_estimate)

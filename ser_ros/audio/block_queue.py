@@ -21,7 +21,7 @@ UNKNOWN_BYTES_PER_SECOND = 48_000 * 2 * 4
 
 
 @dataclass
-class IntakeCounters:
+class BlockCounters:
     """What happened to the blocks so far."""
 
     blocks: int = 0
@@ -45,7 +45,7 @@ class IntakeCounters:
 
 
 @dataclass(frozen=True)
-class Heard:
+class DecodedBlock:
     """One block, decoded: float32 (n,) parts at 16 kHz with their stamps."""
 
     parts: list[Part]
@@ -65,7 +65,7 @@ class _Item:
     is_broken: bool
 
 
-class Intake:
+class BlockQueue:
     """Takes formats and blocks from callbacks, gives samples in order to one worker thread.
 
     `ready`, which guards it, is notified when a block can be had; several may share one.
@@ -82,7 +82,7 @@ class Intake:
         ready: Optional[threading.Condition] = None,
     ):
         """`pcm_format`: taken until another is announced."""
-        self.counters = IntakeCounters()
+        self.counters = BlockCounters()
         self._max_backlog = max_backlog
         self.gap_tolerance = gap_tolerance
         """Seconds; may be changed at any time."""
@@ -165,7 +165,7 @@ class Intake:
             self._count_block()
             self._skip(_Item(data, stamp_ns, 0, '', self._format, False))
 
-    def forget(self, seconds: float = 0.0) -> None:
+    def clear(self, seconds: float = 0.0) -> None:
         """Give up what waits; what comes next begins a new stream.
 
         `seconds`: of what `get` gave and was not heard either.
@@ -203,7 +203,7 @@ class Intake:
         """Whether `get` gives one."""
         return bool(self._items and (self._format or self.refusal))
 
-    def get(self) -> Optional[Heard]:
+    def get(self) -> Optional[DecodedBlock]:
         """Decode the next block; None where there is none, or its format is not known yet."""
         with self.ready:
             if not self.has_block:
@@ -215,7 +215,7 @@ class Intake:
             if pcm_format is None:
                 self.counters.refused_blocks += 1
                 self._mark_broken()
-        return Heard(self._decode(item, pcm_format), item.frame_id, item.is_broken)
+        return DecodedBlock(self._decode(item, pcm_format), item.frame_id, item.is_broken)
 
     def _limit(self) -> float:
         """Bytes that may wait."""

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ser_ros.audio import SAMPLE_RATE, SECOND
+from ser_ros.audio.block_queue import BlockQueue
 from ser_ros.audio.formats import PcmFormat, encode_s16le
-from ser_ros.audio.intake import Intake
 
 MONO = ('S16LE', 1, SAMPLE_RATE, 'wave')
 START = 1_700_000_000 * SECOND
@@ -27,7 +27,7 @@ def samples_of(heard):
 
 @pytest.fixture
 def intake():
-    return Intake(pcm_format=PcmFormat(*MONO))
+    return BlockQueue(pcm_format=PcmFormat(*MONO))
 
 
 def test_blocks_come_in_order_with_their_stamps(intake):
@@ -44,7 +44,7 @@ def test_blocks_come_in_order_with_their_stamps(intake):
 
 
 def test_without_a_format_blocks_wait_for_it():
-    intake = Intake()
+    intake = BlockQueue()
     assert not intake.waits_for_format(START)
     intake.put(block(7), START, START, '')
     assert intake.backlog_bytes == 2 * BLOCK
@@ -80,7 +80,7 @@ def test_a_format_that_cannot_be_decoded_refuses_the_blocks(intake, info):
 
 
 def test_blocks_that_waited_are_refused_with_the_format():
-    intake = Intake()
+    intake = BlockQueue()
     intake.put(block(1), START, 0, 'a')
     intake.announce('S16LE', 1, SAMPLE_RATE, 'mp3')
     assert intake.refusal
@@ -98,7 +98,7 @@ def test_a_block_keeps_the_format_it_came_in(intake):
 
 
 def test_a_change_of_format_gives_up_nothing_held_back():
-    intake = Intake(pcm_format=PcmFormat('S16LE', 1, 48_000))
+    intake = BlockQueue(pcm_format=PcmFormat('S16LE', 1, 48_000))
     intake.put(block(1, 4_800), START, 0, '')
     intake.announce(*MONO)
     intake.put(block(2, 1_600), START + SECOND // 10, 0, '')
@@ -109,7 +109,7 @@ def test_a_change_of_format_gives_up_nothing_held_back():
 
 
 def test_too_long_a_backlog_drops_the_oldest():
-    intake = Intake(max_backlog=1.0, pcm_format=PcmFormat(*MONO))
+    intake = BlockQueue(max_backlog=1.0, pcm_format=PcmFormat(*MONO))
     for i in range(60):
         intake.put(block(i), START + i * BLOCK_NS, 0, '')
     assert intake.counters.dropped_blocks == 10
@@ -120,7 +120,7 @@ def test_too_long_a_backlog_drops_the_oldest():
 
 
 def test_one_block_longer_than_the_backlog_is_dropped_and_breaks_the_stream():
-    intake = Intake(max_backlog=1.0, pcm_format=PcmFormat(*MONO))
+    intake = BlockQueue(max_backlog=1.0, pcm_format=PcmFormat(*MONO))
     intake.put(bytes(10_000_000), START, 0, '')
     assert intake.counters.dropped_blocks == 1
     assert intake.backlog_bytes == 0
@@ -129,14 +129,14 @@ def test_one_block_longer_than_the_backlog_is_dropped_and_breaks_the_stream():
 
 
 def test_ten_megabytes_that_fit_are_decoded_whole():
-    intake = Intake(max_backlog=100.0, pcm_format=PcmFormat('S16LE', 2, 48_000))
+    intake = BlockQueue(max_backlog=100.0, pcm_format=PcmFormat('S16LE', 2, 48_000))
     intake.put(bytes(10_000_000), START, 0, '')
     n = sum(len(samples) for samples, _ in intake.get().parts)
     assert abs(n - 10_000_000 / 4 / 3) < SAMPLE_RATE // 10
 
 
 def test_a_backlog_that_nobody_can_decode_is_bounded_too():
-    intake = Intake(max_backlog=1.0)
+    intake = BlockQueue(max_backlog=1.0)
     for i in range(100):
         intake.put(bytes(48_000), START + i, 0, '')
     assert intake.counters.dropped_blocks > 0
@@ -145,7 +145,7 @@ def test_a_backlog_that_nobody_can_decode_is_bounded_too():
 
 def test_every_second_that_was_sent_is_accounted_for():
     """Heard, dropped, skipped or lost on the way, in turn, as few as they be."""
-    intake = Intake(max_backlog=0.1, pcm_format=PcmFormat(*MONO))
+    intake = BlockQueue(max_backlog=0.1, pcm_format=PcmFormat(*MONO))
     n_heard, n_lost = 0, 0
 
     def put(i):
@@ -181,7 +181,7 @@ def test_every_second_that_was_sent_is_accounted_for():
 
 
 def test_empty_blocks_never_wait():
-    intake = Intake(max_backlog=1.0)
+    intake = BlockQueue(max_backlog=1.0)
     for _ in range(1_000):
         intake.put(b'', START, 0, '')
     assert intake.counters.empty_blocks == 1_000
@@ -208,7 +208,7 @@ def test_without_stamps_the_first_is_by_arrival_and_the_rest_by_counting(intake)
 
 
 def test_without_stamps_a_drop_begins_anew_by_arrival():
-    intake = Intake(max_backlog=0.04, pcm_format=PcmFormat(*MONO))
+    intake = BlockQueue(max_backlog=0.04, pcm_format=PcmFormat(*MONO))
     intake.put(block(0), None, START, '')
     intake.get()
     for i in range(1, 5):
@@ -231,7 +231,7 @@ def test_unstamped_blocks_begin_anew_after_refused_ones(intake):
 
 
 def test_nothing_waits():
-    intake = Intake()
+    intake = BlockQueue()
     assert not intake.has_block
     assert intake.get() is None
     intake.put(block(1), START, 0, '')
@@ -279,7 +279,7 @@ OPERATIONS = st.lists(
 
 @given(OPERATIONS, st.sampled_from([0.01, 0.05, 5.0]), st.booleans())
 def test_every_block_is_used_dropped_refused_or_waiting(operations, max_backlog, is_known):
-    intake = Intake(max_backlog, pcm_format=PcmFormat(*MONO) if is_known else None)
+    intake = BlockQueue(max_backlog, pcm_format=PcmFormat(*MONO) if is_known else None)
     counters = intake.counters
     given_out, used = [], []
 

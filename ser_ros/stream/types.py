@@ -1,0 +1,110 @@
+"""What goes into a stream and comes out of it: settings, estimates, counters."""
+
+from collections.abc import Generator
+from dataclasses import dataclass, field, fields
+from typing import Any, Optional
+
+import numpy as np
+import torch
+
+from ser_ros import SerError
+
+MIN_PROBABILITY = 1e-300
+"""A smaller probability is replaced by this one before its logarithm is taken."""
+
+
+def _setting(default: Optional[float], description: str, low: float, high: float) -> Any:
+    """A number between `low` and `high`; the nodes declare their parameters from these."""
+    return field(default=default, metadata={'description': description, 'limits': (low, high)})
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """How a stream is cut into windows and utterances, and how they are decided.
+
+    A model that needs longer windows than `min_utterance` or `first_estimate` gets what it needs.
+    Raises SerError for a setting out of its range.
+    """
+
+    hop: float = _setting(0.25, 'Seconds between two windows.', 0.01, 10.0)
+    first_estimate: float = _setting(
+        1.0, 'Seconds of speech before the first estimate.', 0.2, 60.0
+    )
+    min_utterance: float = _setting(
+        0.5, 'Seconds; shorter utterances are counted and dropped.', 0.2, 60.0
+    )
+    max_utterance: float = _setting(10.0, 'Seconds; longer utterances are cut.', 1.0, 3600.0)
+    end_silence: float = _setting(0.5, 'Seconds without voice that end an utterance.', 0.1, 10.0)
+    preroll: float = _setting(
+        0.1, 'Seconds before detected speech that a window includes: soft onsets.', 0.0, 0.5
+    )
+    vad_threshold: float = _setting(
+        0.5, 'Probability from which on a chunk counts as voice.', 0.2, 1.0
+    )
+    smoothing: float = _setting(1.0, 'Time constant of the running decision, s.', 0.01, 60.0)
+    lead: float = _setting(0.1, 'Probability by which a new running decision must lead.', 0.0, 1.0)
+    threshold: Optional[float] = _setting(
+        None, "Lowest confidence of a published expression; by default the bundle's.", 0.0, 1.0
+    )
+    gain_db: float = _setting(0.0, 'Gain applied to the sound, in dB.', -60.0, 60.0)
+    gap_tolerance: float = _setting(0.1, 'Seconds by which stamps may deviate.', 0.001, 10.0)
+
+    def __post_init__(self):
+        for setting in fields(self):
+            value, (low, high) = getattr(self, setting.name), setting.metadata['limits']
+            if value is not None and not low <= value <= high:
+                raise SerError(f'{setting.name} is {value}, not between {low} and {high}')
+        if not self.min_utterance <= self.first_estimate <= self.max_utterance:
+            raise SerError(
+                'min_utterance, first_estimate and max_utterance must rise in this order'
+            )
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The emotion of the speech up to `stamp_ns`."""
+
+    stamp_ns: int
+    """End of the window, in the time of the stamps that were pushed."""
+    probabilities: np.ndarray
+    """(n_classes,), calibrated: of the window alone; in a final estimate, of the utterance."""
+    expression: Optional[str]
+    """The decided ROS4HRI expression; None where it is too uncertain."""
+    confidence: float
+    """Probability of the decided expression, smoothed over the utterance, certain or not."""
+    valence: float
+    arousal: float
+    """Expectations in [-1, 1] under the smoothed probabilities."""
+    is_final: bool
+    """Whether this is the one decision for a finished utterance."""
+    is_window: bool
+    """Whether `probabilities` are of one window; of final estimates only a short utterance's."""
+    n_samples: int
+    """Length of the window at 16 kHz; in a final estimate, of the utterance's longest."""
+
+    @property
+    def log_probabilities(self) -> np.ndarray:
+        """(n_classes,) logarithms of `probabilities`, all finite: see `MIN_PROBABILITY`."""
+        return np.log(np.maximum(self.probabilities, MIN_PROBABILITY))
+
+
+@dataclass
+class StreamCounters:
+    """What happened to the samples so far."""
+
+    samples: int = 0
+    windows: int = 0
+    utterances: int = 0
+    short_utterances: int = 0
+    """Too short to be classified."""
+    broken_utterances: int = 0
+    """Closed without a decision by a gap or a reset."""
+    gaps: int = 0
+    """Times that the stamps jumped and the stream started anew."""
+    skipped_windows: int = 0
+    """For which the GPU had no memory."""
+
+
+WindowRequests = Generator[torch.Tensor, Optional[np.ndarray], list[Estimate]]
+"""A generator that yields the features (n_features, frames) of a window, receives its calibrated
+log-probabilities (n_classes,), or None where there was no memory for it, and returns estimates."""
