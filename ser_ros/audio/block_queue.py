@@ -1,4 +1,4 @@
-"""Between a subscription and the recogniser: a bounded backlog, and blocks of any known format."""
+"""Blocks on their way from a subscription to the worker: a bounded backlog, then decoding."""
 
 import dataclasses
 import threading
@@ -32,11 +32,11 @@ class BlockCounters:
     """Came in a format that cannot be decoded."""
     refused_formats: int = 0
     skipped_blocks: int = 0
-    """Came while nothing was to be heard, or waited when all was to be forgotten."""
+    """Came while sound was ignored, or waited when the queue was cleared."""
     dropped_blocks: int = 0
-    """Oldest blocks given up because more than `max_backlog` waited."""
+    """Oldest blocks, dropped because more than `max_backlog` waited."""
     seconds: float = 0.0
-    """Of sound in the blocks that no longer wait, as far as their format was known."""
+    """Of sound in the blocks that no longer wait, where their format was known."""
     skipped_seconds: float = 0.0
     dropped_seconds: float = 0.0
     """Of these, in blocks that were skipped and dropped."""
@@ -46,12 +46,12 @@ class BlockCounters:
 
 @dataclass(frozen=True)
 class DecodedBlock:
-    """One block, decoded: float32 (n,) parts at 16 kHz with their stamps."""
+    """Float32 (n,) parts at 16 kHz with their stamps."""
 
     parts: list[Part]
     frame_id: str
     is_broken: bool
-    """Blocks before this one were dropped or refused: forget what was heard before."""
+    """Blocks before this one were dropped, skipped or refused: the stream must start anew."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,15 @@ class _Item:
     arrival_ns: int
     frame_id: str
     format: Optional[PcmFormat]
-    """In force when the block came; None when none was known yet."""
+    """At the time the block came; None when none was known yet."""
     is_broken: bool
 
 
 class BlockQueue:
-    """Takes formats and blocks from callbacks, gives samples in order to one worker thread.
+    """Takes formats and blocks from callbacks, returns samples in order to one worker thread.
 
-    `ready`, which guards it, is notified when a block can be had; several may share one.
+    The condition `ready` guards it and is notified when a block is available; several queues may
+    share one.
 
     While no format is known, blocks wait; while the announced one cannot be decoded, they are
     refused. When more than `max_backlog` seconds of sound wait, the oldest are dropped.
@@ -81,7 +82,7 @@ class BlockQueue:
         pcm_format: Optional[PcmFormat] = None,
         ready: Optional[threading.Condition] = None,
     ):
-        """`pcm_format`: taken until another is announced."""
+        """`pcm_format`: used until another is announced."""
         self.counters = BlockCounters()
         self._max_backlog = max_backlog
         self.gap_tolerance = gap_tolerance
@@ -96,17 +97,21 @@ class BlockQueue:
         self._stream: Optional[PcmStream] = None
         self._next_ns: Optional[int] = None
         self._losses = LossMeter()
-        self.last_block = time.monotonic()
-        """When a block came last, by the steady clock; at first, when the intake was made."""
+        self._last_block = time.monotonic()
         self.ready = ready or threading.Condition()
 
     @property
     def format(self) -> Optional[PcmFormat]:
-        """The format in force; None while it is unknown or refused."""
+        """The current format; None while it is unknown or refused."""
         return self._format
 
+    @property
+    def seconds_without_block(self) -> float:
+        """Since the last block came, or since the queue was created, by the monotonic clock."""
+        return time.monotonic() - self._last_block
+
     def waits_for_format(self, now_ns: int) -> bool:
-        """Whether blocks have waited for a second because nobody said what they hold."""
+        """Whether blocks have waited for a second because their format is unknown."""
         with self.ready:
             if self._format is not None or self.refusal or not self._items:
                 return False
@@ -120,7 +125,7 @@ class BlockQueue:
     def announce(
         self, sample_format: str, channels: int, sample_rate: int, coding_format: str
     ) -> None:
-        """Take what AudioInfo says for the blocks that follow; see `refusal`."""
+        """Set the format of the blocks that follow, as in AudioInfo; see `refusal`."""
         announced = (sample_format, channels, sample_rate, coding_format)
         with self.ready:
             if announced == self._announced:
@@ -136,7 +141,7 @@ class BlockQueue:
             self.ready.notify()
 
     def put(self, data: bytes, stamp_ns: Optional[int], arrival_ns: int, frame_id: str) -> None:
-        """Take a block; without a stamp it gets one by arrival, and then by counting samples."""
+        """Queue a block; a first one without stamp is stamped by arrival, later ones by counting."""
         with self.ready:
             self._count_block()
             if self.refusal:
@@ -160,15 +165,15 @@ class BlockQueue:
             self.ready.notify()
 
     def skip(self, data: bytes, stamp_ns: Optional[int]) -> None:
-        """Do not hear a block that came; what comes next begins a new stream."""
+        """Count a block that is ignored; the next block starts a new stream."""
         with self.ready:
             self._count_block()
             self._skip(_Item(data, stamp_ns, 0, '', self._format, False))
 
     def clear(self, seconds: float = 0.0) -> None:
-        """Give up what waits; what comes next begins a new stream.
+        """Remove all blocks; the next block starts a new stream.
 
-        `seconds`: of what `get` gave and was not heard either.
+        `seconds`: of sound that `get` returned and that was not processed either.
         """
         with self.ready:
             self.counters.skipped_seconds += seconds
@@ -180,7 +185,7 @@ class BlockQueue:
 
     def _count_block(self) -> None:
         self.counters.blocks += 1
-        self.last_block = time.monotonic()
+        self._last_block = time.monotonic()
 
     def _skip(self, item: _Item) -> None:
         self.counters.skipped_blocks += 1
@@ -188,7 +193,7 @@ class BlockQueue:
         self._is_broken = True
 
     def _account(self, item: _Item) -> float:
-        """Seconds of a block that no longer waits, once counted with what is missing before it."""
+        """Count a block that no longer waits, and what is missing before it; return its seconds."""
         pcm_format = item.format or self._format
         if pcm_format is None or not (duration_ns := _duration_ns(item.data, pcm_format)):
             return 0.0
@@ -200,11 +205,11 @@ class BlockQueue:
 
     @property
     def has_block(self) -> bool:
-        """Whether `get` gives one."""
+        """Whether `get` returns one."""
         return bool(self._items and (self._format or self.refusal))
 
     def get(self) -> Optional[DecodedBlock]:
-        """Decode the next block; None where there is none, or its format is not known yet."""
+        """The next block, decoded; None where there is none, or its format is not known yet."""
         with self.ready:
             if not self.has_block:
                 return None
@@ -230,7 +235,7 @@ class BlockQueue:
             self._is_broken = True
 
     def _decode(self, item: _Item, pcm_format: Optional[PcmFormat]) -> list[Part]:
-        """The worker's half; what it touches, no callback does."""
+        """Decode in the worker; no callback uses the attributes it changes."""
         if pcm_format is None:
             return []
         if len(item.data) % pcm_format.frame_bytes:

@@ -1,4 +1,4 @@
-"""Capture stamps that advance by the sample clock and follow a jittery measured time."""
+"""Capture stamps that advance by the sample clock and follow a measured time with jitter."""
 
 from typing import Optional
 
@@ -8,9 +8,10 @@ from ser_ros.audio import SECOND
 class SampleClock:
     """Stamps blocks of one stream.
 
-    Each stamp is the last one plus the samples between, drawn towards the measured capture time
-    with `time_constant` seconds; where both differ by more than `tolerance` seconds (samples were
-    lost, the clock was set) it steps there, which a subscriber sees as a gap.
+    Each stamp is the last one plus the samples between, corrected towards the measured capture time
+    with a time constant of `time_constant` seconds. Where both differ by more than `tolerance`
+    seconds (samples were lost, the clock was set), the stamp is the measured time, and a subscriber
+    sees a gap.
     """
 
     def __init__(self, sample_rate: int, tolerance: float = 0.1, time_constant: float = 2.0):

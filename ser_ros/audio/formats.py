@@ -1,4 +1,4 @@
-"""PCM in messages: what is accepted, and bytes ↔ samples."""
+"""PCM in messages: the accepted formats, and bytes ↔ samples."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ MAX_SAMPLE_RATE = 768_000
 
 
 class AudioFormatError(SerError):
-    """A stream that cannot be decoded; the message says what it claims to be."""
+    """A stream that cannot be decoded; the message names its format."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Whether sound is to be heard now."""
+"""Whether sound that arrives now is processed."""
 
 from typing import Optional
 
@@ -13,12 +13,12 @@ class Gate:
         self.forget_robot()
 
     def forget_robot(self) -> None:
-        """Take the robot to be silent, and to have been."""
+        """Assume that the robot is silent, and was."""
         self._began_ns: Optional[int] = None
         self._ended_ns: Optional[int] = None
 
     def robot_speaks(self, is_speaking: bool, now_ns: int) -> None:
-        """The robot begins to speak, or ends."""
+        """The robot starts to speak, or stops."""
         if not is_speaking and self._began_ns is not None:
             self._began_ns, self._ended_ns = None, now_ns
         elif is_speaking and self._began_ns is None:
@@ -35,5 +35,5 @@ class Gate:
         return self._ended_ns is not None and 0 <= now_ns - self._ended_ns < tail * SECOND
 
     def is_open(self, now_ns: int, tail: float) -> bool:
-        """Whether a block that comes now is to be heard."""
+        """Whether a block that comes now is processed."""
         return self.is_enabled and not self.is_muted(now_ns, tail)

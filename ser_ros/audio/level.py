@@ -1,4 +1,4 @@
-"""How loud a stream is, and what that says of the microphone."""
+"""The level of a stream, and which problem of the microphone it shows."""
 
 import math
 from typing import Optional
@@ -6,34 +6,34 @@ from typing import Optional
 import numpy as np
 
 MUTED_AFTER = 2.0
-"""Seconds of nothing but zeros, which no converter delivers, after which it counts as muted."""
+"""Seconds of zeros only, which no converter delivers, after which it counts as muted."""
 SILENT_AFTER = 10.0
 SILENCE = 10 ** (-70 / 20)
-"""Of full scale. The own noise of a cheap microphone, gain up, is above that; of an input that
-nothing is plugged into, with its last bits toggling, below."""
+"""Of full scale. The own noise of a cheap microphone with its gain up is louder; an input without a
+plug, of which the last bits toggle, is below."""
 CLIPPED_SHARE = 1e-3
 FULL_SCALE = 1.0 - 2.0**-15
-"""The loudest value that S16LE has on both sides."""
+"""The largest magnitude that S16LE has on both sides."""
 MEMORY = 2.0
 """Time constant, in seconds, of the level and of the clipped share."""
 
 
 class LevelMeter:
-    """Tells a muted, a silent and a clipping input from one that is well."""
+    """Detects a muted, a silent and a clipping input."""
 
     def __init__(self, sample_rate: int):
         self._sample_rate = sample_rate
         self.reset()
 
     def reset(self) -> None:
-        """Begin a stream."""
+        """Start a new stream."""
         self._power = self._clipped = 0.0
         self._zeros = self._quiet = 0
         self.peak = 0.0
         """Of the last block, of full scale."""
 
     def push(self, samples: np.ndarray) -> None:
-        """Take float32 samples in [-1, 1], (frames,) or (frames, channels)."""
+        """Add float32 samples in [-1, 1], (frames,) or (frames, channels)."""
         if not len(samples):
             return
         loudness = np.abs(samples)
@@ -51,8 +51,8 @@ class LevelMeter:
         return 10 * math.log10(self._power) if self._power else -math.inf
 
     @property
-    def trouble(self) -> Optional[str]:
-        """What is wrong with the input; None while it is well."""
+    def problem(self) -> Optional[str]:
+        """What is wrong with the input; None while nothing is."""
         if self._zeros >= MUTED_AFTER * self._sample_rate:
             return 'the microphone is muted: it delivers nothing but zeros'
         if self._quiet >= SILENT_AFTER * self._sample_rate:

@@ -1,4 +1,4 @@
-"""A microphone that may go and come back."""
+"""A microphone that may disappear and come back."""
 
 import contextlib
 import ctypes
@@ -17,28 +17,28 @@ from ser_ros.audio.sources import Block, SourceCounters, SourceError
 T = TypeVar('T')
 
 OPENING_GRACE = 3.0
-"""Seconds that the first callback may take: 1.2 to 1.8 through PulseAudio."""
+"""Seconds that the first callback may take: PulseAudio needs 1.2 to 1.8."""
 
 PATIENCE = 4.0
 """Seconds after which a call into PortAudio counts as hanging: opening takes up to two."""
 
 LEAST_BLOCKS = 4
-"""For as many the watchdog waits at least, however short its timeout is."""
+"""The watchdog waits for at least so many blocks, however short its timeout is."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 1.0
 """Seconds between two attempts to open a microphone again; each is twice the last."""
 
 
 class PortAudioHangError(SourceError):
-    """A call into PortAudio that does not come back: only a new process helps."""
+    """A call into PortAudio that does not return: only a new process helps."""
 
 
 class Microphone:
     """An input device of PortAudio.
 
-    When it delivers nothing any more it is looked for by its name and opened again, until it is
-    back. A PortAudio that hangs, as it does behind a sound server that was stopped, cannot be
-    freed from within the process: then `blocks` and `close` raise PortAudioHangError.
+    When it delivers nothing any more, it is searched by its name and reopened until it is back. A
+    PortAudio that hangs, for example because the sound server was stopped, cannot be freed from
+    within the process: then `blocks` and `close` raise PortAudioHangError.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Microphone:
 
         `queue_duration` seconds may wait between the callback and `blocks`; after
         `watchdog_timeout` seconds, or four blocks, without a callback the microphone counts as
-        gone. Raises SourceError, naming the devices there are, for one that cannot be opened so.
+        gone. Raises SourceError, which lists the devices, for one that cannot be opened like this.
         """
         self.description = f'microphone {device!r}'
         self._hangs = False
@@ -65,7 +65,7 @@ class Microphone:
         self._name = info['name']
         self.description = f'microphone {self._name!r} at {rate} Hz with {channels} channels'
         self.counters = SourceCounters()
-        self.trouble: Optional[str] = None
+        self.problem: Optional[str] = None
         self._watchdog_timeout = max(watchdog_timeout, LEAST_BLOCKS * block_duration)
         self._queue_blocks = max(2, round(queue_duration / block_duration))
         self._block_frames = round(block_duration * rate)
@@ -97,14 +97,14 @@ class Microphone:
     def open(self) -> None:
         """See `Source`."""
         self._closed.clear()
-        self.trouble = None
+        self.problem = None
         try:
             self._open_stream()
         except import_sounddevice().PortAudioError as error:
             raise self._refusal(error) from error
 
     def _open_stream(self) -> None:
-        """Look for the device, and have it call back; SourceError, or PortAudio's own."""
+        """Find and start the device; raises SourceError, or PortAudio's own error."""
         sounddevice = import_sounddevice()
         self._queue = queue.Queue(self._queue_blocks)
         self._clock = SampleClock(self.format.sample_rate)
@@ -135,7 +135,7 @@ class Microphone:
                 self._patiently(stream.close)
 
     def _patiently(self, call: Callable[[], T]) -> T:
-        """What a call into PortAudio returns or raises."""
+        """Call into PortAudio; return or raise what the call does."""
         if self._hangs:
             raise PortAudioHangError(f'{self.description}: PortAudio still hangs')
         outcome: queue.SimpleQueue = queue.SimpleQueue()
@@ -184,20 +184,20 @@ class Microphone:
             if item is None:
                 return
             self._has_called = True
-            self.trouble = None
+            self.problem = None
             data, captured_ns, n_frames = item
             self.counters.blocks += 1
             self.counters.seconds += n_frames / self.format.sample_rate
             yield Block(data, self._clock.stamp(captured_ns, n_frames))
 
     def _recover(self) -> None:
-        """Open it again, as soon as it is there."""
+        """Reopen it as soon as it is there."""
         sounddevice = import_sounddevice()
-        if self.trouble is None:
+        if self.problem is None:
             self.counters.losses += 1
         pause, reason = FIRST_PAUSE, 'it delivers nothing'
         while True:
-            self.trouble = f'{self.description} is gone ({reason}): looking for it'
+            self.problem = f'{self.description} is gone ({reason}): looking for it'
             with contextlib.suppress(sounddevice.PortAudioError):
                 self._close_stream()
             if self._closed.wait(pause):
@@ -215,9 +215,9 @@ class Microphone:
                 reason = str(error)
 
     def _restart_portaudio(self) -> None:
-        """Its list of devices is that of its beginning.
+        """PortAudio lists the devices only when it is initialised.
 
-        Not by sounddevice's own functions: while they initialise, the whole process has no stderr.
+        sounddevice's own functions are not used: while they initialise, the process has no stderr.
         """
         sounddevice = import_sounddevice()
         with self._lock:
@@ -258,11 +258,11 @@ def _look_up(device: str) -> tuple[int, dict]:
 
 @ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 def _ignore(_: object) -> None:
-    """Takes a message of ALSA or JACK, of whose arguments it looks at none."""
+    """Receives a message of ALSA or JACK, and does nothing with it."""
 
 
 def _quieten_libraries() -> None:
-    """Else they write to stderr what PortAudio tries in vain, at each look for a microphone."""
+    """Otherwise they log every failed attempt of PortAudio to stderr at each search."""
     with contextlib.suppress(OSError):  # not there, or not on this system
         ctypes.CDLL('libasound.so.2').snd_lib_error_set_handler(_ignore)
     with contextlib.suppress(OSError):
@@ -300,10 +300,10 @@ def find_input_device(name: str) -> int:
 
 
 def find_again(name: str, asked: str) -> int:
-    """The index of the device that had a name when it was found by what was asked for.
+    """The index of the device that had this name when it was found by `asked`.
 
-    Plugged in again, ALSA may give it another number, and say so in its name: `(hw:2,0)`. An index
-    and `default` may mean another microphone by now. SourceError as above.
+    When it is plugged in again, ALSA may number it differently, also in its name: `(hw:2,0)`. An
+    index and `default` may mean another microphone by now. SourceError as above.
     """
     words = [name, re.sub(r' \(hw:\d+,\d+\)$', '', name)]
     if asked not in ('', 'default') and not asked.isdecimal():

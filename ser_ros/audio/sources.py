@@ -1,4 +1,4 @@
-"""Where sound comes from: what every source is, and files."""
+"""Sources of sound: what they have in common, and files."""
 
 import threading
 import time
@@ -17,13 +17,13 @@ from ser_ros.audio.formats import AudioFormatError, PcmFormat, encode_s16le, san
 
 
 class SourceError(SerError):
-    """Sound that cannot be had; the message says which and what there is instead."""
+    """Sound that is not available; the message says which, and what there is instead."""
 
 
 def read_audio(path: Union[str, Path], sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     """A sound file as float32 (n,) samples at `sample_rate`, channels averaged.
 
-    Raises SourceError for a file that is missing, empty or no sound.
+    Raises SourceError for a file that is missing, empty or not sound.
     """
     with _open_file(path) as file:
         samples = sanitize(_read(file, file.frames)).mean(axis=1)
@@ -77,25 +77,25 @@ class SourceCounters:
     dropped_blocks: int = 0
     """Blocks for which the queue behind the callback had no room."""
     losses: int = 0
-    """Times that the source went silent for good and was opened again."""
+    """Times that the source delivered nothing any more and was reopened."""
 
 
 class Source(Protocol):
-    """A stream of S16LE blocks; its constructor checks that it can be had."""
+    """A stream of S16LE blocks; its constructor checks that it is available."""
 
     description: str
     format: PcmFormat
     counters: SourceCounters
-    trouble: Optional[str]
+    problem: Optional[str]
     """Why there is no sound, while there is none."""
     n_waiting: int
-    """Blocks that have come and are not yielded yet."""
+    """Blocks that have arrived and are not yielded yet."""
 
     def open(self) -> None:
-        """Begin; SourceError if that fails."""
+        """Start; SourceError if that fails."""
 
     def blocks(self) -> Iterator[Block]:
-        """Yield blocks as they come, until the end or `close`; SourceError when all is lost."""
+        """Yield blocks as they come, until the end or `close`; SourceError when none can come."""
 
     def close(self) -> None:
         """End `blocks`, from any thread, and release the source; it can be opened again."""
@@ -135,7 +135,7 @@ class FileSource:
             f'file {path} at {self.format.sample_rate} Hz with {self.format.channels} channels'
         )
         self.counters = SourceCounters()
-        self.trouble = None
+        self.problem = None
         self.n_waiting = 0
 
     def open(self) -> None:

@@ -1,4 +1,4 @@
-"""A stream of PCM blocks turned into mono samples at 16 kHz, with the stamps carried along."""
+"""A stream of PCM blocks converted to mono samples at 16 kHz, with their stamps."""
 
 import math
 from typing import Optional
@@ -13,20 +13,20 @@ from ser_ros.audio.formats import PcmFormat
 class StampTracker:
     """Expects each block to begin where the last one ended.
 
-    Deviations add up, so that many small losses are a gap as well as one large one; what a clock
-    drifts, or is drawn back by, is forgotten with a time constant of `MEMORY` seconds.
+    Deviations add up, so that many small losses are a gap, just as one large one; the drift of a
+    clock, and its corrections, are forgotten with a time constant of `MEMORY` seconds.
     """
 
     MEMORY = 10.0
 
     def __init__(self, sample_rate: int, tolerance: float):
-        """`tolerance`: seconds by which stamps may deviate before the stream is broken."""
+        """`tolerance`: seconds by which stamps may deviate before the stream starts anew."""
         self._sample_rate = sample_rate
         self.tolerance = tolerance
         self.reset()
 
     def advance(self, stamp_ns: int, n_samples: int) -> int:
-        """Take a block; return the nanoseconds missing before it, 0 where the stream goes on.
+        """Add a block; return the nanoseconds missing before it, 0 where the stream continues.
 
         Negative when the stamps jumped back.
         """
@@ -40,7 +40,7 @@ class StampTracker:
         return 0
 
     def reset(self) -> None:
-        """Take any stamp next."""
+        """Accept any stamp next."""
         self._expected_ns: Optional[int] = None
         self._deviation_ns = 0.0
 
@@ -48,19 +48,19 @@ class StampTracker:
 class LossMeter:
     """How much sound is missing between blocks, by their stamps.
 
-    What is lost is whole blocks, so that a step of less than half a block is jitter; and where
-    blocks are stamped by their arrival, one that comes early makes up for one that came late.
+    Only whole blocks are lost, so that a step of less than half a block is jitter; and where blocks
+    are stamped by their arrival, one that comes early compensates one that came late.
     """
 
     ANEW_NS = 60 * SECOND
-    """A step of more than this is another stream, not a loss."""
+    """A longer step means another stream, not a loss."""
 
     def __init__(self):
         self._expected_ns: Optional[int] = None
         self._counted_ns = self._early_ns = 0
 
     def advance(self, stamp_ns: int, duration_ns: int) -> int:
-        """Take a block; return the nanoseconds missing before it."""
+        """Add a block; return the nanoseconds missing before it."""
         step = 0 if self._expected_ns is None else stamp_ns - self._expected_ns
         self._expected_ns = stamp_ns + duration_ns
         if abs(step) > self.ANEW_NS:
@@ -68,7 +68,7 @@ class LossMeter:
             return 0
         if 2 * abs(step) < duration_ns:
             return 0
-        # Only what was counted as missing can have been late instead.
+        # Only sound that was counted as missing can have been late instead.
         missing_ns = max(0, step - self._early_ns)
         self._early_ns = min(max(0, self._early_ns - step), self._counted_ns)
         self._counted_ns += missing_ns
@@ -76,7 +76,7 @@ class LossMeter:
 
 
 class PcmStream:
-    """Decode, average the channels, resample; one object a stream of one format."""
+    """Decodes, averages the channels and resamples one stream of one format."""
 
     def __init__(self, pcm_format: PcmFormat, gap_tolerance: float = 0.1):
         self.format = pcm_format
@@ -89,7 +89,7 @@ class PcmStream:
         self._n_in = 0
         self._n_out = 0
         self._anchor_ns = 0
-        """Where the stamps put sample 0, by the newest block."""
+        """The time of sample 0, by the stamp of the newest block."""
 
     @property
     def gap_tolerance(self) -> float:
@@ -101,11 +101,11 @@ class PcmStream:
         self._tracker.tolerance = seconds
 
     def push(self, data: bytes, stamp_ns: int) -> list[tuple[np.ndarray, int]]:
-        """Take a block and the stamp of its first sample.
+        """Convert a block; `stamp_ns` is the time of its first sample.
 
-        Returns float32 (n,) blocks at 16 kHz with the stamp of their own first sample: a resampler
-        holds samples back, so that it may lie in an earlier block. Where the stamps break, what was
-        held back comes first as a block of its own.
+        Returns float32 (n,) blocks at 16 kHz with the stamp of their own first sample, which may lie
+        in an earlier block, since a resampler delays. Where the stamps jump, the delayed samples
+        come first, as a block of their own.
         """
         mono = self.format.decode(data).mean(axis=1, dtype=np.float32)
         if not len(mono):
@@ -119,7 +119,7 @@ class PcmStream:
         return blocks + self._convert(mono, last=False)
 
     def flush(self) -> list[tuple[np.ndarray, int]]:
-        """End the stream: return what was held back; the next block begins a new one."""
+        """End the stream: return the delayed samples; the next block starts a new one."""
         blocks = self._convert(np.zeros(0, np.float32), last=True) if self._n_in else []
         if self._resampler is not None:
             self._resampler.clear()

@@ -1,4 +1,4 @@
-"""Voice activity: a probability by silero-vad for each 32 ms chunk, and utterances cut from it."""
+"""Voice activity: silero-vad's probability for each 32 ms chunk, and utterances cut by it."""
 
 from dataclasses import dataclass
 from typing import Optional
@@ -9,27 +9,27 @@ import torch
 from ser_ros.audio import SAMPLE_RATE
 
 CHUNK = 512
-"""Samples at 16 kHz in one decision: the only size silero-vad takes."""
+"""Samples at 16 kHz of one decision: the only size silero-vad accepts."""
 
 PEAK = 0.25
 MAX_GAIN = 40.0
 PEAK_DECAY = 0.99
-"""Before silero-vad the sound is brought to `PEAK` of full scale, as far as `MAX_GAIN` goes; the
-peak is forgotten by `PEAK_DECAY` a chunk (3 s). So a voice is heard the same near and far: of 300
-RAVDESS clips at -20, 0 and +20 dB none goes unheard, while without it silero-vad misses 6 of 150
-at -20 dB. Silence, noise and mains hum stay below its threshold either way."""
+"""Before silero-vad the sound is scaled to a peak of `PEAK` of full scale, by `MAX_GAIN` at most; the
+peak decays by `PEAK_DECAY` a chunk (3 s). So a voice is detected alike near and far: in 300 RAVDESS
+clips at -20, 0 and +20 dB speech is always detected, while without the scaling silero-vad misses 6
+of 150 at -20 dB. Silence, noise and mains hum stay below its threshold either way."""
 
 OCTAVE_MARGIN = 0.2
-"""By so much surer it must be of a voice an octave lower, where music is more like one, too."""
+"""Subtracted from the probability an octave lower, where music resembles a voice more, too."""
 
 
 class SileroVad:
-    """silero-vad (MIT) at two pitches, each of which carries a state from chunk to chunk.
+    """silero-vad (MIT) at two pitches, each with a state that it keeps from chunk to chunk.
 
-    silero-vad does not know high shouts and screams: in 19 of 640 RAVDESS clips of happiness,
-    anger, fear and surprise it finds less than 0.3 s of voice, in ten none. An octave lower,
-    which is what the same samples are at half their rate, it finds more than that in 12 of them,
-    and some voice in 17. Generated music then counts as voice in 52 of 100 clips, instead of 40.
+    silero-vad misses high shouts and screams: in 19 of 640 RAVDESS clips of happiness, anger, fear
+    and surprise it finds less than 0.3 s of voice, in ten none. Read at half their rate, the same
+    samples are an octave lower: there it finds more than 0.3 s in 12 of the 19 clips, and some
+    voice in 17. Generated music then counts as voice in 52 of 100 clips, instead of 40.
     """
 
     def __init__(self):
@@ -52,7 +52,7 @@ class SileroVad:
         return max(as_is.item(), lower - OCTAVE_MARGIN)
 
     def reset(self) -> None:
-        """Forget what was heard."""
+        """Start a new stream."""
         self._as_is.reset_states()
         self._octave_lower.reset_states()
         self._peak = 0.0
@@ -79,7 +79,7 @@ class Segmenter:
         self.reset()
 
     def reset(self) -> None:
-        """Begin a stream."""
+        """Start a new stream."""
         self.segment: Optional[Segment] = None
         self.voiced = False
         """Whether the last chunk was voice."""
@@ -88,13 +88,13 @@ class Segmenter:
 
     @property
     def is_speaking(self) -> bool:
-        """Whether there was voice less than `end_silence` ago; a cut changes nothing in it."""
+        """Whether there was voice less than `end_silence` ago; `cut` does not change it."""
         return (
             self._last_voice is not None and self._position - self._last_voice < self.end_silence
         )
 
     def push(self, probability: float) -> Optional[Segment]:
-        """Take the next chunk's probability; return the segment that it closes, if it does."""
+        """Process the next chunk's probability; return the segment that it closes, if it closes one."""
         self.voiced = probability >= self.threshold - (0.15 if self.is_speaking else 0.0)
         start = self._position
         self._position += CHUNK

@@ -1,7 +1,7 @@
-"""The ROS 2 nodes: messages ↔ arrays, parameters, life cycle, diagnostics. No logic of sound."""
+"""The ROS 2 nodes: messages ↔ arrays, parameters, life cycle, diagnostics. No audio logic."""
 
 NAMESAKE = (
     "the audio_common_msgs found here is not ros-drivers' (AudioData with uint8[] data); "
     'remove it and install ros-$ROS_DISTRO-audio-common-msgs'
 )
-"""What to say where another package of that name is in the way."""
+"""The error where another package of that name is installed."""

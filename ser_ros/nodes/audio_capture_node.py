@@ -14,45 +14,22 @@ from ser_ros.audio.formats import PcmFormat
 from ser_ros.audio.level import LevelMeter
 from ser_ros.audio.microphone import Microphone, PortAudioHangError
 from ser_ros.audio.sources import Block, FileSource, Source
-from ser_ros.nodes import messages
-from ser_ros.nodes.lately import Lately
-from ser_ros.nodes.managed_node import ERROR, OK, WARN, ManagedNode, Report, figures
+from ser_ros.nodes import messages, parameters
+from ser_ros.nodes.counter_window import CounterWindow
+from ser_ros.nodes.diagnostics import Level, Report, counter_values
+from ser_ros.nodes.managed_node import ManagedNode
 
-Hearer = Callable[[PcmFormat, Block, str], None]
-"""Is given blocks with their format and frame id, in the worker's thread."""
+BlockReceiver = Callable[[PcmFormat, Block, str], None]
+"""Called with blocks, their format and their frame id, in the worker's thread."""
 
 
 class AudioCaptureNode(ManagedNode):
-    """Publishes what a source delivers, as S16LE."""
+    """Publishes the sound of a source as S16LE."""
 
     def __init__(self, **kwargs: Any):
-        super().__init__('audio_capture_node', **kwargs)
-        self.declare('source', 'microphone', 'microphone or file.')
-        self.declare(
-            'microphone', 'default', 'Index, part of the name, or default.', any_type=True
-        )
-        self.declare('sample_rate', 0, "Hz; 0 for the microphone's own.", (0, 768_000))
-        self.declare('channels', 1, 'Channels; 0 for all the microphone has.', (0, 64))
-        self.declare('block_duration', 0.02, 'Seconds of sound in a message.', (0.001, 1.0))
-        self.declare(
-            'watchdog_timeout',
-            1.0,
-            'Seconds without sound, at least four blocks, until the microphone is looked for anew.',
-            (0.2, 60.0),
-        )
-        self.declare('file', '', 'Sound file (WAV, FLAC, ...) to play when source is file.')
-        self.declare('speed', 1.0, 'Speed of the file, times real time.', (0.01, 1000.0))
-        self.declare('loop', False, 'Play the file again and again.')
-        self.declare('trailing_silence', 1.0, 'Seconds of silence after the file.', (1.0, 60.0))
-        self.declare('frame_id', 'microphone', 'Frame of the microphone.')
-        self.declare(
-            'publish_audio',
-            True,
-            'Publish the sound; false keeps it in the process, for an emotion node there.',
-        )
-        self.declare('publish_unstamped', False, 'Publish AudioData on audio, too.')
-        self.hearer: Optional[Hearer] = None
-        """Who hears the sound in this process where it is not published."""
+        super().__init__('audio_capture_node', parameters.CAPTURE, **kwargs)
+        self.receiver: Optional[BlockReceiver] = None
+        """Receives the sound in this process where it is not published."""
         self._source: Optional[Source] = None
         self._has_ended = False
         self._stopping = threading.Event()
@@ -62,15 +39,15 @@ class AudioCaptureNode(ManagedNode):
         messages.check_audio_messages()
         if self.value('source') not in ('microphone', 'file'):
             raise SerError(f'source {self.value("source")!r} is not microphone or file')
-        if not self.value('publish_audio') and self.hearer is None:
+        if not self.value('publish_audio') and self.receiver is None:
             raise SerError(
-                'publish_audio is false and nobody else is in this process to hear: start both '
+                'publish_audio is false and no emotion node is in this process: start both '
                 'nodes in one, with ros2 run ser_ros ser'
             )
         self._source = self._make_source()
         self._meter = LevelMeter(self._source.format.sample_rate)
-        self._lately = Lately()
-        self._lately.add({})
+        self._window = CounterWindow()
+        self._window.add({})
         self._frame_id = self.value('frame_id')
         self._stamped = self._unstamped = None
         if not self.value('publish_audio'):
@@ -80,7 +57,7 @@ class AudioCaptureNode(ManagedNode):
         self._stamped = self.make_output(AudioDataStamped, 'audio_stamped', depth)
         if self.value('publish_unstamped'):
             self._unstamped = self.make_output(AudioData, 'audio', depth)
-        self._info = self.make_output(AudioInfo, 'audio_info', messages.LATCHED)
+        self._info = self.make_output(AudioInfo, 'audio_info', messages.TRANSIENT_LOCAL)
 
     def _make_source(self) -> Source:
         if self.value('source') == 'file':
@@ -109,8 +86,8 @@ class AudioCaptureNode(ManagedNode):
         self._source.open()
         self.get_logger().info(f'capturing {self._source.description}')
 
-    def look_around(self) -> None:
-        """See `ManagedNode`; says the format again, lest somebody else's be believed."""
+    def every_second(self) -> None:
+        """See `ManagedNode`; publishes the format again, in case another node published one."""
         if self._stamped is not None:
             self._info.publish(messages.to_audio_info(self._source.format))
 
@@ -123,22 +100,22 @@ class AudioCaptureNode(ManagedNode):
         """See `ManagedNode`."""
         self._source = None
 
-    def is_beyond_repair(self, error: Exception) -> bool:
+    def needs_new_process(self, error: Exception) -> bool:
         """See `ManagedNode`."""
         return isinstance(error, PortAudioHangError)
 
     def work(self) -> None:
         """See `ManagedNode`."""
-        self.look_around()
+        self.every_second()
         if self._stamped is not None and self.value('source') == 'file':
-            self._wait_for_listener()
+            self._wait_for_subscriber()
         for block in self._source.blocks():
             self._meter.push(self._source.format.decode(block.data))
             self._publish(block)
         self._has_ended = not self._stopping.is_set()
 
-    def _wait_for_listener(self) -> None:
-        """A file's beginning would be lost while nobody has subscribed yet."""
+    def _wait_for_subscriber(self) -> None:
+        """Without one the beginning of the file would be lost."""
         while not self._stamped.get_subscription_count() and not self._stopping.wait(0.05):
             self.get_logger().info('the file waits for a subscriber', once=True)
         # This side has matched; a best-effort subscriber may need a moment more.
@@ -146,7 +123,7 @@ class AudioCaptureNode(ManagedNode):
 
     def _publish(self, block: Block) -> None:
         if self._stamped is None:
-            self.hearer(self._source.format, block, self._frame_id)
+            self.receiver(self._source.format, block, self._frame_id)
             return
         audio = AudioData(data=array.array('B', block.data))
         header = messages.to_header(block.stamp_ns, self._frame_id)
@@ -156,25 +133,27 @@ class AudioCaptureNode(ManagedNode):
 
     def report(self) -> Report:
         """See `ManagedNode`."""
-        counters = figures(self._source.counters)
-        gained, seconds = self._lately.add(counters)
-        lost = gained['overflows'] + gained['dropped blocks']
+        counters = counter_values(self._source.counters)
+        increase, seconds = self._window.add(counters)
+        lost = increase['overflows'] + increase['dropped blocks']
         values = {
             'source': self._source.description,
             'format': self._source.format,
             'level dB': round(self._meter.decibels, 1),
             'peak': round(self._meter.peak, 4),
             'waiting blocks': self._source.n_waiting,
-            'blocks per second': round(gained['blocks'] / seconds, 1) if seconds else 0.0,
+            'blocks per second': round(increase['blocks'] / seconds, 1) if seconds else 0.0,
             **counters,
         }
-        if trouble := self._source.trouble:
-            return Report(ERROR, trouble, values)
+        if problem := self._source.problem:
+            return Report(Level.ERROR, problem, values)
         if self._has_ended:
-            return Report(OK, 'end of file', values)
-        if trouble := self.value('source') == 'microphone' and self._meter.trouble:
-            return Report(WARN, trouble, values)
+            return Report(Level.OK, 'end of file', values)
+        if problem := self.value('source') == 'microphone' and self._meter.problem:
+            return Report(Level.WARN, problem, values)
         if lost:
-            told = f'sound was lost {lost:.0f} times in {seconds:.0f} s: the machine is too busy'
-            return Report(WARN, told, values)
-        return Report(OK, 'capturing', values)
+            message = (
+                f'sound was lost {lost:.0f} times in {seconds:.0f} s: the machine is too busy'
+            )
+            return Report(Level.WARN, message, values)
+        return Report(Level.OK, 'capturing', values)

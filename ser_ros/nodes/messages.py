@@ -24,25 +24,25 @@ from ser_ros.nodes import NAMESAKE
 if TYPE_CHECKING:  # sound is captured without torch
     from ser_ros.stream.types import Estimate
 
-LATCHED = QoSProfile(
+TRANSIENT_LOCAL = QoSProfile(
     depth=1,
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
 
 
-def subscribe_latched(
+def subscribe_transient_local(
     node: Node, message_type: type, topic: str, callback: Callable[[Any], None]
 ) -> list[Subscription]:
-    """Hear what is latched, and who does not latch.
+    """Subscribe with both durabilities, to publishers of any reliability.
 
-    A transient-local subscriber hears no volatile publisher, of which the middleware warns; a
-    volatile one misses what is latched. So there are both, and a message that both bring is heard
-    once. A publisher of any reliability is heard.
+    A transient local subscription receives nothing from a volatile publisher, of which the
+    middleware warns; a volatile one misses what was published before it. A message that both
+    receive is passed on once.
     """
     seen: deque[int] = deque(maxlen=50)
 
-    def hear(message: Any, info: dict[str, Any]) -> None:
+    def on_message(message: Any, info: dict[str, Any]) -> None:
         if info['source_timestamp'] not in seen:
             seen.append(info['source_timestamp'])
             callback(message)
@@ -50,13 +50,13 @@ def subscribe_latched(
     silent = SubscriptionEventCallbacks(use_default_callbacks=False)
     volatile = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
     return [
-        node.create_subscription(message_type, topic, hear, profile, event_callbacks=silent)
-        for profile in (LATCHED, volatile)
+        node.create_subscription(message_type, topic, on_message, profile, event_callbacks=silent)
+        for profile in (TRANSIENT_LOCAL, volatile)
     ]
 
 
 def check_audio_messages() -> None:
-    """SerError where another package of the name audio_common_msgs is in the way."""
+    """Raise SerError where another package of the name audio_common_msgs is installed."""
     if AudioData.get_fields_and_field_types() != {'data': 'sequence<uint8>'}:
         raise SerError(NAMESAKE)
 

@@ -1,4 +1,4 @@
-"""Whose voices there are, by ROS4HRI (REP-155)."""
+"""Which voices are tracked, by ROS4HRI (REP-155)."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ def topic_of(voice_id: str, name: str) -> str:
 
 
 def is_voice_id(voice_id: str) -> bool:
-    """Whether topics can be named by it: REP-155 says which tokens, the middleware how long."""
+    """Whether topics can be named by it: REP-155 limits the characters, the middleware the length."""
     try:
         validate_full_topic_name(topic_of(voice_id, 'probabilities'))
     except InvalidTopicNameException:
@@ -31,80 +31,89 @@ def is_voice_id(voice_id: str) -> bool:
 
 
 def check_voice_id(voice_id: str) -> None:
-    """SerError for an id that no topic can be named by."""
+    """Raise SerError for an id that no topic can be named by."""
     if not is_voice_id(voice_id):
         raise SerError(f'voice_id {voice_id!r} cannot be part of a topic name')
 
 
 class TrackedVoices:
-    """Follows who is tracked; where nobody says, it is one voice, and this says so itself."""
+    """Follows which voices are tracked.
+
+    While no other node publishes them there is one voice, the anonymous one, and this publishes it
+    as tracked itself.
+    """
 
     def __init__(
         self,
         node: LifecycleNode,
         anonymous: str,
+        *,
         max_voices: int,
-        follow: Callable[[Sequence[str], bool], None],
+        on_change: Callable[[Sequence[str], bool], None],
     ):
-        """`follow` is called with the ids to be heard and whether they are the anonymous one."""
+        """`on_change` is called with the ids to process and whether they are the anonymous one."""
         self._node = node
         self._anonymous = anonymous
         self._max_voices = max_voices
-        self._follow = follow
+        self._on_change = on_change
         self._publisher = None
         self._own: Optional[IdsList] = None
-        """What this said itself last, by which it is known again when it is heard."""
-        self._told: Optional[IdsList] = None
-        """What somebody else said last."""
+        """The last message of this object, by which it recognizes its own messages."""
+        self._received: Optional[IdsList] = None
+        """The last message of another node."""
         self._followed: Optional[list[str]] = None
-        self._subscriptions = messages.subscribe_latched(node, IdsList, TRACKED, self._hear)
+        self._subscriptions = messages.subscribe_transient_local(
+            node, IdsList, TRACKED, self._on_tracked
+        )
 
-    def name_anonymous(self, anonymous: str) -> None:
-        """Call the one voice so, while nobody says who is there."""
+    def rename_anonymous(self, anonymous: str) -> None:
+        """Use another id for the one voice while no other node publishes tracked voices."""
         self._anonymous = anonymous
-        self.look_around()
+        self.check_publishers()
 
-    def look_around(self) -> None:
-        """Take over where nobody publishes who is tracked, and step back where somebody does."""
+    def check_publishers(self) -> None:
+        """Publish the anonymous voice where no other node publishes, and stop where one does."""
         names = {
             (info.node_name, info.node_namespace)
             for info in self._node.get_publishers_info_by_topic(TRACKED)
         }
         if names - {(self._node.get_name(), self._node.get_namespace())}:
-            self._step_back()
+            self._follow_others()
         else:
-            self._take_over()
+            self._publish_anonymous()
 
-    def _step_back(self) -> None:
+    def _follow_others(self) -> None:
         if self._publisher is not None:
             self._node.destroy_publisher(self._publisher)
             self._publisher = None
-        if self._told is not None:
-            self._follow_others()
+        if self._received is not None:
+            self._follow_received()
 
-    def _take_over(self) -> None:
-        self._told = None
+    def _publish_anonymous(self) -> None:
+        self._received = None
         is_new = self._publisher is None
         if is_new:
-            self._publisher = self._node.create_publisher(IdsList, TRACKED, messages.LATCHED)
+            self._publisher = self._node.create_publisher(
+                IdsList, TRACKED, messages.TRANSIENT_LOCAL
+            )
         if is_new or self._own.ids != [self._anonymous]:
             self._own = IdsList(ids=[self._anonymous])
             self._own.header.stamp = self._node.get_clock().now().to_msg()
             self._publisher.publish(self._own)
             self._followed = None
-            self._follow((self._anonymous,), True)
+            self._on_change((self._anonymous,), True)
 
-    def _hear(self, message: IdsList) -> None:
+    def _on_tracked(self, message: IdsList) -> None:
         if message == self._own:
             return
-        self.look_around()
-        # News may be here before its publisher is known: then the next look around takes them.
-        self._told = message
+        self.check_publishers()
+        # A message may arrive before its publisher is discovered: the next check then uses it.
+        self._received = message
         if self._publisher is None:
-            self._follow_others()
+            self._follow_received()
 
-    def _follow_others(self) -> None:
-        ids = list(dict.fromkeys(self._told.ids))
+    def _follow_received(self) -> None:
+        ids = list(dict.fromkeys(self._received.ids))
         if ids == self._followed:
             return
         self._followed = ids
@@ -115,10 +124,10 @@ class TrackedVoices:
             )
         if len(usable) > self._max_voices:
             self._node.get_logger().warning(
-                f'{len(usable)} voices are tracked, and the first {self._max_voices} are heard: '
-                'see max_voices'
+                f'{len(usable)} voices are tracked, only the first {self._max_voices} are '
+                'processed: see max_voices'
             )
-        self._follow(usable[: self._max_voices], False)
+        self._on_change(usable[: self._max_voices], False)
 
     def close(self) -> None:
         """Track nobody."""

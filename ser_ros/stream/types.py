@@ -2,12 +2,14 @@
 
 from collections.abc import Generator
 from dataclasses import dataclass, field, fields
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
-import torch
 
 from ser_ros import SerError
+
+if TYPE_CHECKING:  # the capture node reads settings without torch
+    import torch
 
 MIN_PROBABILITY = 1e-300
 """A smaller probability is replaced by this one before its logarithm is taken."""
@@ -105,6 +107,6 @@ class StreamCounters:
     """For which the GPU had no memory."""
 
 
-WindowRequests = Generator[torch.Tensor, Optional[np.ndarray], list[Estimate]]
+WindowRequests = Generator['torch.Tensor', Optional[np.ndarray], list[Estimate]]
 """A generator that yields the features (n_features, frames) of a window, receives its calibrated
 log-probabilities (n_classes,), or None where there was no memory for it, and returns estimates."""

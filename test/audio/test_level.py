@@ -28,46 +28,46 @@ def noise(seconds, decibels, channels=1):
 @pytest.mark.parametrize('decibels', [-60, -40, -20])
 def test_what_is_well(meter, decibels):
     push(meter, noise(12, decibels))
-    assert meter.trouble is None
+    assert meter.problem is None
     assert meter.decibels == pytest.approx(decibels, abs=0.5)
 
 
 def test_zeros_are_muted_and_a_single_bit_is_not(meter):
     push(meter, np.zeros(round(1.9 * RATE)))
-    assert meter.trouble is None
+    assert meter.problem is None
     push(meter, np.zeros(round(0.2 * RATE)))
-    assert 'muted' in meter.trouble
+    assert 'muted' in meter.problem
     assert meter.decibels == -math.inf
     push(meter, np.array([2.0**-15]))
-    assert meter.trouble is None
+    assert meter.problem is None
 
 
 def test_toggling_bits_are_silence(meter):
     bits = np.round(np.random.default_rng(1).random(round(11 * RATE))) * 2.0**-15
     push(meter, bits[: 9 * RATE])
-    assert meter.trouble is None
+    assert meter.problem is None
     push(meter, bits[9 * RATE :])
-    assert 'silent' in meter.trouble
+    assert 'silent' in meter.problem
 
 
 def test_a_loud_voice_clips_until_the_gain_is_turned_down(meter):
     loud = noise(3, -10)
     push(meter, np.clip(4 * loud, -1, 1 - 2.0**-15))
-    assert 'clipped' in meter.trouble
-    assert '%' in meter.trouble
+    assert 'clipped' in meter.problem
+    assert '%' in meter.problem
     push(meter, np.concatenate([loud] * 6) / 4)
-    assert meter.trouble is None
+    assert meter.problem is None
 
 
 def test_channels_count_each(meter):
     sound = noise(12, -30, channels=2)
     sound[:, 1] = 0
     push(meter, sound)
-    assert meter.trouble is None
+    assert meter.problem is None
     assert meter.decibels == pytest.approx(-33, abs=0.5)
 
 
 def test_nothing_changes_nothing(meter):
     meter.push(np.zeros((0, 2), np.float32))
-    assert meter.trouble is None
+    assert meter.problem is None
     assert meter.decibels == -math.inf

@@ -25,7 +25,7 @@ def report(microphone):
                 {
                     'blocks': microphone.counters.blocks,
                     'losses': microphone.counters.losses,
-                    'trouble': microphone.trouble,
+                    'trouble': microphone.problem,
                     'threads': threading.active_count(),
                     'descriptors': len(list(Path('/proc/self/fd').iterdir())),
                     'stamp': stamps[-1] if stamps else None,

@@ -10,7 +10,7 @@ from audio_common_msgs.msg import AudioData, AudioDataStamped, AudioInfo
 from ser_ros.audio import SAMPLE_RATE, SECOND
 from ser_ros.audio.sources import read_audio
 from ser_ros.bundle import load_bundle
-from ser_ros.nodes.messages import LATCHED, to_header, to_nanoseconds
+from ser_ros.nodes.messages import TRANSIENT_LOCAL, to_header, to_nanoseconds
 from ser_ros.stream.recognizer import Recognizer
 
 SPEECH = Path(__file__).parents[2] / 'examples' / 'speech.flac'
@@ -27,7 +27,7 @@ class Publisher:
         self.type = message_type
         topic = topic or ('audio_stamped' if message_type is AudioDataStamped else 'audio')
         self.audio = graph.node.create_publisher(message_type, topic, qos)
-        self.info = graph.node.create_publisher(AudioInfo, 'audio_info', LATCHED)
+        self.info = graph.node.create_publisher(AudioInfo, 'audio_info', TRANSIENT_LOCAL)
 
     def announce(self, sample_format='S16LE', channels=1, rate=SAMPLE_RATE, coding='wave'):
         self.info.publish(

@@ -20,7 +20,7 @@ from rclpy.parameter import Parameter  # noqa: E402
 from std_msgs.msg import Bool  # noqa: E402
 from vision_msgs.msg import Classification  # noqa: E402
 
-from ser_ros.nodes.messages import LATCHED  # noqa: E402
+from ser_ros.nodes.messages import TRANSIENT_LOCAL  # noqa: E402
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def outputs(graph):
         'emotion': graph.listen(Expression, 'emotion'),
         'utterance': graph.listen(Expression, 'emotion/utterance'),
         'probabilities': graph.listen(Classification, 'emotion/probabilities'),
-        'is_speaking': graph.listen(Bool, 'is_speaking', LATCHED),
+        'is_speaking': graph.listen(Bool, 'is_speaking', TRANSIENT_LOCAL),
     }
 
 

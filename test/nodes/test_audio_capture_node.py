@@ -11,7 +11,7 @@ from audio_common_msgs.msg import AudioData, AudioDataStamped, AudioInfo  # noqa
 from ser_ros.audio import SECOND  # noqa: E402
 from ser_ros.audio.formats import PcmFormat  # noqa: E402
 from ser_ros.nodes.audio_capture_node import AudioCaptureNode  # noqa: E402
-from ser_ros.nodes.messages import LATCHED, to_nanoseconds  # noqa: E402
+from ser_ros.nodes.messages import TRANSIENT_LOCAL, to_nanoseconds  # noqa: E402
 
 
 def write(path, rate=22_050, channels=2, seconds=0.5, subtype='PCM_16'):
@@ -31,7 +31,7 @@ def has_ended(node):
 def test_a_file_is_published_whole(graph, tmp_path, rate, channels, subtype):
     samples = write(tmp_path / 'a.wav', rate, channels, subtype=subtype)
     node = graph.make(AudioCaptureNode, source='file', file=str(tmp_path / 'a.wav'), speed=10.0)
-    infos = graph.listen(AudioInfo, 'audio_info', LATCHED)
+    infos = graph.listen(AudioInfo, 'audio_info', TRANSIENT_LOCAL)
     blocks = graph.listen(AudioDataStamped, 'audio_stamped', 1000)
     graph.wait(lambda: has_ended(node), 'the end of the file')
     graph.wait(lambda: len(blocks) == node.diagnose().values['blocks'], 'every block')

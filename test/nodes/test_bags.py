@@ -26,7 +26,7 @@ from vision_msgs.msg import Classification  # noqa: E402
 from ser_ros.audio import SAMPLE_RATE, SECOND  # noqa: E402
 from ser_ros.audio.formats import PcmFormat, encode_s16le  # noqa: E402
 from ser_ros.nodes.emotion_node import EmotionNode  # noqa: E402
-from ser_ros.nodes.messages import LATCHED, to_audio_info, to_header, to_nanoseconds  # noqa: E402
+from ser_ros.nodes.messages import TRANSIENT_LOCAL, to_audio_info, to_header, to_nanoseconds  # noqa: E402
 
 SECONDS = 6
 BLOCK = 640
@@ -79,7 +79,7 @@ class Player:
     def __init__(self, graph, path):
         self._graph, self._path = graph, path
         self._publishers = {
-            '/audio_info': graph.node.create_publisher(AudioInfo, 'audio_info', LATCHED),
+            '/audio_info': graph.node.create_publisher(AudioInfo, 'audio_info', TRANSIENT_LOCAL),
             '/audio_stamped': graph.node.create_publisher(
                 AudioDataStamped, 'audio_stamped', 1_000
             ),

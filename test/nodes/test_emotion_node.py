@@ -296,7 +296,7 @@ def test_the_diagnostics_say_what_a_robot_team_asks(graph, outputs, publisher):
     n_before = len(heard)
     graph.wait(lambda: len(heard) > n_before, 'news')
     values = {pair.key: pair.value for pair in heard[-1].status[0].values}
-    path = node._recognizer.bundle.path
+    path = node._engine.bundle.path
     assert values['device'] == 'cpu'
     assert values['bundle'] == path.name
     assert hashlib.sha256(path.read_bytes()).hexdigest().startswith(values['bundle sha256'])
@@ -310,7 +310,7 @@ def test_the_diagnostics_say_what_a_robot_team_asks(graph, outputs, publisher):
     latencies = [float(values[f'latency {name} ms']) for name in ('p50', 'p95', 'max')]
     assert latencies == sorted(latencies)
     assert float(values['last decision age s']) < 60
-    expressions = node._listener.channels[0].voice.expressions.expressions
+    expressions = node._listener.streams[0].voice.expressions.expressions
     assert values['last decision'] in {*expressions, 'uncertain'}
     assert int(values['backlog bytes']) == 0
     assert float(values['memory MB']) > 50
@@ -339,7 +339,7 @@ def fail_once(node, error):
         hook.remove()
         raise error
 
-    hook = node._recognizer.bundle.model.register_forward_pre_hook(fail)
+    hook = node._engine.bundle.model.register_forward_pre_hook(fail)
 
 
 def test_a_window_without_memory_is_skipped_and_counted(graph, outputs, publisher):

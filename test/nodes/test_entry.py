@@ -143,7 +143,7 @@ def test_sound_that_nobody_would_hear_is_refused(domain_id):
 
 HANGS = """
 import sys, time
-from ser_ros.nodes import audio_capture_node, managed_node
+from ser_ros.nodes import audio_capture_node, process
 
 class Hangs(audio_capture_node.AudioCaptureNode):
     def setup(self):
@@ -151,7 +151,7 @@ class Hangs(audio_capture_node.AudioCaptureNode):
         libc = __import__('ctypes').CDLL(None)
         libc.sleep(600)  # in C, as a GPU or a sound server has it
 
-sys.exit(managed_node.run(Hangs))
+sys.exit(process.run(Hangs))
 """
 
 
@@ -203,17 +203,17 @@ def test_a_parameter_that_cannot_be_is_one_line(domain_id, parameter):
 BROKEN_GPU = """
 import os, sys
 import torch
-from ser_ros.nodes import audio_capture_node, emotion_node, managed_node
+from ser_ros.nodes import audio_capture_node, emotion_node, process
 
 class Broken(emotion_node.EmotionNode):
     def start(self):
         super().start()
         def fail(*_):
             raise RuntimeError('CUDA error: an illegal memory access was encountered')
-        self._recognizer.bundle.model.register_forward_pre_hook(fail)
-        self._recognizer.to = fail
+        self._engine.bundle.model.register_forward_pre_hook(fail)
+        self._engine.to = fail
 
-sys.exit(managed_node.run(Broken, audio_capture_node.AudioCaptureNode))
+sys.exit(process.run(Broken, audio_capture_node.AudioCaptureNode))
 """
 
 

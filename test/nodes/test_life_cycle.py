@@ -16,8 +16,8 @@ from rclpy.parameter import Parameter  # noqa: E402
 from ser_ros import SerError  # noqa: E402
 from ser_ros.audio import SAMPLE_RATE  # noqa: E402
 from ser_ros.nodes.audio_capture_node import AudioCaptureNode  # noqa: E402
+from ser_ros.nodes.diagnostics import resident_megabytes  # noqa: E402
 from ser_ros.nodes.emotion_node import EmotionNode  # noqa: E402
-from ser_ros.nodes.managed_node import resident_megabytes  # noqa: E402
 
 CAPTURE = {'source': 'file', 'file': str(SPEECH), 'loop': True}
 NODES = {
@@ -158,7 +158,7 @@ def test_a_start_that_fails_half_way_leaves_nothing(graph):
     node.trigger_configure()
     assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
     node.set_parameters([Parameter('hop', value=0.5)])
-    assert [line.channel.voice.config.hop for line in node._lines.values()] == [0.5]
+    assert [c.stream.voice.config.hop for c in node._connections.values()] == [0.5]
 
 
 def test_a_topic_that_cannot_be_is_one_line(graph, capfd):

@@ -12,7 +12,7 @@ from hri_msgs.msg import IdsList  # noqa: E402
 
 from ser_ros.nodes.audio_capture_node import AudioCaptureNode  # noqa: E402
 from ser_ros.nodes.emotion_node import EmotionNode  # noqa: E402
-from ser_ros.nodes.messages import LATCHED  # noqa: E402
+from ser_ros.nodes.messages import TRANSIENT_LOCAL  # noqa: E402
 
 
 def allowed(root, name):
@@ -89,7 +89,7 @@ def test_the_emotion_node_does_what_its_policy_allows(graph, root):
         for access, names in used(graph, 'emotion_node').items():
             found.setdefault(access, set()).update(names)
         if ros4hri:
-            tracked = graph.node.create_publisher(IdsList, topic, LATCHED)
+            tracked = graph.node.create_publisher(IdsList, topic, TRANSIENT_LOCAL)
             tracked.publish(IdsList(ids=['anna']))
             heard = '/humans/voices/anna/audio'
             graph.wait(lambda: heard in used(graph, 'emotion_node')['subscribe'], 'her voice')  # noqa: B023

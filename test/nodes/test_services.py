@@ -30,7 +30,7 @@ from ser_ros.audio.formats import encode_s16le  # noqa: E402
 from ser_ros.bundle import load_bundle, save_bundle  # noqa: E402
 from ser_ros.nodes import emotion_node  # noqa: E402
 from ser_ros.nodes.emotion_node import EmotionNode  # noqa: E402
-from ser_ros.nodes.messages import LATCHED  # noqa: E402
+from ser_ros.nodes.messages import TRANSIENT_LOCAL  # noqa: E402
 
 
 def call(graph, service_type, name, request, timeout=60.0):
@@ -127,7 +127,7 @@ def test_the_robot_does_not_hear_itself(graph, outputs, publisher, listening):
 
 
 def test_a_robot_that_dies_in_mid_sentence_is_not_waited_for(graph, publisher, listening, capfd):
-    robot = graph.node.create_publisher(Bool, 'robot_speaking', LATCHED)
+    robot = graph.node.create_publisher(Bool, 'robot_speaking', TRANSIENT_LOCAL)
     robot.publish(Bool(data=True))
     graph.wait(lambda: 'muted' in listening.diagnose().message, 'that it speaks')
     graph.node.destroy_publisher(robot)
@@ -136,7 +136,7 @@ def test_a_robot_that_dies_in_mid_sentence_is_not_waited_for(graph, publisher, l
 
 
 def test_a_robot_that_speaks_when_the_node_comes_is_not_heard(graph):
-    robot = graph.node.create_publisher(Bool, 'robot_speaking', LATCHED)
+    robot = graph.node.create_publisher(Bool, 'robot_speaking', TRANSIENT_LOCAL)
     robot.publish(Bool(data=True))
     node = graph.make(EmotionNode, **PATIENT)
     graph.wait(lambda: 'muted' in node.diagnose().message, 'that it speaks')
@@ -259,7 +259,7 @@ def test_settings_change_together_while_somebody_speaks(graph, outputs, publishe
     listening.trigger_deactivate()
     listening.trigger_cleanup()
     listening.trigger_configure()
-    assert listening._recognizer.config.hop == 0.5
+    assert listening._listener._config.hop == 0.5
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_a_refused_change_says_why_and_changes_nothing(graph, listening, values,
     result = set_together(graph, **values)
     assert not result.successful
     assert said in result.reason
-    assert listening._recognizer.config.hop == 0.25
+    assert listening._listener._config.hop == 0.25
     assert listening.value('hop') == 0.25
     assert listening.value('min_utterance') == 0.5
 
@@ -288,7 +288,7 @@ def test_what_does_not_go_alone_goes_together(graph, listening):
     values = {'min_utterance': 2.0, 'first_estimate': 3.0}
     assert not set_together(graph, min_utterance=2.0).successful
     assert set_together(graph, **values).successful
-    assert listening._recognizer.config.min_utterance == 2.0
+    assert listening._listener._config.min_utterance == 2.0
 
 
 def test_unconfigured_all_may_change_but_what_is_fixed(graph):

@@ -19,7 +19,7 @@ from vision_msgs.msg import Classification  # noqa: E402
 from ser_ros.audio import SECOND  # noqa: E402
 from ser_ros.audio.formats import PcmFormat  # noqa: E402
 from ser_ros.nodes.emotion_node import EmotionNode  # noqa: E402
-from ser_ros.nodes.messages import LATCHED, to_nanoseconds  # noqa: E402
+from ser_ros.nodes.messages import TRANSIENT_LOCAL, to_nanoseconds  # noqa: E402
 
 HERE = Path(__file__).parent
 SLOWNESS = 2.0
@@ -55,7 +55,7 @@ def capture(virtual_microphone, domain_id):
 
 
 def test_clicks_are_stamped_when_they_sound(graph, virtual_microphone, capture):
-    infos = graph.listen(AudioInfo, 'audio_info', LATCHED)
+    infos = graph.listen(AudioInfo, 'audio_info', TRANSIENT_LOCAL)
     blocks = graph.listen(AudioDataStamped, 'audio_stamped', 10_000)
     capture(microphone='pulse', sample_rate=16_000)
     graph.wait(lambda: len(blocks) > 50, 'sound')
@@ -84,7 +84,7 @@ def test_clicks_are_stamped_when_they_sound(graph, virtual_microphone, capture):
 
 
 def test_speech_into_the_microphone_is_answered(graph, virtual_microphone, capture):
-    speaking = graph.listen(Bool, 'is_speaking', LATCHED)
+    speaking = graph.listen(Bool, 'is_speaking', TRANSIENT_LOCAL)
     windows = graph.listen(Classification, 'emotion/probabilities')
     node = graph.make(EmotionNode, device='cpu')
     capture(microphone='pulse', sample_rate=44_100, channels=2)

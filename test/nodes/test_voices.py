@@ -22,7 +22,7 @@ from vision_msgs.msg import Classification  # noqa: E402
 from ser_ros.audio import SAMPLE_RATE  # noqa: E402
 from ser_ros.audio.formats import encode_s16le  # noqa: E402
 from ser_ros.nodes.emotion_node import EmotionNode  # noqa: E402
-from ser_ros.nodes.messages import LATCHED  # noqa: E402
+from ser_ros.nodes.messages import TRANSIENT_LOCAL  # noqa: E402
 
 TRACKED = '/humans/voices/tracked'
 
@@ -37,7 +37,7 @@ class Heard:
         self.expressions = listen(Expression, 'expression')
         self.utterances = listen(Expression, 'utterance')
         self.probabilities = listen(Classification, 'probabilities')
-        self.speaking = listen(Bool, 'is_speaking', LATCHED)
+        self.speaking = listen(Bool, 'is_speaking', TRANSIENT_LOCAL)
 
     @property
     def has_spoken(self):
@@ -49,7 +49,7 @@ class Heard:
 def tracker(graph):
     """A function that says who is tracked, as another node would."""
     node = graph.add(rclpy.create_node('tracker', context=graph.context))
-    publisher = node.create_publisher(IdsList, TRACKED, LATCHED)
+    publisher = node.create_publisher(IdsList, TRACKED, TRANSIENT_LOCAL)
     return lambda *ids: publisher.publish(IdsList(ids=list(ids)))
 
 
@@ -113,7 +113,7 @@ def test_more_voices_than_are_heard_are_warned_of(graph, tracker, capfd):
 
 
 def test_while_nobody_tracks_there_is_one_voice_without_a_name(graph, publisher):
-    tracked = graph.listen(IdsList, TRACKED, LATCHED)
+    tracked = graph.listen(IdsList, TRACKED, TRANSIENT_LOCAL)
     heard = Heard(graph, 'anonymous_speaker')
     node = graph.make(EmotionNode, **PATIENT, ros4hri=True, threshold=0.0)
     graph.wait(lambda: tracked and tracked[-1].ids == ['anonymous_speaker'], 'its name')
@@ -133,7 +133,7 @@ def test_who_tracks_takes_over_and_hands_back(graph):
     node = graph.make(EmotionNode, device='cpu', ros4hri=True)
     graph.wait(lambda: counters(node)['voices'] == 'anonymous_speaker', 'the one voice')
     other = graph.add(rclpy.create_node('tracker', context=graph.context))
-    publisher = other.create_publisher(IdsList, TRACKED, LATCHED)
+    publisher = other.create_publisher(IdsList, TRACKED, TRANSIENT_LOCAL)
     publisher.publish(IdsList(ids=['anna']))
     graph.wait(lambda: counters(node)['voices'] == 'anna', 'the tracked one')
     graph.wait(lambda: other.count_publishers(TRACKED) == 1, 'it to step back')
@@ -145,7 +145,7 @@ def test_a_tracker_that_knows_nobody_yet_is_believed(graph):
     node = graph.make(EmotionNode, device='cpu', ros4hri=True)
     graph.wait(lambda: counters(node)['voices'] == 'anonymous_speaker', 'the one voice')
     other = graph.add(rclpy.create_node('tracker', context=graph.context))
-    publisher = other.create_publisher(IdsList, TRACKED, LATCHED)
+    publisher = other.create_publisher(IdsList, TRACKED, TRANSIENT_LOCAL)
     publisher.publish(IdsList())
     graph.wait(lambda: counters(node)['voices'] == 'none', 'nobody')
 
@@ -155,7 +155,7 @@ def test_a_tracked_voice_may_have_the_anonymous_name(graph):
     node = graph.make(EmotionNode, device='cpu', ros4hri=True)
     graph.wait(lambda: node.count_subscribers('/audio_stamped') == 1, 'the plain topic')
     other = graph.add(rclpy.create_node('tracker', context=graph.context))
-    publisher = other.create_publisher(IdsList, TRACKED, LATCHED)
+    publisher = other.create_publisher(IdsList, TRACKED, TRANSIENT_LOCAL)
     publisher.publish(IdsList(ids=['anonymous_speaker']))
     topic = '/humans/voices/anonymous_speaker/audio'
     graph.wait(lambda: node.count_subscribers(topic) == 1, 'its own topic')

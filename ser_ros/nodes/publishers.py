@@ -1,4 +1,4 @@
-"""What is published of one voice."""
+"""The publishers of one voice."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from ser_ros.nodes.voices import topic_of
 from ser_ros.stream.types import Estimate
 
 DEPTH = 50
-"""Messages kept for a slow subscriber: a backlog worked off at once is a burst of some twenty."""
+"""Messages kept for a slow subscriber: a backlog processed at once is a burst of some twenty."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,15 @@ class Topics:
 def topics_of(voice_id: str) -> Topics:
     """Of a ROS4HRI voice (REP-155); all but `is_speaking` are this package's extension."""
     return Topics(
-        *(
-            topic_of(voice_id, name)
-            for name in ('expression', 'utterance', 'probabilities', 'is_speaking')
-        )
+        emotion=topic_of(voice_id, 'expression'),
+        utterance=topic_of(voice_id, 'utterance'),
+        probabilities=topic_of(voice_id, 'probabilities'),
+        is_speaking=topic_of(voice_id, 'is_speaking'),
     )
 
 
-class Outputs:
-    """The publishers of one voice, used by the worker alone."""
+class EmotionPublishers:
+    """Publishes the estimates of one voice; used by the worker alone."""
 
     def __init__(
         self, node: ManagedNode, topics: Topics, class_names: Callable[[], Sequence[str]]
@@ -47,10 +47,10 @@ class Outputs:
         self._emotion = node.make_output(Expression, topics.emotion, DEPTH)
         self._utterance = node.make_output(Expression, topics.utterance, DEPTH)
         self._probabilities = node.make_output(Classification, topics.probabilities, DEPTH)
-        self._is_speaking = node.make_output(Bool, topics.is_speaking, messages.LATCHED)
+        self._is_speaking = node.make_output(Bool, topics.is_speaking, messages.TRANSIENT_LOCAL)
 
     def publish(self, estimate: Estimate, frame_id: str) -> None:
-        """Publish what it says."""
+        """Publish an estimate on the topics it belongs to."""
         header = messages.to_header(estimate.stamp_ns, frame_id)
         if estimate.expression is not None:
             publisher = self._utterance if estimate.is_final else self._emotion
@@ -60,8 +60,8 @@ class Outputs:
                 messages.to_classification(self._class_names(), estimate, header)
             )
 
-    def say_whether_speaking(self, is_speaking: bool) -> None:
-        """Publish it."""
+    def publish_is_speaking(self, is_speaking: bool) -> None:
+        """Publish whether the voice speaks."""
         self._is_speaking.publish(Bool(data=is_speaking))
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What counters have gained in the last seconds."""
+"""How much counters have increased in the last seconds."""
 
 import threading
 import time
@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 
-class Lately:
-    """Fed with totals now and then, tells how much each has grown over the last `seconds`."""
+class CounterWindow:
+    """Receives totals now and then; returns the increase of each over the last `seconds`."""
 
     def __init__(self, seconds: float = 10.0, clock: Callable[[], float] = time.monotonic):
         self._seconds = seconds
@@ -16,7 +16,7 @@ class Lately:
         self._totals: deque[tuple[float, dict[str, float]]] = deque()
 
     def add(self, totals: Mapping[str, float]) -> tuple[dict[str, float], float]:
-        """Growth of each total, and over how many seconds that is; a counter may begin anew."""
+        """Increase of each total, and over how many seconds; a counter may start from 0 again."""
         with self._lock:
             return self._add(totals)
 

@@ -1,4 +1,4 @@
-"""Where the sound of one voice comes from: subscriptions, and what they bring into an intake."""
+"""The subscriptions that bring the sound of one voice into its queue."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,54 +20,55 @@ RELIABILITIES = {
 
 
 @dataclass
-class Losses:
-    """What the middleware says of itself."""
+class SubscriptionCounters:
+    """What the middleware reports."""
 
     messages_lost: int = 0
-    """By its own account; a slow subscriber loses more without a word."""
+    """By its own count; a slow subscriber loses more, which is not reported."""
     incompatible_publishers: int = 0
 
 
-class Inputs:
-    """The subscriptions of one voice."""
+class AudioSubscription:
+    """Subscribes to the sound of one voice and to its format."""
 
     def __init__(
         self,
         node: LifecycleNode,
-        intake: BlockQueue,
+        queue: BlockQueue,
         topic: str,
+        *,
         is_open: Callable[[], bool],
         is_stamped: bool = False,
         info_topic: Optional[str] = None,
         depth: int = 500,
         reliability: str = 'best_effort',
     ):
-        """`is_open`: whether a block that comes now is to be heard."""
-        self.intake = intake
-        self.losses = Losses()
+        """`is_open`: whether a block that arrives now is to be processed."""
+        self.queue = queue
+        self.counters = SubscriptionCounters()
         self._node = node
         self._is_open = is_open
         self._subscriptions: list[Subscription] = []
         if info_topic is not None:
-            # First: of two messages that are there, an executor takes that of the older
-            # subscription, and sound must not overtake what says how to decode it.
-            self._subscriptions += messages.subscribe_latched(
-                node, AudioInfo, info_topic, self._hear_info
+            # First: of two messages that wait, an executor takes that of the older subscription,
+            # and sound must not overtake the message that says how to decode it.
+            self._subscriptions += messages.subscribe_transient_local(
+                node, AudioInfo, info_topic, self._on_info
             )
         self._audio = node.create_subscription(
             AudioDataStamped if is_stamped else AudioData,
             topic,
-            self._hear_stamped if is_stamped else self._hear_unstamped,
+            self._on_stamped if is_stamped else self._on_unstamped,
             QoSProfile(depth=depth, reliability=RELIABILITIES[reliability]),
             event_callbacks=SubscriptionEventCallbacks(
-                message_lost=self._count_lost, incompatible_qos=self._say_incompatible
+                message_lost=self._on_lost, incompatible_qos=self._on_incompatible
             ),
         )
         self._subscriptions.append(self._audio)
 
     @property
     def topic(self) -> str:
-        """Of the sound."""
+        """The full name of the topic of the sound."""
         return self._audio.topic_name
 
     def close(self) -> None:
@@ -78,34 +79,34 @@ class Inputs:
     def _now_ns(self) -> int:
         return self._node.get_clock().now().nanoseconds
 
-    def _hear_info(self, info: AudioInfo) -> None:
-        self.intake.announce(
+    def _on_info(self, info: AudioInfo) -> None:
+        self.queue.announce(
             info.sample_format, info.channels, info.sample_rate, info.coding_format
         )
 
-    def _hear_stamped(self, message: AudioDataStamped) -> None:
+    def _on_stamped(self, message: AudioDataStamped) -> None:
         header = message.header
-        # A stamp of zero is none.
+        # A stamp of zero means that there is none.
         stamp_ns = messages.to_nanoseconds(header.stamp) or None
         self.put(message.audio.data.tobytes(), stamp_ns, header.frame_id)
 
-    def _hear_unstamped(self, message: AudioData) -> None:
+    def _on_unstamped(self, message: AudioData) -> None:
         self.put(message.data.tobytes(), None, '')
 
     def put(self, data: bytes, stamp_ns: Optional[int], frame_id: str) -> None:
-        """Take a block."""
+        """Queue a block, or skip it while sound is ignored."""
         if self._is_open():
-            self.intake.put(data, stamp_ns, self._now_ns(), frame_id)
+            self.queue.put(data, stamp_ns, self._now_ns(), frame_id)
         else:
-            self.intake.skip(data, stamp_ns)
+            self.queue.skip(data, stamp_ns)
 
-    def _count_lost(self, event) -> None:
-        self.losses.messages_lost += event.total_count_change
+    def _on_lost(self, event) -> None:
+        self.counters.messages_lost += event.total_count_change
 
-    def _say_incompatible(self, event) -> None:
-        self.losses.incompatible_publishers += event.total_count_change
+    def _on_incompatible(self, event) -> None:
+        self.counters.incompatible_publishers += event.total_count_change
         self._node.get_logger().warning(
-            f'a publisher of {self.topic} offers less than is asked for '
-            f'({event.last_policy_kind.name.lower()}) and is not heard: set reliability to '
-            'best_effort'
+            f'a publisher of {self.topic} offers less than this node requests '
+            f'({event.last_policy_kind.name.lower()}), so that nothing of it is received: set '
+            'reliability to best_effort'
         )

@@ -1,0 +1,48 @@
+"""What a node reports of itself, as plain values; nothing here imports rclpy."""
+
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+class Level(bytes, enum.Enum):
+    """The levels of diagnostic_msgs/DiagnosticStatus."""
+
+    OK = b'\0'
+    WARN = b'\1'
+    ERROR = b'\2'
+    STALE = b'\3'
+
+
+@dataclass(frozen=True)
+class Report:
+    """The state of a node."""
+
+    level: Level
+    message: str
+    """A sentence for a person."""
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+def counter_values(counters: Any) -> dict[str, float]:
+    """A dataclass of counters → name with spaces → value."""
+    return {name.replace('_', ' '): round(n, 3) for name, n in vars(counters).items()}
+
+
+def sum_counters(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The sum of each counter."""
+    total: dict[str, float] = {}
+    for row in rows:
+        for name, value in row.items():
+            total[name] = total.get(name, 0) + value
+    return total
+
+
+def resident_megabytes() -> float:
+    """Resident memory of the process, in 2^20 bytes."""
+    for line in Path('/proc/self/status').read_text().splitlines():
+        if line.startswith('VmRSS:'):
+            return round(int(line.split()[1]) / 1024, 1)
+    return 0.0

@@ -1,0 +1,127 @@
+"""The parameters of both nodes, as data; nothing here imports rclpy."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from ser_ros.stream.types import StreamConfig
+
+UNSET = -1.0
+"""Value of a parameter that is left to the bundle; ROS parameters have no None."""
+
+
+@dataclass(frozen=True)
+class ParameterSpec:
+    """One parameter."""
+
+    name: str
+    default: Any
+    description: str
+    limits: Optional[tuple[float, float]] = None
+    """Of a number: the closed range of valid values."""
+    any_type: bool = False
+    """Whether values of another type than the default's are accepted."""
+    is_live: bool = False
+    """Whether it may change at any time; others may only while the node is not configured."""
+    read_only: bool = False
+    """Whether it never changes after the node has started."""
+
+    @property
+    def full_description(self) -> str:
+        """With a sentence on when it may change."""
+        if self.read_only:
+            return f'{self.description} Fixed.'
+        if self.is_live:
+            return self.description
+        return f'{self.description} Read when the node is configured.'
+
+
+COMMON = (
+    ParameterSpec(
+        'autostart', True, 'Configure and activate without being asked to.', read_only=True
+    ),
+)
+
+CAPTURE = (
+    *COMMON,
+    ParameterSpec('source', 'microphone', 'microphone or file.'),
+    ParameterSpec('microphone', 'default', 'Index, part of the name, or default.', any_type=True),
+    ParameterSpec('sample_rate', 0, "Hz; 0 for the microphone's own.", (0, 768_000)),
+    ParameterSpec('channels', 1, 'Channels; 0 for all the microphone has.', (0, 64)),
+    ParameterSpec('block_duration', 0.02, 'Seconds of sound in a message.', (0.001, 1.0)),
+    ParameterSpec(
+        'watchdog_timeout',
+        1.0,
+        'Seconds without sound, at least four blocks, after which the microphone is reopened.',
+        (0.2, 60.0),
+    ),
+    ParameterSpec('file', '', 'Sound file (WAV, FLAC, ...) to play when source is file.'),
+    ParameterSpec('speed', 1.0, 'Speed of the file, times real time.', (0.01, 1000.0)),
+    ParameterSpec('loop', False, 'Play the file again and again.'),
+    ParameterSpec('trailing_silence', 1.0, 'Seconds of silence after the file.', (1.0, 60.0)),
+    ParameterSpec('frame_id', 'microphone', 'Frame of the microphone.'),
+    ParameterSpec(
+        'publish_audio',
+        True,
+        'Publish the sound; false keeps it in the process, for an emotion node there.',
+    ),
+    ParameterSpec('publish_unstamped', False, 'Publish AudioData on audio, too.'),
+)
+
+STREAM_SETTINGS = tuple(field.name for field in dataclasses.fields(StreamConfig))
+"""Parameters of the emotion node that are settings of its stream."""
+
+
+def _stream_parameter(setting: dataclasses.Field) -> ParameterSpec:
+    low, high = setting.metadata['limits']
+    default = setting.default
+    if default is None:
+        default, low = UNSET, UNSET
+    description = setting.metadata['description']
+    return ParameterSpec(setting.name, default, description, (low, high), is_live=True)
+
+
+EMOTION = (
+    *COMMON,
+    ParameterSpec(
+        'bundle',
+        '',
+        'Model: a path, a shipped name, or empty for the default. Read when the node is '
+        'configured and by ~/reload_bundle.',
+        is_live=True,
+    ),
+    ParameterSpec('device', 'auto', 'auto, cpu, cuda or cuda:N; auto uses a GPU if there is one.'),
+    ParameterSpec('num_threads', 1, 'CPU threads of one inference.', (1, 256)),
+    ParameterSpec('audio_topic', 'audio_stamped', 'Topic of the sound.'),
+    ParameterSpec('stamped', True, 'AudioDataStamped (true) or AudioData without stamps.'),
+    ParameterSpec('info_topic', 'audio_info', 'Topic of the AudioInfo that goes with it.'),
+    ParameterSpec(
+        'reliability', 'best_effort', 'best_effort (receives from every publisher) or reliable.'
+    ),
+    ParameterSpec('queue_depth', 500, 'Blocks the middleware keeps for this node.', (1, 100_000)),
+    ParameterSpec('sample_format', '', 'Format where no AudioInfo comes: S16LE, F32LE, ...'),
+    ParameterSpec('channels', 1, 'Channels where no AudioInfo comes.', (1, 64)),
+    ParameterSpec('sample_rate', 16_000, 'Hz where no AudioInfo comes.', (1_000, 768_000)),
+    ParameterSpec('max_backlog', 5.0, 'Seconds of sound that may wait.', (0.1, 3600.0)),
+    ParameterSpec(
+        'robot_speaking_topic',
+        'robot_speaking',
+        'Bool topic: whether the robot itself speaks; its sound is then ignored. Empty for none.',
+    ),
+    ParameterSpec(
+        'robot_speaking_tail',
+        0.3,
+        'Seconds after its speech in which sound is still ignored.',
+        (0.0, 10.0),
+        is_live=True,
+    ),
+    ParameterSpec('ros4hri', False, 'Process the voices that ROS4HRI tracks (REP-155).'),
+    ParameterSpec('max_voices', 4, 'Voices processed at once.', (1, 64)),
+    ParameterSpec(
+        'voice_id',
+        'anonymous_speaker',
+        'With ros4hri: id of the one voice while nobody publishes tracked voices.',
+        is_live=True,
+    ),
+    *map(_stream_parameter, dataclasses.fields(StreamConfig)),
+)

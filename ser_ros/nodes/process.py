@@ -1,0 +1,62 @@
+"""A process of nodes: one thread that spins them until the process is asked to end."""
+
+import logging
+from collections.abc import Callable, Sequence
+
+import rclpy
+from rclpy.exceptions import InvalidParameterTypeException, ParameterException
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.logging import get_logger
+from rclpy.signals import SignalHandlerOptions
+
+from ser_ros.nodes import shutdown
+from ser_ros.nodes.managed_node import ManagedNode
+
+
+def run(*make_nodes: Callable[[], ManagedNode]) -> int:
+    """Spin nodes in one thread until the process is asked to end; return its exit status.
+
+    When this returns, the process must end within `shutdown.TIMEOUT` seconds: then it is ended.
+    """
+    # rclpy's own handlers would invalidate the context under a worker that publishes.
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    shutdown.install_signal_handlers()
+    executor = SingleThreadedExecutor()
+    nodes: list[ManagedNode] = []
+    try:
+        for make_node in make_nodes:
+            nodes.append(make_node())
+            executor.add_node(nodes[-1])
+        logging.getLogger('ser_ros').addHandler(_RosLogHandler(nodes[0]))
+        for node in nodes:
+            if not shutdown.REQUESTED.is_set():
+                node.autostart()
+        while not shutdown.REQUESTED.is_set() and not any(node.failed for node in nodes):
+            executor.spin_once(timeout_sec=0.2)
+    except (ParameterException, InvalidParameterTypeException) as error:
+        get_logger('ser_ros').error(str(error))
+        return 1
+    finally:
+        shutdown.exit_after_timeout()
+        _destroy(nodes)
+    return int(any(node.failed for node in nodes))
+
+
+def _destroy(nodes: Sequence[ManagedNode]) -> None:
+    for node in nodes:
+        try:
+            node.destroy_node()
+        except Exception as error:  # after a sticky CUDA error nothing on the GPU works
+            node.get_logger().error(f'{type(error).__name__}: {error}')
+    rclpy.shutdown()
+
+
+class _RosLogHandler(logging.Handler):
+    """Passes what the library logs to a node's logger."""
+
+    def __init__(self, node: ManagedNode):
+        super().__init__(logging.WARNING)
+        self._node = node
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._node.get_logger().warning(record.getMessage())
