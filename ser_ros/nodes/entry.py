@@ -9,7 +9,7 @@ from ser_ros.nodes import NAMESAKE, shutdown
 
 _REMEDY = (
     'install it where {python} finds it and build again there: '
-    'see docs/robot.md, "Installation", of ser_ros'
+    'see docs/installation.md of ser_ros'
 )
 
 

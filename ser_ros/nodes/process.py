@@ -21,6 +21,7 @@ def run(*make_nodes: Callable[[], ManagedNode]) -> int:
     # rclpy's own handlers would invalidate the context under a worker that publishes.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     shutdown.install_signal_handlers()
+    shutdown.NODES_EXIST.set()
     executor = SingleThreadedExecutor()
     nodes: list[ManagedNode] = []
     try:

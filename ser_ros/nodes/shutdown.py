@@ -7,6 +7,9 @@ import threading
 
 REQUESTED = threading.Event()
 
+NODES_EXIST = threading.Event()
+"""Set when there are nodes, which have to be destroyed before the process ends."""
+
 TIMEOUT = 5.0
 """Seconds in which a process must end after it was asked to."""
 
@@ -36,6 +39,8 @@ def _request(*_: object) -> None:
 def _watch(reader: socket.socket, _: socket.socket) -> None:
     while not set(reader.recv(64)) & set(SIGNALS):
         pass
+    if not NODES_EXIST.is_set():
+        os._exit(0)  # it still imports, which takes seconds, and there is nothing to undo
     exit_after_timeout()
 
 

@@ -107,7 +107,7 @@ class Listener:
         self.ready = threading.Condition()
         """The condition that the streams' queues must be created with."""
         self.load = Load()
-        self._config = config
+        self.config = config
         self._streams: list[VoiceStream] = []
         self._calls: deque[Callable[[], None]] = deque()
         """What other threads asked the worker to do between two windows."""
@@ -128,7 +128,7 @@ class Listener:
         """Process another voice."""
         stream = VoiceStream(
             queue=queue,
-            voice=Voice(self.engine.bundle, self._config),
+            voice=Voice(self.engine.bundle, self.config),
             on_estimate=on_estimate,
             on_speaking=on_speaking,
         )
@@ -161,7 +161,7 @@ class Listener:
         """Continue with other settings."""
 
         def configure() -> None:
-            self._config = config
+            self.config = config
             for stream in self._streams:
                 stream.voice.configure(config)
 

@@ -412,7 +412,7 @@ def test_nobody_speaks_when_the_sound_stops(graph, outputs, publisher):
 
 
 def test_a_stamp_of_zero_is_none(graph, outputs, publisher):
-    node = graph.make(EmotionNode, device='cpu')
+    node = graph.make(EmotionNode, **PATIENT)
     publisher.wait_for_listener(node)
     publisher.announce()
     data = encode_s16le(speech_then_silence()[: 6 * SAMPLE_RATE])

@@ -59,7 +59,7 @@ def test_a_missing_package_is_one_line_with_the_cure(name):
     assert run.returncode == 1
     assert run.stderr.count('\n') == 1
     assert 'torch' in run.stderr
-    assert 'README' in run.stderr
+    assert 'docs/installation.md' in run.stderr
 
 
 @pytest.mark.parametrize('name', ['audio_capture_node', 'emotion_node'])

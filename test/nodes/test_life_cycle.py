@@ -105,7 +105,7 @@ def test_what_fails_can_be_tried_again(managed, capfd, step, before, transition,
     assert managed.state() == State.PRIMARY_STATE_ACTIVE
 
 
-@pytest.mark.parametrize('step', ['stop', 'stopped', 'teardown'])
+@pytest.mark.parametrize('step', ['stop', 'after_stop', 'teardown'])
 def test_what_fails_on_the_way_out_is_said(managed, step):
     """And the rest is done all the same: rclpy itself would say nothing and go on."""
     done = getattr(managed, step)
@@ -131,7 +131,7 @@ def test_what_fails_on_the_way_out_is_said(managed, step):
         assert managed.state() == state
 
 
-@pytest.mark.parametrize('step', ['stopped', 'teardown'])
+@pytest.mark.parametrize('step', ['after_stop', 'teardown'])
 def test_what_fails_in_a_shutdown_is_said(managed, capfd, step):
     managed.change(Transition.TRANSITION_CONFIGURE)
     managed.change(Transition.TRANSITION_ACTIVATE)
@@ -145,12 +145,12 @@ def test_a_start_that_fails_half_way_leaves_nothing(graph):
     node = graph.make(EmotionNode, device='cpu', autostart=False, ros4hri=True)
 
     def fail(*_, **__):
-        del node._add_line
+        del node._connect
         raise ZeroDivisionError('not today')
 
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
     n_before = len(list(node.subscriptions))
-    node._add_line = fail
+    node._connect = fail
     assert node.trigger_activate() == TransitionCallbackReturn.ERROR
     assert len(list(node.subscriptions)) == n_before
     assert graph.state_of('emotion_node') == State.PRIMARY_STATE_UNCONFIGURED

@@ -55,10 +55,9 @@ def test_what_the_network_loses_is_counted(graph, publisher, node):
     def shows_a_loss():
         # What is lost shows when something comes again, and that may be lost, too.
         publisher.block(bytes(640), START + next(numbers) * SECOND // 50)
-        return values().get('lost seconds')
+        return values().get('lost seconds', 0.0) > 1.0
 
     graph.wait(shows_a_loss, 'a loss')
     heard = values()
     assert heard['messages lost'] > 0
-    assert heard['lost seconds'] > 1.0
     assert heard['seconds'] + heard['lost seconds'] <= next(numbers) * 0.02 + 0.001

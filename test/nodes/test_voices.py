@@ -108,7 +108,7 @@ def test_more_voices_than_are_heard_are_warned_of(graph, tracker, capfd):
     node = graph.make(EmotionNode, device='cpu', ros4hri=True, max_voices=2)
     graph.wait(lambda: counters(node)['voices'] == 'anna, carl', 'the first two')
     err = capfd.readouterr().err
-    assert '3 voices are tracked, and the first 2 are heard' in err
+    assert '3 voices are tracked, only the first 2 are processed' in err
     assert "'b ob'" in err
 
 
