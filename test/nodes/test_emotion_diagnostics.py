@@ -1,0 +1,129 @@
+"""What the emotion node reports: the worst first, and every value."""
+
+import pytest
+
+from ser_ros.nodes.diagnostics import Level, sum_counters
+from ser_ros.nodes.emotion_diagnostics import (
+    BUSY,
+    LONG_SPEECH,
+    STALE_AFTER,
+    WARNINGS,
+    EmotionDiagnostics,
+    NodeStatus,
+    VoiceStatus,
+)
+
+
+def voice(voice_id='anna', **changes):
+    values = {
+        'voice_id': voice_id,
+        'topic': f'/{voice_id}/audio',
+        'format': 'S16LE',
+        'decibels': -30.0,
+        'backlog_bytes': 10,
+        'seconds_without_block': 0.0,
+        'counters': {'blocks': 5, 'windows': 2, 'gaps': 0},
+    }
+    return VoiceStatus(**{**values, **changes})
+
+
+SILENT = {'seconds_without_block': STALE_AFTER + 1}
+
+
+@pytest.mark.parametrize(
+    ('status', 'level', 'message'),
+    [
+        (NodeStatus([voice()]), Level.OK, 'listening'),
+        (NodeStatus([]), Level.OK, 'nobody is tracked'),
+        (NodeStatus([voice()], is_enabled=False), Level.OK, 'switched off by ~/enable'),
+        (NodeStatus([voice()], is_muted=True), Level.OK, 'muted: the robot speaks'),
+        (
+            NodeStatus([voice()], robot_seconds=LONG_SPEECH + 1, robot_topic='/robot'),
+            Level.WARN,
+            'muted for a long time: /robot says',
+        ),
+        (NodeStatus([voice(**SILENT)]), Level.STALE, 'no sound has come on /anna/audio for 6 s'),
+        (
+            NodeStatus([voice(**SILENT, has_incompatible_publishers=True)]),
+            Level.STALE,
+            'offers less than reliability asks for',
+        ),
+        (NodeStatus([voice(), voice('ben', **SILENT)]), Level.WARN, 'no sound has come on /ben'),
+        (
+            NodeStatus([voice(level_problem='it is muted'), voice('ben', **SILENT)]),
+            Level.WARN,
+            'it is muted',
+        ),
+        (
+            NodeStatus([voice(refusal='mp3 is not PCM', level_problem='it is muted')]),
+            Level.WARN,
+            'sound refused: mp3 is not PCM',
+        ),
+        (
+            NodeStatus([voice(waits_for_format_on='/audio_info')]),
+            Level.WARN,
+            'no AudioInfo came on /audio_info',
+        ),
+        (NodeStatus([voice()], real_time_factor=BUSY + 0.01), Level.WARN, 'hardly keeps up'),
+        (NodeStatus([voice()], real_time_factor=BUSY), Level.OK, 'listening'),
+    ],
+)
+def test_the_worst_is_reported(status, level, message):
+    report = EmotionDiagnostics().report(status)
+    assert report.level == level
+    assert message in report.message
+
+
+@pytest.mark.parametrize('name', WARNINGS)
+def test_a_counter_that_increases_is_a_warning_for_a_while(name):
+    diagnostics = EmotionDiagnostics()
+    assert diagnostics.report(NodeStatus([voice(counters={name: 0})])).level == Level.OK
+    report = diagnostics.report(NodeStatus([voice(counters={name: 3})]))
+    assert report.level == Level.WARN
+    assert report.message == f'3 {WARNINGS[name]}'
+
+
+def test_counters_of_removed_voices_stay_in_the_sum():
+    diagnostics = EmotionDiagnostics()
+    diagnostics.add_removed({'blocks': 7, 'gaps': 1})
+    values = diagnostics.report(NodeStatus([voice(), voice('ben')])).values
+    assert (values['blocks'], values['windows'], values['gaps']) == (17, 4, 1)
+
+
+def test_every_voice_is_in_the_values():
+    status = NodeStatus([voice(), voice('ben', decibels=-40.0)], {'device': 'cpu'}, is_muted=True)
+    values = EmotionDiagnostics().report(status).values
+    assert values['device'] == 'cpu'
+    assert values['voices'] == 'anna, ben'
+    assert values['format'] == 'S16LE'
+    assert values['level dB'] == '-30.0, -40.0'
+    assert values['backlog bytes'] == 20
+    assert 'latency p50 ms' not in values
+    assert 'last decision' not in values
+    assert 'real-time factor' not in values
+
+
+def test_latencies_and_the_last_decision_are_in_the_values():
+    diagnostics = EmotionDiagnostics()
+    for milliseconds in range(1, 101):
+        diagnostics.add_estimate('happy', milliseconds / 1_000)
+    diagnostics.add_estimate(None, 0.2)
+    values = diagnostics.report(NodeStatus([], real_time_factor=0.12345)).values
+    assert values['latency p50 ms'] == 51.0
+    assert values['latency max ms'] == 200.0
+    assert values['last decision'] == 'uncertain'
+    assert 0 <= values['last decision age s'] < 60
+    assert values['real-time factor'] == 0.123
+    assert values['voices'] == 'none'
+
+
+def test_rates_are_by_the_second():
+    diagnostics = EmotionDiagnostics()
+    values = diagnostics.report(NodeStatus([voice(counters={'blocks': 50})])).values
+    assert values['blocks per second'] > 0
+    assert values['windows per second'] == 0
+
+
+def test_counters_are_summed_by_name():
+    assert sum_counters([{'a': 1, 'b': 2}, {'a': 3}]) == {'a': 4, 'b': 2}
+    assert sum_counters([]) == {}
