@@ -49,7 +49,7 @@ setup(
         'torchaudio==2.11.*',
     ],
     extras_require={
-        'test': ['hypothesis', 'pytest'],
+        'test': ['hypothesis', 'pytest', 'pytest-xdist'],
         'train': [
             'filelock',
             'jinja2',

@@ -217,8 +217,11 @@ _domains = itertools.count(os.getpid())
 
 @pytest.fixture
 def domain_id():
-    """A domain that no other test uses at the same time; above 100 ports may be taken."""
-    return 1 + next(_domains) % 100
+    """A ROS domain that no other test uses at the same time; above 100 ports may be in use."""
+    n_workers = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', 1))
+    worker = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw'))
+    n_domains = 100 // n_workers
+    return 1 + worker * n_domains + next(_domains) % n_domains
 
 
 @pytest.fixture
