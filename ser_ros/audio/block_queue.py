@@ -152,7 +152,14 @@ class BlockQueue:
                 self.counters.empty_blocks += 1
                 return
             self._items.append(
-                _Item(data, stamp_ns, arrival_ns, frame_id, self._format, self._is_broken)
+                _Item(
+                    data=data,
+                    stamp_ns=stamp_ns,
+                    arrival_ns=arrival_ns,
+                    frame_id=frame_id,
+                    format=self._format,
+                    is_broken=self._is_broken,
+                )
             )
             self._is_broken = False
             self._n_bytes += len(data)
@@ -168,7 +175,16 @@ class BlockQueue:
         """Count a block that is ignored; the next block starts a new stream."""
         with self.ready:
             self._count_block()
-            self._skip(_Item(data, stamp_ns, 0, '', self._format, False))
+            self._skip(
+                _Item(
+                    data=data,
+                    stamp_ns=stamp_ns,
+                    arrival_ns=0,
+                    frame_id='',
+                    format=self._format,
+                    is_broken=False,
+                )
+            )
 
     def clear(self, seconds: float = 0.0) -> None:
         """Remove all blocks; the next block starts a new stream.
@@ -220,7 +236,11 @@ class BlockQueue:
             if pcm_format is None:
                 self.counters.refused_blocks += 1
                 self._mark_broken()
-        return DecodedBlock(self._decode(item, pcm_format), item.frame_id, item.is_broken)
+        return DecodedBlock(
+            parts=self._decode(item, pcm_format),
+            frame_id=item.frame_id,
+            is_broken=item.is_broken,
+        )
 
     def _limit(self) -> float:
         """Bytes that may wait."""

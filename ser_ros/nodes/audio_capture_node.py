@@ -63,16 +63,16 @@ class AudioCaptureNode(ManagedNode):
         if self.value('source') == 'file':
             return FileSource(
                 self.value('file'),
-                self.value('block_duration'),
-                self.value('speed'),
-                self.value('loop'),
-                self.value('trailing_silence'),
+                block_duration=self.value('block_duration'),
+                speed=self.value('speed'),
+                loop=self.value('loop'),
+                trailing_silence=self.value('trailing_silence'),
             )
         return Microphone(
             str(self.value('microphone')),
-            self.value('sample_rate'),
-            self.value('channels'),
-            self.value('block_duration'),
+            sample_rate=self.value('sample_rate'),
+            channels=self.value('channels'),
+            block_duration=self.value('block_duration'),
             watchdog_timeout=self.value('watchdog_timeout'),
         )
 

@@ -214,10 +214,10 @@ class EmotionNode(ManagedNode):
 
     def _connect(self, voice_id: str, publishers: EmotionPublishers, is_plain: bool) -> None:
         queue = BlockQueue(
-            self.value('max_backlog'),
-            self.value('gap_tolerance'),
-            self._pcm_format,
-            self._listener.ready,
+            max_backlog=self.value('max_backlog'),
+            gap_tolerance=self.value('gap_tolerance'),
+            pcm_format=self._pcm_format,
+            ready=self._listener.ready,
         )
         stream = self._listener.add(
             queue,

@@ -8,8 +8,7 @@ from typing import Any
 from ser_ros.nodes import NAMESAKE, shutdown
 
 _REMEDY = (
-    'install it where {python} finds it and build again there: '
-    'see docs/installation.md of ser_ros'
+    'install it where {python} finds it and build again there: see docs/installation.md of ser_ros'
 )
 
 
