@@ -78,7 +78,7 @@ class Robot:
         self.rig.start('behaviour', command=[sys.executable, BEHAVIOUR])
         self.start_emotion_node()
         self.start_capture_node()
-        self.microphone.play_again_and_again(sound)
+        self.microphone.play_in_a_loop(sound)
 
     def _hear(self, message: Expression) -> None:
         self._utterances.append((time.monotonic(), message))

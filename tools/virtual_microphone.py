@@ -23,7 +23,7 @@ def missing_packages():
 class VirtualMicrophone:
     """A PulseAudio server of its own in a folder: no sound card is needed.
 
-    `play_again_and_again` speaks into the sink `virt`; PortAudio's device `pulse` hears it, in a
+    `play_in_a_loop` speaks into the sink `virt`; PortAudio's device `pulse` hears it, in a
     process with this `environment`.
     """
 
@@ -75,7 +75,7 @@ class VirtualMicrophone:
         self._control('unload-module', 'module-remap-source')
         self._control('unload-module', 'module-null-sink')
 
-    def play_again_and_again(self, path):
+    def play_in_a_loop(self, path):
         """Speak a sound file into it in a loop, through unplugging too, until `close`."""
         command = f'while kill -0 {os.getpid()}; do paplay -d virt "{path}" 2>/dev/null || sleep 0.1; done'
         self._player = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Sound as messages, and what the tests of the emotion node wait for."""
+"""Sound as messages, and helpers that wait for what the emotion node does with it."""
 
 import array
 import time
@@ -15,12 +15,12 @@ from ser_ros.stream.recognizer import Recognizer
 
 SPEECH = Path(__file__).parents[2] / 'examples' / 'speech.flac'
 START = 1_700_000_000 * SECOND
-PATIENT = {'device': 'cpu', 'max_backlog': 60.0, 'queue_depth': 2000}
-"""A node that a busy machine does not make drop what is played to it faster than it was said."""
+LARGE_BACKLOG = {'device': 'cpu', 'max_backlog': 60.0, 'queue_depth': 2000}
+"""Parameters with which even a busy machine drops no sound that is played too fast."""
 
 
-class Publisher:
-    """Plays samples to the node as a capture node of any make would."""
+class AudioPublisher:
+    """Publishes sound to the node, as any capture node would."""
 
     def __init__(self, graph, message_type=AudioDataStamped, topic=None, qos=1000):
         self.graph = graph
@@ -39,50 +39,51 @@ class Publisher:
             )
         )
 
-    def block(self, data, stamp_ns=START, frame_id='mic'):
+    def publish_block(self, data, stamp_ns=START, frame_id='mic'):
         audio = AudioData(data=array.array('B', data))
         header = to_header(stamp_ns, frame_id)
         stamped = self.type is AudioDataStamped
         self.audio.publish(AudioDataStamped(header=header, audio=audio) if stamped else audio)
 
     def play(self, data, frame_bytes=2, rate=SAMPLE_RATE, block_frames=320, period=0.0):
-        """Send blocks of `block_frames` (cycled through if several), `period` seconds apart."""
+        """Publish blocks of `block_frames` (a list is repeated), `period` seconds apart."""
         sizes = [block_frames] if isinstance(block_frames, int) else block_frames
         first, n = 0, 0
         while first * frame_bytes < len(data):
             frames = sizes[n % len(sizes)]
-            self.block(
+            self.publish_block(
                 data[first * frame_bytes : (first + frames) * frame_bytes],
                 START + first * SECOND // rate,
             )
             first, n = first + frames, n + 1
             time.sleep(period)
 
-    def wait_for_listener(self, node):
+    def wait_for_subscriber(self, node):
         self.graph.wait(
             lambda: self.audio.get_subscription_count() and node.count_publishers('audio_info'),
             'discovery',
         )
 
 
-def to_the_last_bit(messages):
-    """All fields of messages; serialised, there is memory of anybody's between them."""
+def as_text(messages):
+    """Messages in a form to compare: serialised, they hold padding bytes of any value."""
     return [repr(message) for message in messages]
 
 
-def counters(node):
+def reported(node):
+    """The values of the node's diagnostics."""
     return node.diagnose().values
 
 
-def logged(graph, capfd, text):
-    """Wait until the log says it; that it says nothing else is bad."""
+def logs_only(graph, capfd, text):
+    """Wait until the log contains the text; whether every warning and error contains it."""
     lines = []
 
-    def is_there():
+    def is_logged():
         lines.extend(capfd.readouterr().err.splitlines())
         return any(text in line for line in lines)
 
-    graph.wait(is_there, text)
+    graph.wait(is_logged, text)
     return all(text in line for line in lines if '[WARN]' in line or '[ERROR]' in line)
 
 
@@ -90,20 +91,20 @@ def speech_then_silence(path=SPEECH, silence=1.0):
     return np.concatenate((read_audio(path), np.zeros(round(silence * SAMPLE_RATE), np.float32)))
 
 
-def wait_until_heard(graph, node, outputs, n_samples):
-    """Until the node has heard so much and all that it published has arrived."""
+def wait_until_processed(graph, node, outputs, n_samples):
+    """Wait until the node has processed so many samples and all its windows were received."""
     graph.wait(
         lambda: (
-            counters(node)['samples'] >= n_samples
-            and counters(node)['windows'] == len(outputs['probabilities'])
+            reported(node)['samples'] >= n_samples
+            and reported(node)['windows'] == len(outputs['probabilities'])
         ),
-        f'{n_samples} samples heard, of which {counters(node)}',
+        f'{n_samples} samples processed; the node reports {reported(node)}',
         60,
     )
 
 
-def direct(samples):
-    """What the recogniser itself says of 16 kHz samples."""
+def recognize(samples):
+    """The estimates of a `Recognizer` for 16 kHz samples."""
     recognizer = Recognizer(load_bundle(), 'cpu')
     return recognizer.push(samples, START)
 

@@ -1,4 +1,4 @@
-"""A graph in this process: real nodes, real middleware, a domain of its own for each test."""
+"""A ROS graph in this process: real nodes, real middleware, a domain of its own per test."""
 
 import os
 import threading
@@ -6,12 +6,12 @@ import time
 
 import pytest
 
-# Before the middleware starts: nothing leaves this machine.
+# Set before the middleware starts, so that no message leaves this machine.
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
 
-from feeding import Publisher  # noqa: E402
+from feeding import AudioPublisher  # noqa: E402
 from hri_msgs.msg import Expression  # noqa: E402
 from lifecycle_msgs.srv import GetState  # noqa: E402
 from rclpy.context import Context  # noqa: E402
@@ -25,19 +25,19 @@ from ser_ros.nodes.messages import TRANSIENT_LOCAL  # noqa: E402
 
 @pytest.fixture
 def held_out_clip(ravdess):
-    """A clip of an actor on whom the shipped bundle was neither trained nor chosen."""
+    """A clip of a test speaker: the shipped bundle was neither trained nor selected on it."""
     return ravdess / 'Actor_11' / '03-01-05-02-01-01-11.flac'
 
 
 class Graph:
-    """Nodes that one thread spins, and what was heard of them."""
+    """Nodes that one thread spins, and a node that receives their messages."""
 
     def __init__(self, domain_id):
         self.context = Context()
         rclpy.init(context=self.context, domain_id=domain_id)
         self._executor = SingleThreadedExecutor(context=self.context)
         self._nodes = []
-        self._heard = threading.Condition()
+        self._received = threading.Condition()
         self.node = self.add(rclpy.create_node('test', context=self.context))
         self._thread = threading.Thread(target=self._executor.spin)
         self._thread.start()
@@ -48,32 +48,32 @@ class Graph:
         return node
 
     def make(self, cls, namespace='', **parameters):
-        """One of our nodes, autostarted unless told otherwise."""
+        """Create one of our nodes; with the parameter `autostart` false it stays unconfigured."""
         overrides = [Parameter(name, value=value) for name, value in parameters.items()]
         node = cls(context=self.context, namespace=namespace, parameter_overrides=overrides)
         node.autostart()
         return self.add(node)
 
     def remove(self, node):
-        """End a node of `make`."""
+        """Destroy a node that `make` created."""
         self._executor.remove_node(node)
         self._nodes.remove(node)
         node.destroy_node()
 
-    def listen(self, message_type, topic, qos=100):
-        """A list that grows with every message."""
+    def subscribe(self, message_type, topic, qos=100):
+        """Subscribe; returns a list to which every message is appended."""
         messages = []
 
-        def hear(message):
-            with self._heard:
+        def receive(message):
+            with self._received:
                 messages.append(message)
-                self._heard.notify_all()
+                self._received.notify_all()
 
-        self.node.create_subscription(message_type, topic, hear, qos)
+        self.node.create_subscription(message_type, topic, receive, qos)
         return messages
 
     def state_of(self, name):
-        """The id of a lifecycle node's state, asked for as any manager would."""
+        """The id of a lifecycle node's state, requested by its service as a manager would."""
         client = self.node.create_client(GetState, f'{name}/get_state')
         assert client.wait_for_service(20.0)
         answer = client.call_async(GetState.Request())
@@ -82,12 +82,12 @@ class Graph:
 
     def wait(self, condition, what, timeout=20.0):
         deadline = time.monotonic() + timeout
-        with self._heard:
+        with self._received:
             while not condition():
                 left = deadline - time.monotonic()
-                assert left > 0, f'{what} did not happen in {timeout} s'
-                # Some conditions, of discovery for one, announce themselves by no message.
-                self._heard.wait(min(left, 0.05))
+                assert left > 0, f'waited {timeout} s without success for: {what}'
+                # No message announces that some conditions hold, for example those of discovery.
+                self._received.wait(min(left, 0.05))
 
     def close(self):
         self._executor.shutdown()
@@ -107,13 +107,13 @@ def graph(domain_id):
 @pytest.fixture
 def outputs(graph):
     return {
-        'emotion': graph.listen(Expression, 'emotion'),
-        'utterance': graph.listen(Expression, 'emotion/utterance'),
-        'probabilities': graph.listen(Classification, 'emotion/probabilities'),
-        'is_speaking': graph.listen(Bool, 'is_speaking', TRANSIENT_LOCAL),
+        'emotion': graph.subscribe(Expression, 'emotion'),
+        'utterance': graph.subscribe(Expression, 'emotion/utterance'),
+        'probabilities': graph.subscribe(Classification, 'emotion/probabilities'),
+        'is_speaking': graph.subscribe(Bool, 'is_speaking', TRANSIENT_LOCAL),
     }
 
 
 @pytest.fixture
 def publisher(graph):
-    return Publisher(graph)
+    return AudioPublisher(graph)

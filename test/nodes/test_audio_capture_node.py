@@ -1,4 +1,4 @@
-"""The capture node playing files; microphones are in test_virtual_microphone.py."""
+"""The capture node with files; microphones are tested in test_virtual_microphone.py."""
 
 import numpy as np
 import pytest
@@ -31,8 +31,8 @@ def has_ended(node):
 def test_a_file_is_published_whole(graph, tmp_path, rate, channels, subtype):
     samples = write(tmp_path / 'a.wav', rate, channels, subtype=subtype)
     node = graph.make(AudioCaptureNode, source='file', file=str(tmp_path / 'a.wav'), speed=10.0)
-    infos = graph.listen(AudioInfo, 'audio_info', TRANSIENT_LOCAL)
-    blocks = graph.listen(AudioDataStamped, 'audio_stamped', 1000)
+    infos = graph.subscribe(AudioInfo, 'audio_info', TRANSIENT_LOCAL)
+    blocks = graph.subscribe(AudioDataStamped, 'audio_stamped', 1000)
     graph.wait(lambda: has_ended(node), 'the end of the file')
     graph.wait(lambda: len(blocks) == node.diagnose().values['blocks'], 'every block')
 
@@ -40,12 +40,12 @@ def test_a_file_is_published_whole(graph, tmp_path, rate, channels, subtype):
     pcm = PcmFormat(info.sample_format, info.channels, info.sample_rate, info.coding_format)
     assert (pcm.sample_format, pcm.channels, pcm.sample_rate) == ('S16LE', channels, rate)
     assert info.bitrate == rate * channels * 16
-    heard = pcm.decode(b''.join(block.audio.data.tobytes() for block in blocks))
-    # At least a second of silence closes the last utterance.
-    assert len(heard) == len(samples) + rate
+    received = pcm.decode(b''.join(block.audio.data.tobytes() for block in blocks))
+    # A second of silence follows, so that the last utterance ends.
+    assert len(received) == len(samples) + rate
     step = 2.0**-6 if subtype == 'PCM_U8' else 2.0**-14
-    np.testing.assert_allclose(heard[: len(samples)], samples, atol=step)
-    assert not heard[len(samples) :].any()
+    np.testing.assert_allclose(received[: len(samples)], samples, atol=step)
+    assert not received[len(samples) :].any()
     # Stamps advance by the sample clock, whatever the speed.
     stamps = np.array([to_nanoseconds(block.header.stamp) for block in blocks])
     frames = np.cumsum([0] + [len(block.audio.data) // pcm.frame_bytes for block in blocks[:-1]])
@@ -53,12 +53,12 @@ def test_a_file_is_published_whole(graph, tmp_path, rate, channels, subtype):
     assert {block.header.frame_id for block in blocks} == {'microphone'}
 
 
-def test_a_looped_file_goes_on_until_deactivated(graph, tmp_path):
+def test_a_looped_file_continues_until_deactivated(graph, tmp_path):
     write(tmp_path / 'a.wav', seconds=0.1)
     node = graph.make(
         AudioCaptureNode, source='file', file=str(tmp_path / 'a.wav'), speed=100.0, loop=True
     )
-    blocks = graph.listen(AudioDataStamped, 'audio_stamped', 1000)
+    blocks = graph.subscribe(AudioDataStamped, 'audio_stamped', 1000)
     # 0.1 s and a second of silence, three times.
     graph.wait(lambda: len(blocks) > 3 * 55, 'three rounds')
     node.trigger_deactivate()
@@ -67,13 +67,13 @@ def test_a_looped_file_goes_on_until_deactivated(graph, tmp_path):
     n_blocks = node.diagnose().values['blocks']
     graph.wait(lambda: len(blocks) == n_blocks, 'every block')
     node.trigger_activate()
-    graph.wait(lambda: len(blocks) > n_blocks + 55, 'going on')
+    graph.wait(lambda: len(blocks) > n_blocks + 55, 'more blocks')
 
 
 def test_unstamped_copies_are_optional(graph, tmp_path):
     write(tmp_path / 'a.wav')
-    stamped = graph.listen(AudioDataStamped, 'audio_stamped', 1000)
-    unstamped = graph.listen(AudioData, 'audio', 1000)
+    stamped = graph.subscribe(AudioDataStamped, 'audio_stamped', 1000)
+    unstamped = graph.subscribe(AudioData, 'audio', 1000)
     node = graph.make(
         AudioCaptureNode,
         source='file',
@@ -89,7 +89,7 @@ def test_unstamped_copies_are_optional(graph, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('parameters', 'said'),
+    ('parameters', 'message'),
     [
         ({'source': 'file', 'file': '/nowhere.wav'}, '/nowhere.wav'),
         ({'source': 'file', 'file': ''}, 'no such file'),
@@ -98,9 +98,9 @@ def test_unstamped_copies_are_optional(graph, tmp_path):
         ({'source': 'microphone', 'microphone': 4711}, "'4711'"),
     ],
 )
-def test_what_cannot_be_captured_is_said_in_one_line(graph, capfd, parameters, said):
+def test_an_invalid_source_is_reported_in_one_line(graph, capfd, parameters, message):
     node = graph.make(AudioCaptureNode, **parameters)
     assert node.failed
     errors = [line for line in capfd.readouterr().err.splitlines() if '[ERROR]' in line]
     assert len(errors) == 1
-    assert said in errors[0]
+    assert message in errors[0]

@@ -1,4 +1,4 @@
-"""A recorded bag gives the same messages however it is replayed, to the last bit."""
+"""A recorded bag leads to exactly the same messages, however it is replayed."""
 
 import array
 import time
@@ -10,12 +10,12 @@ rosbag2 = pytest.importorskip('rosbags.rosbag2')
 
 from audio_common_msgs.msg import AudioData, AudioDataStamped, AudioInfo  # noqa: E402
 from feeding import (  # noqa: E402
-    PATIENT,
+    LARGE_BACKLOG,
     START,
-    counters,
-    logged,
+    as_text,
+    logs_only,
+    reported,
     speech_then_silence,
-    to_the_last_bit,
 )
 from hri_msgs.msg import Expression  # noqa: E402
 from rclpy.serialization import serialize_message  # noqa: E402
@@ -30,8 +30,8 @@ from ser_ros.nodes.messages import TRANSIENT_LOCAL, to_audio_info, to_header, to
 
 SECONDS = 6
 BLOCK = 640
-RELIABLE = {**PATIENT, 'reliability': 'reliable'}
-"""A best-effort subscriber may miss the first blocks, until the publisher has matched as well."""
+RELIABLE = {**LARGE_BACKLOG, 'reliability': 'reliable'}
+"""A best-effort subscriber may miss blocks that are sent before its publisher has matched it."""
 TYPES = {'/audio_info': AudioInfo, '/audio_stamped': AudioDataStamped}
 OUTPUTS = {
     'emotion': Expression,
@@ -41,7 +41,7 @@ OUTPUTS = {
 
 
 def typestore(root):
-    """Jazzy's types, and those that are restated here."""
+    """The message types of Jazzy and the definitions in this repository."""
     store = get_typestore(Stores.ROS2_JAZZY)
     types = {}
     for path in (root / 'tools' / 'ros_messages' / 'audio_common_msgs').rglob('*.msg'):
@@ -52,7 +52,7 @@ def typestore(root):
 
 @pytest.fixture
 def bag(root, tmp_path):
-    """An mcap of speech, as `ros2 bag record -s mcap` leaves it."""
+    """A bag of speech in MCAP, as `ros2 bag record -s mcap` writes it."""
     path = tmp_path / 'speech'
     store = typestore(root)
     samples = encode_s16le(speech_then_silence()[: SECONDS * SAMPLE_RATE])
@@ -74,7 +74,7 @@ def bag(root, tmp_path):
 
 
 class Player:
-    """Publishes what a bag holds, as `ros2 bag play` does."""
+    """Publishes the messages of a bag, as `ros2 bag play` does."""
 
     def __init__(self, graph, path):
         self._graph, self._path = graph, path
@@ -102,40 +102,40 @@ class Player:
 
 
 @pytest.mark.parametrize('uses_sim_time', [False, True])
-def test_it_is_the_same_at_any_speed_and_with_a_pause(graph, bag, uses_sim_time):
-    messages = {topic: graph.listen(kind, topic, 1_000) for topic, kind in OUTPUTS.items()}
+def test_messages_are_the_same_at_any_speed_and_with_a_pause(graph, bag, uses_sim_time):
+    messages = {topic: graph.subscribe(kind, topic, 1_000) for topic, kind in OUTPUTS.items()}
     player = Player(graph, bag)
-    heard = []
-    for how in ({'rate': 1.0}, {'rate': 10.0}, {'rate': 10.0, 'pause_at': 2.5}):
+    runs = []
+    for replay in ({'rate': 1.0}, {'rate': 10.0}, {'rate': 10.0, 'pause_at': 2.5}):
         for received in messages.values():
             received.clear()
         node = graph.make(EmotionNode, **RELIABLE, threshold=0.0, use_sim_time=uses_sim_time)
         graph.wait(lambda: graph.node.count_subscribers('audio_stamped') == 1, 'discovery')
-        player.play(**how, has_clock=uses_sim_time)
+        player.play(**replay, has_clock=uses_sim_time)
         n_samples = SECONDS * SAMPLE_RATE
-        graph.wait(lambda: counters(node)['samples'] == n_samples, 'all sound', 60)  # noqa: B023
-        n_windows = counters(node)['windows']
+        graph.wait(lambda: reported(node)['samples'] == n_samples, 'all samples', 60)  # noqa: B023
+        n_windows = reported(node)['windows']
         for topic in ('emotion', 'emotion/probabilities'):
             graph.wait(lambda: len(messages[topic]) == n_windows, topic)  # noqa: B023
-        graph.wait(lambda: messages['emotion/utterance'], 'the decision')
-        heard.append({topic: to_the_last_bit(received) for topic, received in messages.items()})
+        graph.wait(lambda: messages['emotion/utterance'], 'the decision for the utterance')
+        runs.append({topic: as_text(received) for topic, received in messages.items()})
         graph.remove(node)
-    assert len(heard[0]['emotion']) > 5
-    assert heard[0] == heard[1] == heard[2]
+    assert len(runs[0]['emotion']) > 5
+    assert runs[0] == runs[1] == runs[2]
 
 
-def test_a_bag_that_begins_anew_is_heard_anew(graph, bag, capfd):
+def test_a_bag_that_starts_again_is_processed_from_the_start(graph, bag, capfd):
     """`ros2 bag play --loop` sets the clock back."""
-    windows = graph.listen(Classification, 'emotion/probabilities')
+    windows = graph.subscribe(Classification, 'emotion/probabilities')
     node = graph.make(EmotionNode, **RELIABLE, use_sim_time=True)
     player = Player(graph, bag)
     graph.wait(lambda: graph.node.count_subscribers('audio_stamped') == 1, 'discovery')
-    for round_ in (1, 2):
+    for n_rounds in (1, 2):
         player.play(20.0, has_clock=True)
-        n_samples = round_ * SECONDS * SAMPLE_RATE
-        graph.wait(lambda: counters(node)['samples'] == n_samples, 'all sound', 60)  # noqa: B023
-    graph.wait(lambda: len(windows) == counters(node)['windows'], 'all windows')
-    assert counters(node)['time jumps'] == 1
-    assert logged(graph, capfd, 'the time jumped back by')
+        n_samples = n_rounds * SECONDS * SAMPLE_RATE
+        graph.wait(lambda: reported(node)['samples'] == n_samples, 'all samples', 60)  # noqa: B023
+    graph.wait(lambda: len(windows) == reported(node)['windows'], 'all windows')
+    assert reported(node)['time jumps'] == 1
+    assert logs_only(graph, capfd, 'the time jumped back by')
     stamps = [to_nanoseconds(window.header.stamp) for window in windows]
     assert stamps[: len(stamps) // 2] == stamps[len(stamps) // 2 :]

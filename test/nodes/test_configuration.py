@@ -1,4 +1,4 @@
-"""config/ser.yaml names every parameter with its default, and matches in any namespace."""
+"""config/ser.yaml lists every parameter with its default, and applies in any namespace."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ FOREIGN = ('use_sim_time', 'start_type_description_service')
 
 
 @pytest.mark.parametrize('name', NODES)
-def test_every_parameter_is_there_with_its_default(graph, name):
+def test_every_parameter_is_listed_with_its_default(graph, name):
     node = graph.make(NODES[name], autostart=False)
     listed = yaml.safe_load(CONFIG.read_text())[f'/**/{name}']['ros__parameters']
     declared = {
@@ -32,7 +32,7 @@ def test_every_parameter_is_there_with_its_default(graph, name):
 
 @pytest.mark.parametrize('namespace', ['', 'robot', 'robot/head'])
 @pytest.mark.parametrize('name', NODES)
-def test_the_keys_match_in_any_namespace(graph, tmp_path, name, namespace):
+def test_the_file_applies_in_any_namespace(graph, tmp_path, name, namespace):
     changed = CONFIG.read_text().replace('autostart: true', 'autostart: false')
     path = tmp_path / 'ser.yaml'
     path.write_text(changed)

@@ -1,4 +1,4 @@
-"""What the emotion node reports: the worst first, and every value."""
+"""Diagnostics of the emotion node: its worst problem as the message, and all values."""
 
 import pytest
 
@@ -68,7 +68,7 @@ SILENT = {'seconds_without_block': STALE_AFTER + 1}
         (NodeStatus([voice()], real_time_factor=BUSY), Level.OK, 'listening'),
     ],
 )
-def test_the_worst_is_reported(status, level, message):
+def test_the_worst_problem_is_the_message(status, level, message):
     report = EmotionDiagnostics().report(status)
     assert report.level == level
     assert message in report.message
@@ -117,7 +117,7 @@ def test_latencies_and_the_last_decision_are_in_the_values():
     assert values['voices'] == 'none'
 
 
-def test_rates_are_by_the_second():
+def test_rates_are_per_second():
     diagnostics = EmotionDiagnostics()
     values = diagnostics.report(NodeStatus([voice(counters={'blocks': 50})])).values
     assert values['blocks per second'] > 0

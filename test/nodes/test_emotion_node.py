@@ -1,4 +1,4 @@
-"""The emotion node, fed over the middleware."""
+"""The emotion node over the middleware: sound in, messages out."""
 
 import hashlib
 import threading
@@ -14,16 +14,16 @@ rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
 from audio_common_msgs.msg import AudioData  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
 from feeding import (  # noqa: E402
-    PATIENT,
+    LARGE_BACKLOG,
     START,
-    Publisher,
-    counters,
-    direct,
-    logged,
+    AudioPublisher,
+    as_text,
+    logs_only,
     probabilities_by_stamp,
+    recognize,
+    reported,
     speech_then_silence,
-    to_the_last_bit,
-    wait_until_heard,
+    wait_until_processed,
 )
 from lifecycle_msgs.msg import State  # noqa: E402
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
@@ -53,70 +53,70 @@ ENCODERS = {
         ('s16le', 16_000, 1, [1, 999, 7, 4096, 313]),
     ],
 )
-def test_every_format_gives_the_same_probabilities(
+def test_probabilities_do_not_depend_on_the_format(
     graph, outputs, publisher, held_out_clip, sample_format, rate, channels, block_frames
 ):
     samples = speech_then_silence(held_out_clip)
-    node = graph.make(EmotionNode, **PATIENT)
-    publisher.wait_for_listener(node)
+    node = graph.make(EmotionNode, **LARGE_BACKLOG)
+    publisher.wait_for_subscriber(node)
     publisher.announce(sample_format, channels, rate)
     sent = samples if rate == SAMPLE_RATE else soxr.resample(samples, SAMPLE_RATE, rate)
     data = ENCODERS[sample_format.upper()](np.repeat(sent[:, None], channels, axis=1))
     frame_bytes = len(data) // len(sent)
     publisher.play(data, frame_bytes, rate, block_frames, period=0.001)
-    wait_until_heard(graph, node, outputs, len(samples) - SAMPLE_RATE // 10)
+    wait_until_processed(graph, node, outputs, len(samples) - SAMPLE_RATE // 10)
 
-    expected = {e.stamp_ns: e.probabilities for e in direct(samples) if e.is_window}
-    got = probabilities_by_stamp(outputs['probabilities'])
-    assert got.keys() == expected.keys()
+    expected = {e.stamp_ns: e.probabilities for e in recognize(samples) if e.is_window}
+    received = probabilities_by_stamp(outputs['probabilities'])
+    assert received.keys() == expected.keys()
     for stamp, probabilities in expected.items():
-        np.testing.assert_allclose(got[stamp], probabilities, atol=0.02)
+        np.testing.assert_allclose(received[stamp], probabilities, atol=0.02)
 
 
-def test_replay_speed_changes_nothing(graph, outputs, publisher):
-    node = graph.make(EmotionNode, **PATIENT, threshold=0.0)
-    publisher.wait_for_listener(node)
+def test_messages_do_not_depend_on_the_replay_speed(graph, outputs, publisher):
+    node = graph.make(EmotionNode, **LARGE_BACKLOG, threshold=0.0)
+    publisher.wait_for_subscriber(node)
     publisher.announce()
     samples = speech_then_silence()[: 6 * SAMPLE_RATE]
-    heard = []
+    runs = []
     for n, period in enumerate((0.02, 0.002), start=1):
         for messages in outputs.values():
             messages.clear()
-        # A second run of the same stamps is a jump back in time: the stream starts anew.
+        # The second run has the same stamps: time jumps back, and a new stream starts.
         publisher.play(encode_s16le(samples), period=period)
         graph.wait(
             lambda n=n: (
-                counters(node)['samples'] >= n * len(samples) and len(outputs['utterance']) == 1
+                reported(node)['samples'] >= n * len(samples) and len(outputs['utterance']) == 1
             ),
             'the same utterance again',
             60,
         )
-        n_windows = counters(node)['windows'] // n
+        n_windows = reported(node)['windows'] // n
         for topic in ('emotion', 'probabilities'):
             graph.wait(lambda: len(outputs[topic]) == n_windows, topic)  # noqa: B023
         graph.wait(
             lambda: len(outputs['is_speaking']) > 1 and not outputs['is_speaking'][-1].data,
             'the end of the utterance',
         )
-        heard.append({name: to_the_last_bit(messages) for name, messages in outputs.items()})
-    assert heard[0]['probabilities']
-    # Before the first run `is_speaking` was latched as false.
-    heard[0]['is_speaking'] = heard[0]['is_speaking'][-2:]
-    assert heard[0] == heard[1]
-    assert counters(node)['dropped blocks'] == 0
+        runs.append({name: as_text(messages) for name, messages in outputs.items()})
+    assert runs[0]['probabilities']
+    # The first run also received the transient local false that precedes it.
+    runs[0]['is_speaking'] = runs[0]['is_speaking'][-2:]
+    assert runs[0] == runs[1]
+    assert reported(node)['dropped blocks'] == 0
 
 
-def test_what_is_published_of_an_utterance(graph, outputs, publisher):
-    node = graph.make(EmotionNode, **PATIENT, threshold=0.0)
-    publisher.wait_for_listener(node)
+def test_messages_equal_the_estimates_of_a_recognizer(graph, outputs, publisher):
+    node = graph.make(EmotionNode, **LARGE_BACKLOG, threshold=0.0)
+    publisher.wait_for_subscriber(node)
     publisher.announce()
     samples = speech_then_silence()
     publisher.play(encode_s16le(samples), period=0.001)
-    wait_until_heard(graph, node, outputs, len(samples) - 512)
+    wait_until_processed(graph, node, outputs, len(samples) - 512)
 
-    estimates = direct(samples)
+    estimates = recognize(samples)
     finals = [e for e in estimates if e.is_final]
-    assert len(outputs['utterance']) == len(finals) == counters(node)['utterances']
+    assert len(outputs['utterance']) == len(finals) == reported(node)['utterances']
     running = [e for e in estimates if not e.is_final]
     assert len(outputs['emotion']) == len(running) > len(finals)
     for message, estimate in zip(outputs['emotion'], running, strict=True):
@@ -128,19 +128,19 @@ def test_what_is_published_of_an_utterance(graph, outputs, publisher):
     names = [r.class_id for r in outputs['probabilities'][0].results]
     assert names == list(load_bundle().info.class_names)
     assert sum(r.score for r in outputs['probabilities'][0].results) == pytest.approx(1.0)
-    # Only the newest is latched: one that another follows at once may be lost at this speed.
+    # The depth is 1: at this speed, a message may be replaced by the next before it is sent.
     spoken = [message.data for message in outputs['is_speaking']]
     assert True in spoken
     assert spoken[0] is spoken[-1] is False
 
 
-def test_uncertain_windows_keep_their_probabilities(graph, outputs, publisher):
-    node = graph.make(EmotionNode, **PATIENT, threshold=1.0)
-    publisher.wait_for_listener(node)
+def test_of_uncertain_windows_only_probabilities_are_published(graph, outputs, publisher):
+    node = graph.make(EmotionNode, **LARGE_BACKLOG, threshold=1.0)
+    publisher.wait_for_subscriber(node)
     publisher.announce()
     samples = speech_then_silence()[: 6 * SAMPLE_RATE]
     publisher.play(encode_s16le(samples), period=0.001)
-    wait_until_heard(graph, node, outputs, len(samples) - 512)
+    wait_until_processed(graph, node, outputs, len(samples) - 512)
     assert outputs['probabilities']
     assert not outputs['emotion']
     assert not outputs['utterance']
@@ -157,91 +157,93 @@ def test_uncertain_windows_keep_their_probabilities(graph, outputs, publisher):
 )
 def test_a_format_that_cannot_be_decoded_is_refused(graph, outputs, publisher, capfd, info):
     node = graph.make(EmotionNode, device='cpu')
-    publisher.wait_for_listener(node)
+    publisher.wait_for_subscriber(node)
     publisher.announce(**info)
-    graph.wait(lambda: counters(node)['refused formats'], 'refusal')
+    graph.wait(lambda: reported(node)['refused formats'], 'the refusal')
     for n in range(100):
-        publisher.block(b'\x01\x02' * 320, START + n * SECOND // 50)
-    graph.wait(lambda: counters(node)['refused blocks'] == 100, '100 refused blocks')
-    assert logged(graph, capfd, 'sound refused')
-    assert counters(node)['samples'] == 0
+        publisher.publish_block(b'\x01\x02' * 320, START + n * SECOND // 50)
+    graph.wait(lambda: reported(node)['refused blocks'] == 100, '100 refused blocks')
+    assert logs_only(graph, capfd, 'sound refused')
+    assert reported(node)['samples'] == 0
     publisher.announce()
-    publisher.block(bytes(640))
-    graph.wait(lambda: counters(node)['samples'] == 320, 'a good format after it')
+    publisher.publish_block(bytes(640))
+    graph.wait(lambda: reported(node)['samples'] == 320, 'blocks in a valid format after it')
     assert not outputs['probabilities']
 
 
-def test_sound_waits_for_its_format(graph, publisher, capfd):
+def test_blocks_wait_until_their_format_is_known(graph, publisher, capfd):
     node = graph.make(EmotionNode, device='cpu')
-    publisher.wait_for_listener(node)
+    publisher.wait_for_subscriber(node)
     publisher.play(bytes(70 * 640), period=0.02)
-    graph.wait(lambda: counters(node)['blocks'] == 70, 'blocks held back')
-    assert counters(node)['samples'] == 0
-    # It is said when the first has waited for a second.
-    assert logged(graph, capfd, 'no AudioInfo came on /audio_info')
+    graph.wait(lambda: reported(node)['blocks'] == 70, 'blocks that wait')
+    assert reported(node)['samples'] == 0
+    # The warning comes when the first block has waited for a second.
+    assert logs_only(graph, capfd, 'no AudioInfo came on /audio_info')
     publisher.announce()
-    graph.wait(lambda: counters(node)['samples'] == 70 * 320, 'all of them heard')
+    graph.wait(lambda: reported(node)['samples'] == 70 * 320, 'all of them processed')
 
 
-def test_format_by_parameter(graph, outputs):
-    publisher = Publisher(graph, AudioData)
+def test_the_format_can_be_set_by_parameter(graph, outputs):
+    publisher = AudioPublisher(graph, AudioData)
     node = graph.make(
-        EmotionNode, **PATIENT, stamped=False, audio_topic='audio', sample_format='S16LE'
+        EmotionNode, **LARGE_BACKLOG, stamped=False, audio_topic='audio', sample_format='S16LE'
     )
-    publisher.wait_for_listener(node)
+    publisher.wait_for_subscriber(node)
     before = time.time_ns()
     samples = speech_then_silence()[: 6 * SAMPLE_RATE]
     publisher.play(encode_s16le(samples), period=0.001)
-    wait_until_heard(graph, node, outputs, len(samples) - 512)
+    wait_until_processed(graph, node, outputs, len(samples) - 512)
     stamps = list(probabilities_by_stamp(outputs['probabilities']))
-    # Unstamped: the first block's arrival, then counted samples, however fast they came.
-    expected = [e.stamp_ns - START for e in direct(samples) if e.is_window]
+    # The first block is stamped by its arrival, the rest by counting samples, at any speed.
+    expected = [e.stamp_ns - START for e in recognize(samples) if e.is_window]
     assert np.diff(stamps).tolist() == np.diff(expected).tolist()
     assert before - SECOND < stamps[0] - expected[0] < time.time_ns()
 
 
 def test_garbage_blocks_are_counted_and_harmless(graph, publisher):
     node = graph.make(EmotionNode, device='cpu')
-    publisher.wait_for_listener(node)
+    publisher.wait_for_subscriber(node)
     publisher.announce()
-    publisher.block(b'')
-    publisher.block(b'\x01')
-    publisher.block(b'\x01\x02\x03')
-    # Those that still waited would be dropped first.
-    graph.wait(lambda: counters(node)['cut blocks'] == 2, 'blocks that were cut')
-    publisher.block(bytes(10_000_000))
-    graph.wait(lambda: counters(node)['dropped blocks'] == 1, '10 MB dropped')
-    publisher.block(bytes(640), START + 60 * SECOND)
-    graph.wait(lambda: counters(node)['samples'] == 321, 'a good block after them')
-    assert counters(node)['empty blocks'] == 1
+    publisher.publish_block(b'')
+    publisher.publish_block(b'\x01')
+    publisher.publish_block(b'\x01\x02\x03')
+    # Blocks that still wait would be dropped instead of the large one.
+    graph.wait(lambda: reported(node)['cut blocks'] == 2, 'blocks that were cut')
+    publisher.publish_block(bytes(10_000_000))
+    graph.wait(lambda: reported(node)['dropped blocks'] == 1, '10 MB dropped')
+    publisher.publish_block(bytes(640), START + 60 * SECOND)
+    graph.wait(lambda: reported(node)['samples'] == 321, 'a valid block after them')
+    assert reported(node)['empty blocks'] == 1
 
 
 @pytest.mark.parametrize('name', ['silence', 'white noise', 'mains hum', 'melody'])
-def test_what_nobody_said_is_no_emotion(graph, outputs, publisher, not_speech, name):
-    node = graph.make(EmotionNode, **PATIENT)
-    publisher.wait_for_listener(node)
+def test_noise_is_not_published_as_an_emotion(graph, outputs, publisher, not_speech, name):
+    node = graph.make(EmotionNode, **LARGE_BACKLOG)
+    publisher.wait_for_subscriber(node)
     publisher.announce()
     sound = np.concatenate((not_speech[name], np.zeros(SAMPLE_RATE, np.float32)))
     publisher.play(encode_s16le(sound), period=0.001)
-    wait_until_heard(graph, node, outputs, len(sound) - 512)
+    wait_until_processed(graph, node, outputs, len(sound) - 512)
     assert not outputs['emotion']
     assert not outputs['utterance']
 
 
 def test_life_cycle(graph, outputs, publisher):
-    node = graph.make(EmotionNode, **PATIENT, autostart=False)
+    node = graph.make(EmotionNode, **LARGE_BACKLOG, autostart=False)
     success = TransitionCallbackReturn.SUCCESS
     for _ in range(2):
         assert node.trigger_configure() == success
         assert node.trigger_activate() == success
-        publisher.wait_for_listener(node)
+        publisher.wait_for_subscriber(node)
         publisher.announce()
         voiced = speech_then_silence()[: 2 * SAMPLE_RATE]
         publisher.play(encode_s16le(voiced), period=0.001)
         graph.wait(lambda: outputs['is_speaking'] and outputs['is_speaking'][-1].data, 'speech')
         assert node.trigger_deactivate() == success
-        graph.wait(lambda: not outputs['is_speaking'][-1].data, 'false on deactivate')
-        graph.wait(lambda: not publisher.audio.get_subscription_count(), 'no subscription')
+        graph.wait(lambda: not outputs['is_speaking'][-1].data, 'is_speaking to become false')
+        graph.wait(
+            lambda: not publisher.audio.get_subscription_count(), 'the end of the subscription'
+        )
         assert node.trigger_cleanup() == success
     assert node.trigger_shutdown() == success
     assert not [t for t in threading.enumerate() if t.name == 'emotion_node_worker']
@@ -253,7 +255,7 @@ def test_autostart_reaches_active(graph):
 
 
 @pytest.mark.parametrize(
-    ('parameters', 'said'),
+    ('parameters', 'message'),
     [
         ({'bundle': '/nowhere/model.safetensors'}, '/nowhere/model.safetensors'),
         ({'device': 'gpu'}, "'gpu'"),
@@ -267,35 +269,37 @@ def test_autostart_reaches_active(graph):
         ),
     ],
 )
-def test_what_cannot_be_configured_is_said_in_one_line(graph, capfd, parameters, said):
+def test_an_invalid_configuration_is_reported_in_one_line(graph, capfd, parameters, message):
     node = graph.make(EmotionNode, **parameters)
     assert node.failed
     errors = [line for line in capfd.readouterr().err.splitlines() if '[ERROR]' in line]
     assert len(errors) == 1
-    assert said in errors[0]
+    assert message in errors[0]
 
 
 def test_diagnostics_are_published(graph):
-    heard = graph.listen(DiagnosticArray, '/diagnostics')
+    diagnostics = graph.subscribe(DiagnosticArray, '/diagnostics')
     graph.make(EmotionNode, device='cpu', namespace='robot')
-    graph.wait(lambda: heard and heard[-1].status[0].message == 'listening', 'diagnostics')
-    status = heard[-1].status[0]
+    graph.wait(
+        lambda: diagnostics and diagnostics[-1].status[0].message == 'listening', 'diagnostics'
+    )
+    status = diagnostics[-1].status[0]
     assert status.name == 'robot/emotion_node'
     assert {'lost seconds', 'gaps', 'dropped blocks'} <= {value.key for value in status.values}
     assert status.level == DiagnosticStatus.OK
 
 
-def test_the_diagnostics_say_what_a_robot_team_asks(graph, outputs, publisher):
-    heard = graph.listen(DiagnosticArray, '/diagnostics')
-    node = graph.make(EmotionNode, **PATIENT)
-    publisher.wait_for_listener(node)
+def test_diagnostics_contain_what_a_robot_team_needs(graph, outputs, publisher):
+    diagnostics = graph.subscribe(DiagnosticArray, '/diagnostics')
+    node = graph.make(EmotionNode, **LARGE_BACKLOG)
+    publisher.wait_for_subscriber(node)
     publisher.announce()
     samples = speech_then_silence()[: 4 * SAMPLE_RATE]
     publisher.play(encode_s16le(samples))
-    wait_until_heard(graph, node, outputs, len(samples))
-    n_before = len(heard)
-    graph.wait(lambda: len(heard) > n_before, 'news')
-    values = {pair.key: pair.value for pair in heard[-1].status[0].values}
+    wait_until_processed(graph, node, outputs, len(samples))
+    n_before = len(diagnostics)
+    graph.wait(lambda: len(diagnostics) > n_before, 'newer diagnostics')
+    values = {pair.key: pair.value for pair in diagnostics[-1].status[0].values}
     path = node._engine.bundle.path
     assert values['device'] == 'cpu'
     assert values['bundle'] == path.name
@@ -306,7 +310,7 @@ def test_the_diagnostics_say_what_a_robot_team_asks(graph, outputs, publisher):
     assert float(values['blocks per second']) > 0
     assert float(values['windows per second']) > 0
     assert 0 < float(values['real-time factor']) < 1
-    # Stamped years ago, as they are here.
+    # Not compared with limits: the stamps of this test are years old.
     latencies = [float(values[f'latency {name} ms']) for name in ('p50', 'p95', 'max')]
     assert latencies == sorted(latencies)
     assert float(values['last decision age s']) < 60
@@ -323,17 +327,17 @@ def test_the_diagnostics_say_what_a_robot_team_asks(graph, outputs, publisher):
     assert {values[cause] for cause in causes} <= {'0', '0.0'}
 
 
-def test_trouble_is_a_warning_in_the_diagnostics(graph, publisher):
-    heard = graph.listen(DiagnosticArray, '/diagnostics')
+def test_a_refused_format_is_a_warning_in_the_diagnostics(graph, publisher):
+    diagnostics = graph.subscribe(DiagnosticArray, '/diagnostics')
     node = graph.make(EmotionNode, device='cpu')
-    publisher.wait_for_listener(node)
+    publisher.wait_for_subscriber(node)
     publisher.announce(coding='mp3')
-    graph.wait(lambda: heard and 'mp3' in heard[-1].status[0].message, 'the refusal')
-    assert heard[-1].status[0].level == DiagnosticStatus.WARN
+    graph.wait(lambda: diagnostics and 'mp3' in diagnostics[-1].status[0].message, 'the refusal')
+    assert diagnostics[-1].status[0].level == DiagnosticStatus.WARN
 
 
 def fail_once(node, error):
-    """Make the model raise at its next window, as a GPU does."""
+    """Make the model raise an error at its next window, as a GPU may."""
 
     def fail(module, arguments):
         hook.remove()
@@ -343,47 +347,47 @@ def fail_once(node, error):
 
 
 def test_a_window_without_memory_is_skipped_and_counted(graph, outputs, publisher):
-    node = graph.make(EmotionNode, **PATIENT)
-    publisher.wait_for_listener(node)
+    node = graph.make(EmotionNode, **LARGE_BACKLOG)
+    publisher.wait_for_subscriber(node)
     publisher.announce()
     fail_once(node, torch.OutOfMemoryError('CUDA out of memory'))
     samples = speech_then_silence()[: 6 * SAMPLE_RATE]
     publisher.play(encode_s16le(samples), period=0.001)
-    wait_until_heard(graph, node, outputs, len(samples) - 512)
-    assert counters(node)['skipped windows'] == 1
-    windows = sum(e.is_window for e in direct(samples))
+    wait_until_processed(graph, node, outputs, len(samples) - 512)
+    assert reported(node)['skipped windows'] == 1
+    windows = sum(e.is_window for e in recognize(samples))
     assert len(outputs['probabilities']) == windows - 1
     assert not node.failed
 
 
-def test_an_error_that_stays_ends_the_node_for_a_respawn(graph, publisher, capfd):
-    node = graph.make(EmotionNode, **PATIENT)
-    publisher.wait_for_listener(node)
+def test_a_device_error_ends_the_node_for_a_respawn(graph, publisher, capfd):
+    node = graph.make(EmotionNode, **LARGE_BACKLOG)
+    publisher.wait_for_subscriber(node)
     publisher.announce()
     fail_once(node, RuntimeError('CUDA error: an illegal memory access was encountered'))
     publisher.play(encode_s16le(speech_then_silence()), period=0.001)
-    graph.wait(lambda: node.failed, 'giving up')
+    graph.wait(lambda: node.failed, 'the end of the node')
     fatal = [line for line in capfd.readouterr().err.splitlines() if '[FATAL]' in line]
     assert len(fatal) == 1
     assert 'illegal memory access' in fatal[0]
 
 
-def test_a_bundle_that_does_not_run_on_a_stream_is_refused(graph, capfd, tmp_path, write_bundle):
+def test_a_bundle_that_cannot_stream_is_refused(graph, capfd, tmp_path, write_bundle):
     path = tmp_path / 'studio.safetensors'
     frontend = LogMelConfig(sample_rate=48_000, n_fft=1024, win_length=512, hop_length=256)
     write_bundle(path, frontend=frontend)
     broken = tmp_path / 'broken.safetensors'
     broken.write_bytes(path.read_bytes()[:1000])
-    for bundle, said in ((path, '48000 Hz'), (broken, 'broken')):
+    for bundle, message in ((path, '48000 Hz'), (broken, 'broken')):
         node = graph.make(EmotionNode, device='cpu', bundle=str(bundle))
         assert node.failed
         errors = [line for line in capfd.readouterr().err.splitlines() if '[ERROR]' in line]
         assert len(errors) == 1
         assert str(bundle) in errors[0]
-        assert said in errors[0]
+        assert message in errors[0]
 
 
-def test_simulated_time_is_followed(graph):
+def test_simulated_time_is_used(graph):
     node = graph.make(EmotionNode, device='cpu', use_sim_time=True)
     clock = graph.node.create_publisher(Clock, '/clock', 1)
     graph.wait(clock.get_subscription_count, 'discovery')
@@ -391,7 +395,7 @@ def test_simulated_time_is_followed(graph):
     graph.wait(lambda: node.get_clock().now().nanoseconds == 42 * SECOND, 'the time of /clock')
 
 
-def test_the_unexpected_is_an_error_with_a_traceback(graph, capfd):
+def test_an_unexpected_error_is_logged_with_a_traceback(graph, capfd):
     node = graph.make(EmotionNode, device='cpu', autostart=False)
     node.setup = lambda: 1 / 0
     assert node.trigger_configure() == TransitionCallbackReturn.ERROR
@@ -400,54 +404,54 @@ def test_the_unexpected_is_an_error_with_a_traceback(graph, capfd):
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
 
 
-def test_nobody_speaks_when_the_sound_stops(graph, outputs, publisher):
-    """A publisher that dies in the middle of a word must not leave the robot waiting."""
-    node = graph.make(EmotionNode, **PATIENT)
-    publisher.wait_for_listener(node)
+def test_is_speaking_becomes_false_when_the_sound_stops(graph, outputs, publisher):
+    """A robot must not wait for ever for a publisher that died in the middle of a word."""
+    node = graph.make(EmotionNode, **LARGE_BACKLOG)
+    publisher.wait_for_subscriber(node)
     publisher.announce()
     samples = speech_then_silence()[: 2 * SAMPLE_RATE]
     publisher.play(encode_s16le(samples), period=0.001)
     graph.wait(lambda: True in [m.data for m in outputs['is_speaking']], 'speech')
-    graph.wait(lambda: not outputs['is_speaking'][-1].data, 'false without sound')
+    graph.wait(lambda: not outputs['is_speaking'][-1].data, 'is_speaking to become false')
 
 
-def test_a_stamp_of_zero_is_none(graph, outputs, publisher):
-    node = graph.make(EmotionNode, **PATIENT)
-    publisher.wait_for_listener(node)
+def test_a_stamp_of_zero_counts_as_missing(graph, outputs, publisher):
+    node = graph.make(EmotionNode, **LARGE_BACKLOG)
+    publisher.wait_for_subscriber(node)
     publisher.announce()
     data = encode_s16le(speech_then_silence()[: 6 * SAMPLE_RATE])
     for first in range(0, len(data), 640):
-        publisher.block(data[first : first + 640], stamp_ns=0)
+        publisher.publish_block(data[first : first + 640], stamp_ns=0)
         time.sleep(0.001)
-    wait_until_heard(graph, node, outputs, len(data) // 2 - 512)
-    assert counters(node)['gaps'] == 0
+    wait_until_processed(graph, node, outputs, len(data) // 2 - 512)
+    assert reported(node)['gaps'] == 0
     assert outputs['probabilities']
     assert to_nanoseconds(outputs['probabilities'][0].header.stamp) > START
 
 
-def test_stamps_that_jump_are_warned_of(graph, publisher, capfd):
+def test_jumping_stamps_are_a_warning(graph, publisher, capfd):
     node = graph.make(EmotionNode, device='cpu')
-    publisher.wait_for_listener(node)
+    publisher.wait_for_subscriber(node)
     publisher.announce()
     for n in range(10):
-        publisher.block(bytes(640), START - n * 3600 * SECOND)
-    graph.wait(lambda: counters(node)['gaps'] == 9, 'nine gaps')
-    assert logged(graph, capfd, '9 times lately the stamps of the sound jumped')
+        publisher.publish_block(bytes(640), START - n * 3600 * SECOND)
+    graph.wait(lambda: reported(node)['gaps'] == 9, 'nine gaps')
+    assert logs_only(graph, capfd, '9 times lately the stamps of the sound jumped')
 
 
-def test_sound_that_is_missing_is_warned_of(graph, publisher, capfd):
-    """A block here and there, which breaks no utterance."""
+def test_missing_sound_is_a_warning(graph, publisher, capfd):
+    """Only single blocks are missing, so that no utterance is broken."""
     node = graph.make(EmotionNode, device='cpu')
-    publisher.wait_for_listener(node)
+    publisher.wait_for_subscriber(node)
     publisher.announce()
     block_ns = 320 * SECOND // SAMPLE_RATE
     data = encode_s16le(np.full(320, 0.1))
     for n in (n for n in range(200) if n % 100 != 50):
-        publisher.block(data, START + n * block_ns)
-    graph.wait(lambda: counters(node)['samples'] == 198 * 320, 'the others')
-    assert counters(node)['lost seconds'] == 0.04
-    assert counters(node)['gaps'] == 0
-    assert logged(graph, capfd, 'seconds of sound are missing lately')
+        publisher.publish_block(data, START + n * block_ns)
+    graph.wait(lambda: reported(node)['samples'] == 198 * 320, 'the other blocks')
+    assert reported(node)['lost seconds'] == 0.04
+    assert reported(node)['gaps'] == 0
+    assert logs_only(graph, capfd, 'seconds of sound are missing lately')
 
 
 def test_a_failed_start_leaves_nothing_behind(graph):

@@ -1,4 +1,4 @@
-"""The executables, as processes."""
+"""The executables, run as processes."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ from ser_ros.bundle import load_bundle
 from ser_ros.stream.recognizer import Recognizer
 
 SLOWNESS = 2.0
-"""Of a machine that does other things as well."""
+"""Factor for the time limits, as the machine may do other things as well."""
 
 SPEECH = Path(__file__).parents[2] / 'examples' / 'speech.flac'
 
@@ -41,16 +41,16 @@ def start(executable, *parameters, domain_id):
 def wait_for(process, text):
     watchdog = threading.Timer(60.0, process.kill)
     watchdog.start()
-    said = ''
-    while text not in said:
+    output = ''
+    while text not in output:
         line = process.stderr.readline()
-        assert line, said
-        said += line
+        assert line, output
+        output += line
     watchdog.cancel()
 
 
 @pytest.mark.parametrize('name', ['emotion_node', 'ser'])
-def test_a_missing_package_is_one_line_with_the_cure(name):
+def test_a_missing_package_is_reported_in_one_line_with_the_remedy(name):
     code = (
         "import sys; sys.modules['torch'] = None; "
         f'from ser_ros.nodes.entry import {name}; {name}()'
@@ -63,7 +63,7 @@ def test_a_missing_package_is_one_line_with_the_cure(name):
 
 
 @pytest.mark.parametrize('name', ['audio_capture_node', 'emotion_node'])
-def test_a_namesake_of_the_audio_messages_is_one_line(tmp_path, name):
+def test_another_package_of_the_same_name_is_reported_in_one_line(tmp_path, name):
     folder = tmp_path / 'audio_common_msgs'
     folder.mkdir()
     (folder / '__init__.py').touch()
@@ -79,9 +79,9 @@ def test_a_namesake_of_the_audio_messages_is_one_line(tmp_path, name):
 
 
 @pytest.mark.parametrize('end', [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize('speed', ['1.0', '1000.0'], ids=['idle', 'in the midst of inference'])
-def test_both_nodes_in_one_process_end_soon_when_asked(graph, domain_id, end, speed):
-    windows = graph.listen(Classification, 'emotion/probabilities')
+@pytest.mark.parametrize('speed', ['1.0', '1000.0'], ids=['idle', 'during inference'])
+def test_both_nodes_in_one_process_end_soon_after_a_signal(graph, domain_id, end, speed):
+    windows = graph.subscribe(Classification, 'emotion/probabilities')
     process = start(
         *('ser', 'source:=file', f'file:={SPEECH}', 'loop:=true', 'device:=cpu'),
         *(f'speed:={speed}', 'max_backlog:=3600.0'),
@@ -91,16 +91,16 @@ def test_both_nodes_in_one_process_end_soon_when_asked(graph, domain_id, end, sp
     if speed != '1.0':
         graph.wait(lambda: windows, 'a window', 60)
     process.send_signal(end)
-    asked = time.monotonic()
+    signalled_at = time.monotonic()
     rest = process.communicate(timeout=20)[1]
-    assert time.monotonic() - asked < 2.0 * SLOWNESS
+    assert time.monotonic() - signalled_at < 2.0 * SLOWNESS
     assert 'Traceback' not in rest
     assert process.returncode == 0
 
 
 def test_sound_can_be_kept_within_the_process(graph, domain_id):
-    windows = graph.listen(Classification, 'emotion/probabilities')
-    diagnostics = graph.listen(DiagnosticArray, '/diagnostics')
+    windows = graph.subscribe(Classification, 'emotion/probabilities')
+    diagnostics = graph.subscribe(DiagnosticArray, '/diagnostics')
     process = start(
         *('ser', 'source:=file', f'file:={SPEECH}', 'device:=cpu', 'publish_audio:=false'),
         *('speed:=4.0', 'max_backlog:=60.0'),
@@ -111,19 +111,19 @@ def test_sound_can_be_kept_within_the_process(graph, domain_id):
     expected = [e for e in recognizer.push(speech_then_silence(), START) if e.is_window]
 
     def n_windows():
-        of_emotions = [
+        of_emotion_node = [
             {pair.key: pair.value for pair in status.values}
             for message in diagnostics
             for status in message.status
             if status.name == 'emotion_node'
         ]
-        return int(of_emotions[-1].get('windows', 0)) if of_emotions else 0
+        return int(of_emotion_node[-1].get('windows', 0)) if of_emotion_node else 0
 
     graph.wait(lambda: n_windows() == len(expected), 'all windows', 60)
     assert windows[0].header.frame_id == 'microphone'
     for topic in ('/audio_stamped', '/audio', '/audio_info'):
         assert not graph.node.count_publishers(topic)
-    # Those before this test was discovered it did not hear.
+    # The first windows may have been published before this test was discovered.
     for message, estimate in zip(windows, expected[-len(windows) :]):
         scores = [result.score for result in message.results]
         np.testing.assert_allclose(scores, estimate.probabilities, atol=1e-4)
@@ -131,7 +131,7 @@ def test_sound_can_be_kept_within_the_process(graph, domain_id):
     process.communicate(timeout=20)
 
 
-def test_sound_that_nobody_would_hear_is_refused(domain_id):
+def test_a_capture_node_that_publishes_nothing_is_refused(domain_id):
     process = start(
         *('audio_capture_node', 'source:=file', f'file:={SPEECH}', 'publish_audio:=false'),
         domain_id=domain_id,
@@ -149,13 +149,13 @@ class Hangs(audio_capture_node.AudioCaptureNode):
     def setup(self):
         self.get_logger().info('hanging')
         libc = __import__('ctypes').CDLL(None)
-        libc.sleep(600)  # in C, as a GPU or a sound server has it
+        libc.sleep(600)  # in C, as in a call to a GPU or a sound server
 
 sys.exit(process.run(Hangs))
 """
 
 
-def test_a_main_thread_that_hangs_does_not_keep_the_process(domain_id):
+def test_a_process_ends_though_its_main_thread_hangs(domain_id):
     process = subprocess.Popen(
         [sys.executable, '-c', HANGS],
         env={**os.environ, 'ROS_DOMAIN_ID': str(domain_id)},
@@ -163,13 +163,13 @@ def test_a_main_thread_that_hangs_does_not_keep_the_process(domain_id):
         text=True,
     )
     wait_for(process, 'hanging')
-    for _ in range(2):  # the first may only wake it
+    for _ in range(2):  # the first one may only interrupt the sleep
         process.send_signal(signal.SIGTERM)
     process.communicate(timeout=20)
     assert process.returncode == 1
 
 
-def test_asked_to_end_while_it_still_imports(domain_id):
+def test_a_signal_during_the_imports_ends_the_process(domain_id):
     process = start('emotion_node', domain_id=domain_id)
     maps = Path(f'/proc/{process.pid}/maps')
     deadline = time.monotonic() + 60
@@ -192,7 +192,7 @@ def test_a_node_that_cannot_start_exits_with_status_1(domain_id):
 
 
 @pytest.mark.parametrize('parameter', ['hop:=fast', 'hop:=100.0', 'num_threads:=0'])
-def test_a_parameter_that_cannot_be_is_one_line(domain_id, parameter):
+def test_an_invalid_parameter_is_reported_in_one_line(domain_id, parameter):
     process = start('emotion_node', parameter, domain_id=domain_id)
     output = process.communicate(timeout=30)[1]
     assert process.returncode == 1
@@ -234,7 +234,7 @@ def test_a_sticky_error_ends_the_process_with_status_1(domain_id):
     assert 'Traceback' not in output
 
 
-def test_the_commands_are_an_executable_too():
+def test_the_commands_are_an_executable_as_well():
     path = Path(get_package_prefix('ser_ros'), 'lib', 'ser_ros', 'ser_ros')
     run = subprocess.run([path, 'devices'], capture_output=True, text=True, check=True)
     assert 'cpu' in run.stdout

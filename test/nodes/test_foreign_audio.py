@@ -1,4 +1,4 @@
-"""Sound of other packages: their topics, qualities of service, and habits."""
+"""Sound from other packages: their topics, QoS and behaviour."""
 
 import numpy as np
 import pytest
@@ -8,14 +8,14 @@ rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
 import soxr  # noqa: E402
 from audio_common_msgs.msg import AudioData, AudioInfo  # noqa: E402
 from feeding import (  # noqa: E402
-    PATIENT,
+    LARGE_BACKLOG,
     START,
-    Publisher,
-    counters,
-    direct,
+    AudioPublisher,
     probabilities_by_stamp,
+    recognize,
+    reported,
     speech_then_silence,
-    wait_until_heard,
+    wait_until_processed,
 )
 from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
 
@@ -26,8 +26,8 @@ from ser_ros.nodes.emotion_node import EmotionNode  # noqa: E402
 BEST_EFFORT = QoSProfile(depth=1_000, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
-class AudioCapture(Publisher):
-    """As ros-drivers' audio_capture: AudioInfo volatile, and said again and again."""
+class AudioCapture(AudioPublisher):
+    """Like ros-drivers' audio_capture: AudioInfo is volatile and published repeatedly."""
 
     def __init__(self, graph, **kwargs):
         super().__init__(graph, **kwargs)
@@ -35,133 +35,144 @@ class AudioCapture(Publisher):
         self.info = graph.node.create_publisher(AudioInfo, 'audio_info', 1)
 
 
-def same_as_direct(outputs, samples):
-    expected = {e.stamp_ns: e.probabilities for e in direct(samples) if e.is_window}
-    got = probabilities_by_stamp(outputs['probabilities'])
-    assert got.keys() == expected.keys()
+def check_windows(outputs, samples):
+    """Assert that the published windows are those of a `Recognizer`."""
+    expected = {e.stamp_ns: e.probabilities for e in recognize(samples) if e.is_window}
+    received = probabilities_by_stamp(outputs['probabilities'])
+    assert received.keys() == expected.keys()
     for stamp, probabilities in expected.items():
-        np.testing.assert_allclose(got[stamp], probabilities, atol=1e-5)
+        np.testing.assert_allclose(received[stamp], probabilities, atol=1e-5)
 
 
 def sound(seconds=4):
     return speech_then_silence()[: seconds * SAMPLE_RATE]
 
 
-def test_audio_capture_whose_info_comes_late(graph, outputs):
-    """It says its format every five seconds; what came before waits for that."""
-    node = graph.make(EmotionNode, **PATIENT)
+def test_audio_capture_that_announces_its_format_late(graph, outputs):
+    """It publishes its format every five seconds; blocks that come before wait for it."""
+    node = graph.make(EmotionNode, **LARGE_BACKLOG)
     driver = AudioCapture(graph)
-    driver.wait_for_listener(node)
+    driver.wait_for_subscriber(node)
     driver.play(encode_s16le(sound()))
-    graph.wait(lambda: counters(node)['blocks'] == 200, 'blocks that wait')
-    assert counters(node)['samples'] == 0
+    graph.wait(lambda: reported(node)['blocks'] == 200, 'blocks that wait')
+    assert reported(node)['samples'] == 0
     driver.announce()
-    wait_until_heard(graph, node, outputs, len(sound()))
+    wait_until_processed(graph, node, outputs, len(sound()))
     driver.announce()  # five seconds later
-    same_as_direct(outputs, sound())
+    check_windows(outputs, sound())
 
 
 def test_audio_capture_without_stamps(graph, outputs):
-    node = graph.make(EmotionNode, **PATIENT, stamped=False, audio_topic='audio')
+    node = graph.make(EmotionNode, **LARGE_BACKLOG, stamped=False, audio_topic='audio')
     driver = AudioCapture(graph, message_type=AudioData)
-    driver.wait_for_listener(node)
+    driver.wait_for_subscriber(node)
     driver.announce()
-    graph.wait(lambda: 'S16LE' in counters(node)['format'], 'its format')
+    graph.wait(lambda: 'S16LE' in reported(node)['format'], 'its format')
     driver.play(encode_s16le(sound()))
-    wait_until_heard(graph, node, outputs, len(sound()))
-    assert len(outputs['probabilities']) == sum(e.is_window for e in direct(sound()))
+    wait_until_processed(graph, node, outputs, len(sound()))
+    assert len(outputs['probabilities']) == sum(e.is_window for e in recognize(sound()))
 
 
-def test_a_respeaker_that_says_nothing_of_its_format(graph, outputs):
+def test_a_respeaker_without_audio_info(graph, outputs):
     """Six channels at 16 kHz, best effort, without stamps or AudioInfo."""
     node = graph.make(
         EmotionNode,
-        **PATIENT,
+        **LARGE_BACKLOG,
         stamped=False,
         audio_topic='audio',
         sample_format='S16LE',
         channels=6,
     )
-    driver = Publisher(graph, AudioData, qos=BEST_EFFORT)
+    driver = AudioPublisher(graph, AudioData, qos=BEST_EFFORT)
     graph.wait(driver.audio.get_subscription_count, 'discovery')
     channels = np.repeat(sound()[:, None], 6, axis=1)
     driver.play(encode_s16le(channels), frame_bytes=12, period=0.002)
-    wait_until_heard(graph, node, outputs, len(sound()))
-    assert len(outputs['probabilities']) == sum(e.is_window for e in direct(sound()))
+    wait_until_processed(graph, node, outputs, len(sound()))
+    assert len(outputs['probabilities']) == sum(e.is_window for e in recognize(sound()))
 
 
 @pytest.mark.parametrize('reliability', ['best_effort', 'reliable'])
-def test_reliable_sound_is_heard_either_way(graph, outputs, publisher, reliability):
-    node = graph.make(EmotionNode, **PATIENT, reliability=reliability)
-    publisher.wait_for_listener(node)
+def test_a_reliable_publisher_reaches_both_kinds_of_subscriber(
+    graph, outputs, publisher, reliability
+):
+    node = graph.make(EmotionNode, **LARGE_BACKLOG, reliability=reliability)
+    publisher.wait_for_subscriber(node)
     publisher.announce()
     publisher.play(encode_s16le(sound()), period=0.002)
-    wait_until_heard(graph, node, outputs, len(sound()))
-    same_as_direct(outputs, sound())
+    wait_until_processed(graph, node, outputs, len(sound()))
+    check_windows(outputs, sound())
 
 
-def test_whoever_comes_late_on_either_side_is_heard(graph, outputs):
-    """The publisher was there before the node, and has said its format long ago."""
-    early = Publisher(graph)
+def test_late_publishers_and_subscribers_find_each_other(graph, outputs):
+    """The publisher exists before the node, and published its format long ago."""
+    early = AudioPublisher(graph)
     early.announce()
-    node = graph.make(EmotionNode, **PATIENT)
-    early.wait_for_listener(node)
+    node = graph.make(EmotionNode, **LARGE_BACKLOG)
+    early.wait_for_subscriber(node)
     early.play(encode_s16le(sound()), period=0.001)
-    wait_until_heard(graph, node, outputs, len(sound()))
-    same_as_direct(outputs, sound())
+    wait_until_processed(graph, node, outputs, len(sound()))
+    check_windows(outputs, sound())
 
 
-def test_a_publisher_that_dies_may_come_back_with_another_rate(graph, outputs, publisher):
-    node = graph.make(EmotionNode, **PATIENT)
-    publisher.wait_for_listener(node)
+def test_a_publisher_may_die_and_return_with_another_rate(graph, outputs, publisher):
+    node = graph.make(EmotionNode, **LARGE_BACKLOG)
+    publisher.wait_for_subscriber(node)
     publisher.announce()
     publisher.play(encode_s16le(sound(2)))
-    graph.wait(lambda: counters(node)['samples'] == 2 * SAMPLE_RATE, 'the first')
+    graph.wait(
+        lambda: reported(node)['samples'] == 2 * SAMPLE_RATE, 'the sound of the first publisher'
+    )
     graph.node.destroy_publisher(publisher.audio)
     graph.node.destroy_publisher(publisher.info)
-    graph.wait(lambda: not node.count_publishers('audio_stamped'), 'its end')
-    second = Publisher(graph)
-    second.wait_for_listener(node)
+    graph.wait(
+        lambda: not node.count_publishers('audio_stamped'), 'the end of the first publisher'
+    )
+    second = AudioPublisher(graph)
+    second.wait_for_subscriber(node)
     second.announce(channels=2, rate=44_100)
-    graph.wait(lambda: '44100' in counters(node)['format'], 'the new format')
+    graph.wait(lambda: '44100' in reported(node)['format'], 'the new format')
     for messages in outputs.values():
         messages.clear()
-    n_before = counters(node)['windows']
+    n_before = reported(node)['windows']
     later = soxr.resample(sound(), SAMPLE_RATE, 44_100)
     data = encode_s16le(np.repeat(later[:, None], 2, axis=1))
     for first in range(0, len(data), 441 * 4):
         stamp_ns = START + 3600 * SECOND + first // 4 * SECOND // 44_100
-        second.block(data[first : first + 441 * 4], stamp_ns)
-    n_windows = sum(e.is_window for e in direct(sound()))
-    graph.wait(lambda: counters(node)['windows'] - n_before >= n_windows - 1, 'its windows', 60)
-    assert counters(node)['refused blocks'] == 0
+        second.publish_block(data[first : first + 441 * 4], stamp_ns)
+    n_windows = sum(e.is_window for e in recognize(sound()))
+    graph.wait(
+        lambda: reported(node)['windows'] - n_before >= n_windows - 1,
+        'the windows of the second publisher',
+        60,
+    )
+    assert reported(node)['refused blocks'] == 0
 
 
-def test_a_format_that_is_said_best_effort_is_heard(graph, publisher):
-    node = graph.make(EmotionNode, **PATIENT)
+def test_a_best_effort_audio_info_is_received(graph, publisher):
+    node = graph.make(EmotionNode, **LARGE_BACKLOG)
     graph.node.destroy_publisher(publisher.info)
     publisher.info = graph.node.create_publisher(AudioInfo, 'audio_info', BEST_EFFORT)
     graph.wait(lambda: publisher.info.get_subscription_count(), 'discovery')
     publisher.announce()
-    graph.wait(lambda: 'S16LE' in counters(node)['format'], 'its format')
+    graph.wait(lambda: 'S16LE' in reported(node)['format'], 'its format')
 
 
-def test_what_was_wrong_with_sound_is_forgotten_when_none_comes(graph, publisher):
-    node = graph.make(EmotionNode, **PATIENT)
-    publisher.wait_for_listener(node)
+def test_no_sound_replaces_an_earlier_problem_with_the_level(graph, publisher):
+    node = graph.make(EmotionNode, **LARGE_BACKLOG)
+    publisher.wait_for_subscriber(node)
     publisher.announce()
     publisher.play(bytes(3 * 2 * SAMPLE_RATE))
-    graph.wait(lambda: 'muted' in node.diagnose().message, 'zeros')
-    graph.wait(lambda: node.diagnose().level == b'\3', 'that it is stale')
+    graph.wait(lambda: 'muted' in node.diagnose().message, 'the warning of zeros')
+    graph.wait(lambda: node.diagnose().level == b'\3', 'the status STALE')
     assert 'no sound has come on /audio_stamped' in node.diagnose().message
 
 
-def test_sound_that_stops_is_stale(graph, publisher):
-    node = graph.make(EmotionNode, **PATIENT)
-    publisher.wait_for_listener(node)
+def test_the_status_is_stale_when_the_sound_stops(graph, publisher):
+    node = graph.make(EmotionNode, **LARGE_BACKLOG)
+    publisher.wait_for_subscriber(node)
     publisher.announce()
-    publisher.block(bytes(640))
-    graph.wait(lambda: counters(node)['samples'] == 320, 'sound')
+    publisher.publish_block(bytes(640))
+    graph.wait(lambda: reported(node)['samples'] == 320, 'sound')
     assert node.diagnose().level == b'\0'
-    graph.wait(lambda: node.diagnose().level == b'\3', 'that it is stale')
+    graph.wait(lambda: node.diagnose().level == b'\3', 'the status STALE')
     assert 'no sound has come on /audio_stamped for' in node.diagnose().message

@@ -1,4 +1,4 @@
-"""Every transition and its failure, again and again."""
+"""Every transition of the life cycle, its failures, and many repetitions."""
 
 import gc
 
@@ -7,7 +7,7 @@ import pytest
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
 
 from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
-from feeding import PATIENT, SPEECH, logged  # noqa: E402
+from feeding import LARGE_BACKLOG, SPEECH, logs_only  # noqa: E402
 from lifecycle_msgs.msg import State, Transition  # noqa: E402
 from lifecycle_msgs.srv import ChangeState  # noqa: E402
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
@@ -34,7 +34,7 @@ CYCLE = (
 
 @pytest.fixture(params=NODES)
 def managed(request, graph):
-    """A node that waits for a manager, and a function that asks for transitions."""
+    """A node without autostart, with functions to request transitions and its state."""
     cls, parameters = NODES[request.param]
     node = graph.make(cls, autostart=False, **parameters)
     client = graph.node.create_client(ChangeState, f'{request.param}/change_state')
@@ -51,7 +51,7 @@ def managed(request, graph):
 
 
 def fail_in(node, step, error):
-    """Have one step of the node fail once."""
+    """Make one step of the node fail once."""
 
     def fail():
         delattr(node, step)
@@ -60,7 +60,7 @@ def fail_in(node, step, error):
     setattr(node, step, fail)
 
 
-def test_a_manager_takes_it_through_its_life(managed):
+def test_a_manager_runs_the_whole_life_cycle(managed):
     for transition, state in CYCLE:
         assert managed.change(transition)
         assert managed.state() == state
@@ -68,10 +68,10 @@ def test_a_manager_takes_it_through_its_life(managed):
     assert managed.state() == State.PRIMARY_STATE_FINALIZED
 
 
-@pytest.mark.parametrize('shutdown', ['inactive', 'active'])
-def test_it_is_shut_down_from_wherever_it_is(managed, shutdown):
+@pytest.mark.parametrize('state', ['inactive', 'active'])
+def test_it_can_be_shut_down_in_every_state(managed, state):
     managed.change(Transition.TRANSITION_CONFIGURE)
-    if shutdown == 'active':
+    if state == 'active':
         managed.change(Transition.TRANSITION_ACTIVATE)
         assert managed.change(Transition.TRANSITION_ACTIVE_SHUTDOWN)
     else:
@@ -86,8 +86,10 @@ def test_it_is_shut_down_from_wherever_it_is(managed, shutdown):
         ('start', State.PRIMARY_STATE_INACTIVE, Transition.TRANSITION_ACTIVATE),
     ],
 )
-@pytest.mark.parametrize('is_expected', [True, False], ids=['refusal', 'surprise'])
-def test_what_fails_can_be_tried_again(managed, capfd, step, before, transition, is_expected):
+@pytest.mark.parametrize('is_expected', [True, False], ids=['expected error', 'unexpected error'])
+def test_a_failed_transition_can_be_repeated(
+    managed, capfd, step, before, transition, is_expected
+):
     if step == 'start':
         assert managed.change(Transition.TRANSITION_CONFIGURE)
     fail_in(
@@ -95,7 +97,7 @@ def test_what_fails_can_be_tried_again(managed, capfd, step, before, transition,
     )
     assert not managed.change(transition)
     assert 'not today' in capfd.readouterr().err
-    # What nobody expected leaves nothing of what was configured.
+    # After an unexpected error, nothing stays configured.
     expected = before if is_expected else State.PRIMARY_STATE_UNCONFIGURED
     assert managed.state() == expected
     if expected == State.PRIMARY_STATE_UNCONFIGURED:
@@ -106,23 +108,23 @@ def test_what_fails_can_be_tried_again(managed, capfd, step, before, transition,
 
 
 @pytest.mark.parametrize('step', ['stop', 'after_stop', 'teardown'])
-def test_what_fails_on_the_way_out_is_said(managed, step):
-    """And the rest is done all the same: rclpy itself would say nothing and go on."""
-    done = getattr(managed, step)
+def test_errors_during_deactivation_and_cleanup_are_reported(managed, step):
+    """The rest of the transition runs all the same. rclpy itself would ignore the error."""
+    original = getattr(managed, step)
 
     def fail():
         delattr(managed, step)
-        done()
+        original()
         raise ZeroDivisionError('not today')
 
     managed.change(Transition.TRANSITION_CONFIGURE)
     managed.change(Transition.TRANSITION_ACTIVATE)
     setattr(managed, step, fail)
-    is_well = managed.change(Transition.TRANSITION_DEACTIVATE)
+    is_success = managed.change(Transition.TRANSITION_DEACTIVATE)
     if step == 'teardown':
-        assert is_well
-        is_well = managed.change(Transition.TRANSITION_CLEANUP)
-    assert not is_well
+        assert is_success
+        is_success = managed.change(Transition.TRANSITION_CLEANUP)
+    assert not is_success
     assert managed.state() == State.PRIMARY_STATE_UNCONFIGURED
     assert managed.diagnose().level == DiagnosticStatus.ERROR
     assert 'ZeroDivisionError: not today' in managed.diagnose().message
@@ -132,7 +134,7 @@ def test_what_fails_on_the_way_out_is_said(managed, step):
 
 
 @pytest.mark.parametrize('step', ['after_stop', 'teardown'])
-def test_what_fails_in_a_shutdown_is_said(managed, capfd, step):
+def test_errors_during_shutdown_are_logged(managed, capfd, step):
     managed.change(Transition.TRANSITION_CONFIGURE)
     managed.change(Transition.TRANSITION_ACTIVATE)
     fail_in(managed, step, ZeroDivisionError('not today'))
@@ -141,7 +143,7 @@ def test_what_fails_in_a_shutdown_is_said(managed, capfd, step):
     assert 'ZeroDivisionError: not today' in capfd.readouterr().err
 
 
-def test_a_start_that_fails_half_way_leaves_nothing(graph):
+def test_a_start_that_fails_half_way_leaves_nothing_behind(graph):
     node = graph.make(EmotionNode, device='cpu', autostart=False, ros4hri=True)
 
     def fail(*_, **__):
@@ -154,22 +156,25 @@ def test_a_start_that_fails_half_way_leaves_nothing(graph):
     assert node.trigger_activate() == TransitionCallbackReturn.ERROR
     assert len(list(node.subscriptions)) == n_before
     assert graph.state_of('emotion_node') == State.PRIMARY_STATE_UNCONFIGURED
-    graph.wait(lambda: not graph.node.count_publishers('/humans/voices/tracked'), 'silence')
+    graph.wait(
+        lambda: not graph.node.count_publishers('/humans/voices/tracked'),
+        'the end of its publisher',
+    )
     node.trigger_configure()
     assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
     node.set_parameters([Parameter('hop', value=0.5)])
     assert [c.stream.voice.config.hop for c in node._connections.values()] == [0.5]
 
 
-def test_a_topic_that_cannot_be_is_one_line(graph, capfd):
+def test_an_invalid_topic_name_is_reported_in_one_line(graph, capfd):
     node = graph.make(EmotionNode, device='cpu', audio_topic='audio stamped')
     assert node.failed
-    assert logged(graph, capfd, "audio_topic 'audio stamped'")
+    assert logs_only(graph, capfd, "audio_topic 'audio stamped'")
 
 
-def test_sound_that_waits_is_counted_when_the_node_is_put_to_rest(graph, publisher):
-    node = graph.make(EmotionNode, **PATIENT)
-    publisher.wait_for_listener(node)
+def test_sound_that_waits_at_a_deactivation_is_counted_as_skipped(graph, publisher):
+    node = graph.make(EmotionNode, **LARGE_BACKLOG)
+    publisher.wait_for_subscriber(node)
     publisher.announce()
     for _ in range(60):
         publisher.play(bytes(2 * SAMPLE_RATE), block_frames=SAMPLE_RATE)
@@ -177,18 +182,18 @@ def test_sound_that_waits_is_counted_when_the_node_is_put_to_rest(graph, publish
     node.trigger_deactivate()
     values = node.diagnose().values
     assert values['skipped seconds'] > 0
-    heard = values['samples'] / SAMPLE_RATE
-    assert heard + values['skipped seconds'] == pytest.approx(values['seconds'])
+    processed = values['samples'] / SAMPLE_RATE
+    assert processed + values['skipped seconds'] == pytest.approx(values['seconds'])
 
 
-def test_what_ends_its_work_is_an_error_that_says_how_to_come_back(graph, managed):
+def test_an_error_of_the_worker_is_reported_with_the_way_to_restart(graph, managed):
     managed.change(Transition.TRANSITION_CONFIGURE)
-    fail_in(managed, 'work', OSError('the sound is on fire'))
+    fail_in(managed, 'work', OSError('the device failed'))
     assert managed.change(Transition.TRANSITION_ACTIVATE)
     graph.wait(lambda: managed.state() == State.PRIMARY_STATE_UNCONFIGURED, 'the error state')
     report = managed.diagnose()
     assert report.level == DiagnosticStatus.ERROR
-    assert 'OSError: the sound is on fire' in report.message
+    assert 'OSError: the device failed' in report.message
     assert f'ros2 lifecycle set /{managed.get_name()} configure' in report.message
     assert not managed.failed
     assert managed.change(Transition.TRANSITION_CONFIGURE)
@@ -196,8 +201,8 @@ def test_what_ends_its_work_is_an_error_that_says_how_to_come_back(graph, manage
     assert managed.diagnose().level != DiagnosticStatus.ERROR
 
 
-def test_a_hundred_lives_cost_no_memory(managed):
-    def live(times):
+def test_a_hundred_life_cycles_leak_no_memory(managed):
+    def run_cycles(times):
         for _ in range(times):
             for trigger in (
                 managed.trigger_configure,
@@ -209,5 +214,5 @@ def test_a_hundred_lives_cost_no_memory(managed):
         gc.collect()
         return resident_megabytes()
 
-    before = live(10)
-    assert live(100) - before < 5.0
+    before = run_cycles(10)
+    assert run_cycles(100) - before < 5.0

@@ -1,4 +1,4 @@
-"""Sound that a network loses: a process that stands still, behind a socket that is full."""
+"""Sound that a network loses: a stopped process does not read, and its socket overflows."""
 
 import itertools
 import os
@@ -22,7 +22,7 @@ N_BLOCKS = 3_000
 
 @pytest.fixture
 def node(domain_id):
-    """An emotion node that hears by UDP, where shared memory would keep what is not read."""
+    """An emotion node that receives by UDP: shared memory would keep what is not read."""
     path = Path(get_package_prefix('ser_ros'), 'lib', 'ser_ros', 'emotion_node')
     environment = {
         **os.environ,
@@ -37,9 +37,9 @@ def node(domain_id):
     process.wait(20)
 
 
-def test_what_the_network_loses_is_counted(graph, publisher, node):
-    """Twice: by the middleware's own account, and by the stamps."""
-    diagnostics = graph.listen(DiagnosticArray, '/diagnostics')
+def test_sound_that_the_network_loses_is_counted(graph, publisher, node):
+    """In two ways: as messages by the middleware, and as seconds by the stamps."""
+    diagnostics = graph.subscribe(DiagnosticArray, '/diagnostics')
 
     def values():
         pairs = diagnostics[-1].status[0].values if diagnostics else []
@@ -52,12 +52,12 @@ def test_what_the_network_loses_is_counted(graph, publisher, node):
     node.send_signal(signal.SIGCONT)
     numbers = itertools.count(N_BLOCKS)
 
-    def shows_a_loss():
-        # What is lost shows when something comes again, and that may be lost, too.
-        publisher.block(bytes(640), START + next(numbers) * SECOND // 50)
+    def loss_is_counted():
+        # A loss is noticed when the next block arrives, which may be lost as well.
+        publisher.publish_block(bytes(640), START + next(numbers) * SECOND // 50)
         return values().get('lost seconds', 0.0) > 1.0
 
-    graph.wait(shows_a_loss, 'a loss')
-    heard = values()
-    assert heard['messages lost'] > 0
-    assert heard['seconds'] + heard['lost seconds'] <= next(numbers) * 0.02 + 0.001
+    graph.wait(loss_is_counted, 'a loss')
+    counted = values()
+    assert counted['messages lost'] > 0
+    assert counted['seconds'] + counted['lost seconds'] <= next(numbers) * 0.02 + 0.001

@@ -31,8 +31,8 @@ def allowed(root, name):
     return found
 
 
-def test_one_process_may_do_what_both_nodes_may(root):
-    """By inclusion, which sros2 follows when it reads a policy."""
+def test_the_policy_of_one_process_allows_what_those_of_both_nodes_allow(root):
+    """It includes them, and sros2 resolves that when it reads a policy."""
     folder = root / 'config' / 'sros2'
     policy = ElementTree.parse(folder / 'ser.policy.xml').getroot()
     assert policy.find('./enclaves/enclave').get('path') == '/ser_ros/ser'
@@ -43,7 +43,7 @@ def test_one_process_may_do_what_both_nodes_may(root):
 
 
 def used(graph, name):
-    """Kind of access → the names that the node uses now, as another node sees it."""
+    """Kind of access → the names that the node uses now, as another node discovers them."""
     node = graph.node
     return {
         'publish': {n for n, _ in node.get_publisher_names_and_types_by_node(name, '/')},
@@ -91,8 +91,8 @@ def test_the_emotion_node_does_what_its_policy_allows(graph, root):
         if ros4hri:
             tracked = graph.node.create_publisher(IdsList, topic, TRANSIENT_LOCAL)
             tracked.publish(IdsList(ids=['anna']))
-            heard = '/humans/voices/anna/audio'
-            graph.wait(lambda: heard in used(graph, 'emotion_node')['subscribe'], 'her voice')  # noqa: B023
+            audio = '/humans/voices/anna/audio'
+            graph.wait(lambda: audio in used(graph, 'emotion_node')['subscribe'], 'subscription')  # noqa: B023
             found['subscribe'] |= used(graph, 'emotion_node')['subscribe']
         graph.remove(node)
     check(rules, found, is_all=True)

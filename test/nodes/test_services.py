@@ -9,15 +9,15 @@ import pytest
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
 
 from feeding import (  # noqa: E402
-    PATIENT,
+    LARGE_BACKLOG,
     START,
-    Publisher,
-    counters,
-    direct,
-    logged,
+    AudioPublisher,
+    logs_only,
     probabilities_by_stamp,
+    recognize,
+    reported,
     speech_then_silence,
-    wait_until_heard,
+    wait_until_processed,
 )
 from rcl_interfaces.msg import Parameter as ParameterMessage  # noqa: E402
 from rcl_interfaces.srv import SetParameters, SetParametersAtomically  # noqa: E402
@@ -58,24 +58,26 @@ def set_together(graph, **values):
 
 
 @pytest.fixture
-def listening(graph, publisher):
-    """A node that hears what the publisher plays."""
-    node = graph.make(EmotionNode, **PATIENT)
-    publisher.wait_for_listener(node)
+def node(graph, publisher):
+    """An active node that receives what `publisher` plays, and knows the format."""
+    node = graph.make(EmotionNode, **LARGE_BACKLOG)
+    publisher.wait_for_subscriber(node)
     publisher.announce()
     return node
 
 
 def play(publisher, samples, start=0):
-    """Samples from `start` on, with the stamps that they would have."""
+    """Publish the samples from `start` on, with the stamps of their place in `samples`."""
     data = encode_s16le(samples)
     for first in range(start, len(samples), 320):
-        publisher.block(data[2 * first : 2 * (first + 320)], START + first * SECOND // SAMPLE_RATE)
+        publisher.publish_block(
+            data[2 * first : 2 * (first + 320)], START + first * SECOND // SAMPLE_RATE
+        )
 
 
 @pytest.fixture
 def other_bundle(tmp_path):
-    """The shipped one, so unsure that it cannot be taken for itself."""
+    """The shipped bundle with so high a temperature that its probabilities are nearly equal."""
     bundle = load_bundle()
     info = dataclasses.replace(bundle.info, temperature=1000.0)
     path = tmp_path / 'unsure.safetensors'
@@ -83,117 +85,117 @@ def other_bundle(tmp_path):
     return path
 
 
-def test_switched_off_it_hears_nothing_and_on_again_all(graph, outputs, publisher, listening):
+def test_no_sound_is_processed_while_it_is_disabled(graph, outputs, publisher, node):
     assert enable(graph, False).success
     play(publisher, speech_then_silence()[: 3 * SAMPLE_RATE])
-    graph.wait(lambda: counters(listening)['skipped blocks'] == 150, 'blocks that are not heard')
-    assert counters(listening)['samples'] == 0
-    assert 'switched off' in listening.diagnose().message
+    graph.wait(lambda: reported(node)['skipped blocks'] == 150, 'skipped blocks')
+    assert reported(node)['samples'] == 0
+    assert 'switched off' in node.diagnose().message
     assert enable(graph, True).success
     samples = speech_then_silence()[: 4 * SAMPLE_RATE]
     play(publisher, samples)
-    wait_until_heard(graph, listening, outputs, len(samples))
-    assert len(outputs['probabilities']) == sum(e.is_window for e in direct(samples))
+    wait_until_processed(graph, node, outputs, len(samples))
+    assert len(outputs['probabilities']) == sum(e.is_window for e in recognize(samples))
 
 
-def test_a_reset_forgets_who_speaks(graph, outputs, publisher, listening):
+def test_a_reset_drops_the_open_utterance(graph, outputs, publisher, node):
     play(publisher, speech_then_silence()[: 2 * SAMPLE_RATE])
     graph.wait(lambda: True in [m.data for m in outputs['is_speaking']], 'speech')
     assert trigger(graph, 'reset').success
-    graph.wait(lambda: not outputs['is_speaking'][-1].data, 'that nobody speaks')
-    assert counters(listening)['broken utterances'] == 1
+    graph.wait(lambda: not outputs['is_speaking'][-1].data, 'is_speaking to become false')
+    assert reported(node)['broken utterances'] == 1
     assert not outputs['utterance']
-    listening.trigger_deactivate()
+    node.trigger_deactivate()
     assert not trigger(graph, 'reset').success
 
 
-def test_the_robot_does_not_hear_itself(graph, outputs, publisher, listening):
+def test_sound_is_skipped_while_the_robot_speaks(graph, outputs, publisher, node):
     robot = graph.node.create_publisher(Bool, 'robot_speaking', 10)
     graph.wait(robot.get_subscription_count, 'discovery')
     samples = speech_then_silence()[: 3 * SAMPLE_RATE]
     play(publisher, samples[: 2 * SAMPLE_RATE])
     graph.wait(lambda: True in [m.data for m in outputs['is_speaking']], 'speech')
     robot.publish(Bool(data=True))
-    graph.wait(lambda: not outputs['is_speaking'][-1].data, 'that nobody speaks')
-    assert listening.diagnose().message == 'muted: the robot speaks'
-    n_heard = counters(listening)['samples']
+    graph.wait(lambda: not outputs['is_speaking'][-1].data, 'is_speaking to become false')
+    assert node.diagnose().message == 'muted: the robot speaks'
+    n_processed = reported(node)['samples']
     play(publisher, samples, start=2 * SAMPLE_RATE)
-    graph.wait(lambda: counters(listening)['skipped blocks'] >= 50, 'blocks that are not heard')
-    assert counters(listening)['samples'] == n_heard
+    graph.wait(lambda: reported(node)['skipped blocks'] >= 50, 'skipped blocks')
+    assert reported(node)['samples'] == n_processed
     robot.publish(Bool(data=False))
-    graph.wait(lambda: 'muted' not in listening.diagnose().message, 'the end of the tail')
-    publisher.block(bytes(640), START + 10 * SECOND)
-    graph.wait(lambda: counters(listening)['samples'] == n_heard + 320, 'sound again')
+    graph.wait(lambda: 'muted' not in node.diagnose().message, 'the end of the mute tail')
+    publisher.publish_block(bytes(640), START + 10 * SECOND)
+    graph.wait(lambda: reported(node)['samples'] == n_processed + 320, 'sound again')
 
 
-def test_a_robot_that_dies_in_mid_sentence_is_not_waited_for(graph, publisher, listening, capfd):
+def test_the_mute_ends_when_the_publisher_of_robot_speaking_dies(graph, publisher, node, capfd):
     robot = graph.node.create_publisher(Bool, 'robot_speaking', TRANSIENT_LOCAL)
     robot.publish(Bool(data=True))
-    graph.wait(lambda: 'muted' in listening.diagnose().message, 'that it speaks')
+    graph.wait(lambda: 'muted' in node.diagnose().message, 'the mute')
     graph.node.destroy_publisher(robot)
-    graph.wait(lambda: 'muted' not in listening.diagnose().message, 'that it is gone')
-    assert logged(graph, capfd, 'the publisher of robot_speaking is gone')
+    graph.wait(lambda: 'muted' not in node.diagnose().message, 'the end of the mute')
+    assert logs_only(graph, capfd, 'the publisher of robot_speaking is gone')
 
 
-def test_a_robot_that_speaks_when_the_node_comes_is_not_heard(graph):
+def test_a_node_that_starts_while_the_robot_speaks_is_muted(graph):
     robot = graph.node.create_publisher(Bool, 'robot_speaking', TRANSIENT_LOCAL)
     robot.publish(Bool(data=True))
-    node = graph.make(EmotionNode, **PATIENT)
-    graph.wait(lambda: 'muted' in node.diagnose().message, 'that it speaks')
-    # What it says while the node is away does not count.
+    node = graph.make(EmotionNode, **LARGE_BACKLOG)
+    graph.wait(lambda: 'muted' in node.diagnose().message, 'the mute')
+    # What the robot published before the node was activated again does not count.
     node.trigger_deactivate()
     graph.node.destroy_publisher(robot)
     node.trigger_activate()
     assert 'muted' not in node.diagnose().message
 
 
-def test_a_bundle_is_swapped_without_losing_sound(
-    graph, outputs, publisher, listening, other_bundle
-):
+def test_a_bundle_is_swapped_without_losing_sound(graph, outputs, publisher, node, other_bundle):
     samples = speech_then_silence()
     half = 20 * 320 * 10
     play(publisher, samples[:half])
-    before = [e for e in direct(samples[:half]) if e.is_window]
-    graph.wait(lambda: len(outputs['probabilities']) == len(before), 'the old one')
+    before = [e for e in recognize(samples[:half]) if e.is_window]
+    graph.wait(
+        lambda: len(outputs['probabilities']) == len(before), 'the windows of the old bundle'
+    )
     assert set_together(graph, bundle=str(other_bundle)).successful
-    assert counters(listening)['bundle'] == 'companion.safetensors'
+    assert reported(node)['bundle'] == 'companion.safetensors'
     answer = trigger(graph, 'reload_bundle')
     assert answer.success
     assert answer.message == 'bundle unsure.safetensors'
-    assert counters(listening)['bundle'] == 'unsure.safetensors'
+    assert reported(node)['bundle'] == 'unsure.safetensors'
     play(publisher, samples, start=half)
-    wait_until_heard(graph, listening, outputs, len(samples) - 512)
-    assert counters(listening)['gaps'] == counters(listening)['lost seconds'] == 0
-    expected = [e for e in direct(samples) if e.is_window]
-    heard = probabilities_by_stamp(outputs['probabilities'])
-    assert list(heard) == [e.stamp_ns for e in expected]
-    confidences = [max(p) for p in heard.values()]
+    wait_until_processed(graph, node, outputs, len(samples) - 512)
+    assert reported(node)['gaps'] == reported(node)['lost seconds'] == 0
+    expected = [e for e in recognize(samples) if e.is_window]
+    received = probabilities_by_stamp(outputs['probabilities'])
+    assert list(received) == [e.stamp_ns for e in expected]
+    confidences = [max(p) for p in received.values()]
     assert max(confidences[: len(before)]) > 0.3
     assert max(confidences[len(before) :]) < 0.2
 
 
-def test_a_bundle_that_fails_leaves_the_old_one(graph, outputs, publisher, listening, tmp_path):
+def test_the_old_bundle_stays_when_a_reload_fails(graph, outputs, publisher, node, tmp_path):
     broken = tmp_path / 'broken.safetensors'
     broken.write_bytes(b'nothing')
-    for path, said in ((broken, 'broken'), (tmp_path / 'none', 'no such file')):
+    for path, message in ((broken, 'broken'), (tmp_path / 'none', 'no such file')):
         assert set_together(graph, bundle=str(path)).successful
         answer = trigger(graph, 'reload_bundle')
         assert not answer.success
-        assert said in answer.message
+        assert message in answer.message
     samples = speech_then_silence()[: 4 * SAMPLE_RATE]
     play(publisher, samples)
-    wait_until_heard(graph, listening, outputs, len(samples))
-    expected = {e.stamp_ns: e.probabilities for e in direct(samples) if e.is_window}
-    heard = probabilities_by_stamp(outputs['probabilities'])
-    assert heard.keys() == expected.keys()
+    wait_until_processed(graph, node, outputs, len(samples))
+    expected = {e.stamp_ns: e.probabilities for e in recognize(samples) if e.is_window}
+    received = probabilities_by_stamp(outputs['probabilities'])
+    assert received.keys() == expected.keys()
     for stamp, probabilities in expected.items():
-        np.testing.assert_allclose(heard[stamp], probabilities, atol=1e-6)
+        np.testing.assert_allclose(received[stamp], probabilities, atol=1e-6)
 
 
-def test_sound_is_heard_while_a_bundle_is_loaded(
-    graph, outputs, publisher, listening, other_bundle, monkeypatch
+def test_sound_is_processed_while_a_bundle_is_loaded(
+    graph, outputs, publisher, node, other_bundle, monkeypatch
 ):
-    """However long that takes; a second one is not begun."""
+    """However long the load takes. Another load is refused meanwhile."""
     may_load = threading.Event()
 
     def load_late(name):
@@ -205,21 +207,21 @@ def test_sound_is_heard_while_a_bundle_is_loaded(
     client = graph.node.create_client(Trigger, 'emotion_node/reload_bundle')
     assert client.wait_for_service(20.0)
     first = client.call_async(Trigger.Request())
-    graph.wait(lambda: listening._loading is not None, 'the load')
+    graph.wait(lambda: node._loading is not None, 'the load')
     samples = speech_then_silence()[: 3 * SAMPLE_RATE]
     play(publisher, samples)
-    wait_until_heard(graph, listening, outputs, len(samples))
+    wait_until_processed(graph, node, outputs, len(samples))
     second = trigger(graph, 'reload_bundle')
     assert (second.success, second.message) == (False, 'a bundle is being loaded already')
-    assert counters(listening)['bundle'] == 'companion.safetensors'
+    assert reported(node)['bundle'] == 'companion.safetensors'
     may_load.set()
     graph.wait(first.done, 'its answer')
     assert first.result().success
-    assert counters(listening)['bundle'] == 'unsure.safetensors'
+    assert reported(node)['bundle'] == 'unsure.safetensors'
 
 
-def test_a_bundle_for_a_node_that_was_cleaned_up_is_not_taken(
-    graph, listening, other_bundle, monkeypatch
+def test_a_bundle_that_was_loaded_after_a_cleanup_is_discarded(
+    graph, node, other_bundle, monkeypatch
 ):
     may_load = threading.Event()
 
@@ -231,40 +233,40 @@ def test_a_bundle_for_a_node_that_was_cleaned_up_is_not_taken(
     client = graph.node.create_client(Trigger, 'emotion_node/reload_bundle')
     assert client.wait_for_service(20.0)
     answer = client.call_async(Trigger.Request())
-    graph.wait(lambda: listening._loading is not None, 'the load')
-    listening.trigger_deactivate()
-    listening.trigger_cleanup()
+    graph.wait(lambda: node._loading is not None, 'the load')
+    node.trigger_deactivate()
+    node.trigger_cleanup()
     may_load.set()
     graph.wait(answer.done, 'its answer')
     assert answer.result().message == 'the node was cleaned up meanwhile'
 
 
-def test_without_being_configured_there_is_nothing_to_reload(graph):
+def test_an_unconfigured_node_refuses_to_reload(graph):
     graph.make(EmotionNode, device='cpu', autostart=False)
     answer = trigger(graph, 'reload_bundle')
     assert not answer.success
     assert 'not configured' in answer.message
 
 
-def test_settings_change_together_while_somebody_speaks(graph, outputs, publisher, listening):
+def test_several_settings_change_together_during_speech(graph, outputs, publisher, node):
     assert set_together(graph, hop=0.5, smoothing=2.0, threshold=1.0, gain_db=-3.0).successful
     samples = speech_then_silence()[: 6 * SAMPLE_RATE]
     play(publisher, samples)
-    wait_until_heard(graph, listening, outputs, len(samples) - 512)
+    wait_until_processed(graph, node, outputs, len(samples) - 512)
     stamps = list(probabilities_by_stamp(outputs['probabilities']))
     assert SECOND // 2 in np.diff(stamps)
     assert SECOND // 4 not in np.diff(stamps)
     assert not outputs['emotion']
-    # They stay when the node is configured anew.
-    listening.trigger_deactivate()
-    listening.trigger_cleanup()
-    listening.trigger_configure()
-    listening.trigger_activate()
-    assert listening._listener.config.hop == 0.5
+    # They stay when the node is configured again.
+    node.trigger_deactivate()
+    node.trigger_cleanup()
+    node.trigger_configure()
+    node.trigger_activate()
+    assert node._listener.config.hop == 0.5
 
 
 @pytest.mark.parametrize(
-    ('values', 'said'),
+    ('values', 'reason'),
     [
         ({'min_utterance': 3.0}, 'must rise in this order'),
         ({'hop': 100.0}, 'hop'),
@@ -276,23 +278,23 @@ def test_settings_change_together_while_somebody_speaks(graph, outputs, publishe
         ({'autostart': False}, 'autostart'),
     ],
 )
-def test_a_refused_change_says_why_and_changes_nothing(graph, listening, values, said):
+def test_a_refused_change_reports_why_and_changes_nothing(graph, node, values, reason):
     result = set_together(graph, **values)
     assert not result.successful
-    assert said in result.reason
-    assert listening._listener.config.hop == 0.25
-    assert listening.value('hop') == 0.25
-    assert listening.value('min_utterance') == 0.5
+    assert reason in result.reason
+    assert node._listener.config.hop == 0.25
+    assert node.value('hop') == 0.25
+    assert node.value('min_utterance') == 0.5
 
 
-def test_what_does_not_go_alone_goes_together(graph, listening):
+def test_settings_that_limit_each_other_can_change_together(graph, node):
     values = {'min_utterance': 2.0, 'first_estimate': 3.0}
     assert not set_together(graph, min_utterance=2.0).successful
     assert set_together(graph, **values).successful
-    assert listening._listener.config.min_utterance == 2.0
+    assert node._listener.config.min_utterance == 2.0
 
 
-def test_unconfigured_all_may_change_but_what_is_fixed(graph):
+def test_before_configure_all_may_change_but_autostart(graph):
     node = graph.make(EmotionNode, device='cpu', autostart=False)
     assert set_together(graph, channels=2, sample_format='S16LE').successful
     assert not set_together(graph, autostart=True).successful
@@ -307,7 +309,7 @@ def test_an_incompatible_publisher_is_named(graph, capfd):
     best_effort = rclpy.qos.QoSProfile(
         depth=10, reliability=rclpy.qos.ReliabilityPolicy.BEST_EFFORT
     )
-    Publisher(graph, qos=best_effort)
-    graph.wait(lambda: counters(node)['incompatible publishers'] == 1, 'the event')
-    said = [x for x in capfd.readouterr().err.splitlines() if '/audio_stamped' in x]
-    assert any('reliability' in line and 'best_effort' in line for line in said)
+    AudioPublisher(graph, qos=best_effort)
+    graph.wait(lambda: reported(node)['incompatible publishers'] == 1, 'the event')
+    lines = [x for x in capfd.readouterr().err.splitlines() if '/audio_stamped' in x]
+    assert any('reliability' in line and 'best_effort' in line for line in lines)

@@ -1,4 +1,4 @@
-"""The real sound path: speech played into a microphone, emotions out."""
+"""The real path of sound: speech is played into a microphone and classified."""
 
 import signal
 import subprocess
@@ -23,13 +23,13 @@ from ser_ros.nodes.messages import TRANSIENT_LOCAL, to_nanoseconds  # noqa: E402
 
 HERE = Path(__file__).parent
 SLOWNESS = 2.0
-"""Of a machine that does other things as well."""
+"""Factor for the time limits, as the machine may do other things as well."""
 SPEECH = HERE.parents[1] / 'examples' / 'speech.flac'
 
 
 @pytest.fixture
 def capture(virtual_microphone, domain_id):
-    """Start the capture node as a process of its own, as PortAudio looks for devices only once."""
+    """Start the capture node as a process: PortAudio looks for devices once in each process."""
     processes = []
 
     def start(**parameters):
@@ -54,9 +54,9 @@ def capture(virtual_microphone, domain_id):
         process.communicate(timeout=20)
 
 
-def test_clicks_are_stamped_when_they_sound(graph, virtual_microphone, capture):
-    infos = graph.listen(AudioInfo, 'audio_info', TRANSIENT_LOCAL)
-    blocks = graph.listen(AudioDataStamped, 'audio_stamped', 10_000)
+def test_clicks_are_stamped_with_the_time_at_which_they_sound(graph, virtual_microphone, capture):
+    infos = graph.subscribe(AudioInfo, 'audio_info', TRANSIENT_LOCAL)
+    blocks = graph.subscribe(AudioDataStamped, 'audio_stamped', 10_000)
     capture(microphone='pulse', sample_rate=16_000)
     graph.wait(lambda: len(blocks) > 50, 'sound')
     played = subprocess.run(
@@ -71,25 +71,25 @@ def test_clicks_are_stamped_when_they_sound(graph, virtual_microphone, capture):
 
     info = infos[0]
     pcm = PcmFormat(info.sample_format, info.channels, info.sample_rate, info.coding_format)
-    heard = []
+    stamps = []
     for block in blocks:
         loud = np.flatnonzero(np.abs(pcm.decode(block.audio.data.tobytes())[:, 0]) > 0.3)
         stamp = to_nanoseconds(block.header.stamp)
         # A click of 1 ms may be cut in two by the end of a block.
-        if len(loud) and (not heard or stamp - heard[-1] > SECOND // 10):
-            heard.append(stamp + int(loud[0]) * SECOND // pcm.sample_rate)
-    assert len(heard) == len(played) == 12
-    errors = (np.array(heard) - np.array(played, dtype=np.int64)) / SECOND
+        if len(loud) and (not stamps or stamp - stamps[-1] > SECOND // 10):
+            stamps.append(stamp + int(loud[0]) * SECOND // pcm.sample_rate)
+    assert len(stamps) == len(played) == 12
+    errors = (np.array(stamps) - np.array(played, dtype=np.int64)) / SECOND
     assert abs(np.median(errors)) < 0.05
 
 
-def test_speech_into_the_microphone_is_answered(graph, virtual_microphone, capture):
-    speaking = graph.listen(Bool, 'is_speaking', TRANSIENT_LOCAL)
-    windows = graph.listen(Classification, 'emotion/probabilities')
+def test_speech_into_the_microphone_is_classified(graph, virtual_microphone, capture):
+    speaking = graph.subscribe(Bool, 'is_speaking', TRANSIENT_LOCAL)
+    windows = graph.subscribe(Classification, 'emotion/probabilities')
     node = graph.make(EmotionNode, device='cpu')
     capture(microphone='pulse', sample_rate=44_100, channels=2)
     graph.wait(lambda: node.diagnose().values['samples'] > 8_000, 'sound')
-    virtual_microphone.play_again_and_again(SPEECH)
+    virtual_microphone.play_in_a_loop(SPEECH)
     graph.wait(lambda: node.diagnose().values['utterances'] >= 2, 'two utterances')
     graph.wait(lambda: len(windows) >= 4, 'their windows')
     assert True in [message.data for message in speaking]
@@ -97,24 +97,24 @@ def test_speech_into_the_microphone_is_answered(graph, virtual_microphone, captu
 
 
 @pytest.mark.parametrize(
-    ('parameters', 'said'),
+    ('parameters', 'message'),
     [
         ({'microphone': 'nobody'}, "no microphone 'nobody'; there are:"),
         ({'microphone': 'pulse', 'channels': 63}, '63 channels'),
         ({'microphone': 'pulse', 'sample_rate': 500}, '500 Hz'),
     ],
 )
-def test_what_is_not_there_is_said_with_what_is(capture, parameters, said):
+def test_an_unavailable_device_is_reported_with_the_available_ones(capture, parameters, message):
     process = capture(**parameters)
     output = process.communicate(timeout=30)[1]
     assert process.returncode == 1
     errors = [line for line in output.splitlines() if '[ERROR]' in line]
     assert len(errors) == 1
-    assert said in errors[0]
+    assert message in errors[0]
     assert "'pulse'" in errors[0]
 
 
-def test_no_microphone_at_all_is_said_in_one_line(capture, virtual_microphone):
+def test_no_microphone_at_all_is_reported_in_one_line(capture, virtual_microphone):
     virtual_microphone.close()
     process = capture()
     output = process.communicate(timeout=30)[1]
@@ -125,28 +125,26 @@ def test_no_microphone_at_all_is_said_in_one_line(capture, virtual_microphone):
 
 
 def status_of(diagnostics, name):
-    """The last one of a node."""
+    """The last status of a node; None before the first."""
     found = [s for message in diagnostics for s in message.status if s.name == name]
     return found[-1] if found else None
 
 
-def test_a_microphone_that_goes_is_an_error_until_it_comes_back(
-    graph, virtual_microphone, capture
-):
-    diagnostics = graph.listen(DiagnosticArray, '/diagnostics')
-    blocks = graph.listen(AudioDataStamped, 'audio_stamped', 1_000)
+def test_an_unplugged_microphone_is_an_error_until_it_is_back(graph, virtual_microphone, capture):
+    diagnostics = graph.subscribe(DiagnosticArray, '/diagnostics')
+    blocks = graph.subscribe(AudioDataStamped, 'audio_stamped', 1_000)
     process = capture(microphone='pulse', sample_rate=16_000)
 
     def is_at(level, text):
         status = status_of(diagnostics, 'audio_capture_node')
         return status is not None and status.level == level and text in status.message
 
-    # Nobody plays: what a virtual microphone delivers then is nothing but zeros.
-    graph.wait(lambda: is_at(DiagnosticStatus.WARN, 'muted'), 'that it is muted')
-    virtual_microphone.play_again_and_again(SPEECH)
-    graph.wait(lambda: is_at(DiagnosticStatus.OK, 'capturing'), 'that it is well')
+    # While nothing is played, a virtual microphone delivers only zeros.
+    graph.wait(lambda: is_at(DiagnosticStatus.WARN, 'muted'), 'the warning that it is muted')
+    virtual_microphone.play_in_a_loop(SPEECH)
+    graph.wait(lambda: is_at(DiagnosticStatus.OK, 'capturing'), 'the status OK')
     virtual_microphone.unplug()
-    graph.wait(lambda: is_at(DiagnosticStatus.ERROR, "'pulse'"), 'that it is gone')
+    graph.wait(lambda: is_at(DiagnosticStatus.ERROR, "'pulse'"), 'the error that it is gone')
     assert 'looking for it' in status_of(diagnostics, 'audio_capture_node').message
     n_blocks = len(blocks)
     virtual_microphone.plug()
@@ -157,7 +155,7 @@ def test_a_microphone_that_goes_is_an_error_until_it_comes_back(
 def test_a_sound_server_that_hangs_ends_the_process_for_a_respawn(
     graph, virtual_microphone, capture
 ):
-    blocks = graph.listen(AudioDataStamped, 'audio_stamped', 1_000)
+    blocks = graph.subscribe(AudioDataStamped, 'audio_stamped', 1_000)
     process = capture(microphone='pulse', sample_rate=16_000)
     graph.wait(lambda: blocks, 'sound')
     virtual_microphone.server.send_signal(signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""ROS4HRI: several voices, each under its own name."""
+"""ROS4HRI: several voices, each published under its own id."""
 
 import numpy as np
 import pytest
@@ -7,12 +7,12 @@ rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
 
 from audio_common_msgs.msg import AudioData  # noqa: E402
 from feeding import (  # noqa: E402
-    PATIENT,
-    Publisher,
-    counters,
-    direct,
-    logged,
+    LARGE_BACKLOG,
+    AudioPublisher,
+    logs_only,
     probabilities_by_stamp,
+    recognize,
+    reported,
     speech_then_silence,
 )
 from hri_msgs.msg import Expression, IdsList  # noqa: E402
@@ -27,35 +27,35 @@ from ser_ros.nodes.messages import TRANSIENT_LOCAL  # noqa: E402
 TRACKED = '/humans/voices/tracked'
 
 
-class Heard:
-    """What is published of one voice."""
+class VoiceMessages:
+    """The messages that are published for one voice."""
 
     def __init__(self, graph, voice_id):
-        def listen(message_type, name, qos=100):
-            return graph.listen(message_type, f'/humans/voices/{voice_id}/{name}', qos)
+        def subscribe(message_type, name, qos=100):
+            return graph.subscribe(message_type, f'/humans/voices/{voice_id}/{name}', qos)
 
-        self.expressions = listen(Expression, 'expression')
-        self.utterances = listen(Expression, 'utterance')
-        self.probabilities = listen(Classification, 'probabilities')
-        self.speaking = listen(Bool, 'is_speaking', TRANSIENT_LOCAL)
+        self.expressions = subscribe(Expression, 'expression')
+        self.utterances = subscribe(Expression, 'utterance')
+        self.probabilities = subscribe(Classification, 'probabilities')
+        self.speaking = subscribe(Bool, 'is_speaking', TRANSIENT_LOCAL)
 
     @property
     def has_spoken(self):
-        said = [message.data for message in self.speaking]
-        return True in said and not said[-1]
+        values = [message.data for message in self.speaking]
+        return True in values and not values[-1]
 
 
 @pytest.fixture
 def tracker(graph):
-    """A function that says who is tracked, as another node would."""
+    """A function that publishes the ids of the tracked voices, as another node would."""
     node = graph.add(rclpy.create_node('tracker', context=graph.context))
     publisher = node.create_publisher(IdsList, TRACKED, TRANSIENT_LOCAL)
     return lambda *ids: publisher.publish(IdsList(ids=list(ids)))
 
 
-def voice(graph, voice_id):
-    """Plays unstamped sound of a voice."""
-    publisher = Publisher(graph, AudioData, f'/humans/voices/{voice_id}/audio')
+def voice_publisher(graph, voice_id):
+    """A publisher of the unstamped sound of a voice."""
+    publisher = AudioPublisher(graph, AudioData, f'/humans/voices/{voice_id}/audio')
     graph.wait(publisher.audio.get_subscription_count, 'discovery')
     return publisher
 
@@ -64,121 +64,125 @@ def spoken(seconds=4):
     return speech_then_silence()[: seconds * SAMPLE_RATE]
 
 
-def test_each_voice_is_heard_under_its_own_name(graph, tracker):
+def test_each_voice_is_published_under_its_own_id(graph, tracker):
     tracker('anna', 'bob')
-    heard = {name: Heard(graph, name) for name in ('anna', 'bob')}
-    node = graph.make(EmotionNode, **PATIENT, ros4hri=True, threshold=0.0)
-    graph.wait(lambda: counters(node)['voices'] == 'anna, bob', 'both voices')
+    voices = {name: VoiceMessages(graph, name) for name in ('anna', 'bob')}
+    node = graph.make(EmotionNode, **LARGE_BACKLOG, ros4hri=True, threshold=0.0)
+    graph.wait(lambda: reported(node)['voices'] == 'anna, bob', 'both voices')
     silence = np.zeros(SAMPLE_RATE, np.float32)
     sound = np.concatenate((spoken(), silence))
-    voice(graph, 'anna').play(encode_s16le(sound))
-    voice(graph, 'bob').play(encode_s16le(0.3 * sound[SAMPLE_RATE:]))
-    graph.wait(lambda: all(h.has_spoken for h in heard.values()), 'both to have spoken')
-    expected = [e for e in direct(sound) if e.is_window]
-    windows = heard['anna'].probabilities
-    graph.wait(lambda: len(windows) == len(expected), 'her windows')
+    voice_publisher(graph, 'anna').play(encode_s16le(sound))
+    voice_publisher(graph, 'bob').play(encode_s16le(0.3 * sound[SAMPLE_RATE:]))
+    graph.wait(lambda: all(voice.has_spoken for voice in voices.values()), 'both to have spoken')
+    expected = [e for e in recognize(sound) if e.is_window]
+    windows = voices['anna'].probabilities
+    graph.wait(lambda: len(windows) == len(expected), 'the windows of anna')
     for message, estimate in zip(windows, expected):
         scores = [result.score for result in message.results]
         np.testing.assert_allclose(scores, estimate.probabilities, atol=1e-4)
-    assert heard['bob'].probabilities
-    assert heard['anna'].expressions
-    assert heard['anna'].utterances
+    assert voices['bob'].probabilities
+    assert voices['anna'].expressions
+    assert voices['anna'].utterances
 
 
 def test_voices_come_and_go(graph, tracker):
     tracker('anna')
-    node = graph.make(EmotionNode, **PATIENT, ros4hri=True)
-    graph.wait(lambda: counters(node)['voices'] == 'anna', 'one voice')
-    of_anna = Heard(graph, 'anna')
-    voice(graph, 'anna').play(encode_s16le(spoken(2)))
-    graph.wait(lambda: [m.data for m in of_anna.speaking][-1:] == [True], 'her to speak')
+    node = graph.make(EmotionNode, **LARGE_BACKLOG, ros4hri=True)
+    graph.wait(lambda: reported(node)['voices'] == 'anna', 'one voice')
+    anna = VoiceMessages(graph, 'anna')
+    voice_publisher(graph, 'anna').play(encode_s16le(spoken(2)))
+    graph.wait(lambda: [m.data for m in anna.speaking][-1:] == [True], 'anna to speak')
     tracker('bob')
-    graph.wait(lambda: counters(node)['voices'] == 'bob', 'the other voice')
+    graph.wait(lambda: reported(node)['voices'] == 'bob', 'the other voice')
     topics = [name for name, _ in graph.node.get_topic_names_and_types()]
     assert '/humans/voices/bob/expression' in topics
     tracker()
-    graph.wait(lambda: counters(node)['voices'] == 'none', 'nobody')
+    graph.wait(lambda: reported(node)['voices'] == 'none', 'no voice')
     assert node.diagnose().message == 'nobody is tracked'
     tracker('anna')
-    graph.wait(lambda: counters(node)['voices'] == 'anna', 'her again')
+    graph.wait(lambda: reported(node)['voices'] == 'anna', 'the first voice again')
 
 
-def test_more_voices_than_are_heard_are_warned_of(graph, tracker, capfd):
+def test_more_voices_than_max_voices_are_a_warning(graph, tracker, capfd):
     tracker('anna', 'b ob', 'carl', 'dora', 'anna')
     node = graph.make(EmotionNode, device='cpu', ros4hri=True, max_voices=2)
-    graph.wait(lambda: counters(node)['voices'] == 'anna, carl', 'the first two')
+    graph.wait(lambda: reported(node)['voices'] == 'anna, carl', 'the first two')
     err = capfd.readouterr().err
     assert '3 voices are tracked, only the first 2 are processed' in err
     assert "'b ob'" in err
 
 
-def test_while_nobody_tracks_there_is_one_voice_without_a_name(graph, publisher):
-    tracked = graph.listen(IdsList, TRACKED, TRANSIENT_LOCAL)
-    heard = Heard(graph, 'anonymous_speaker')
-    node = graph.make(EmotionNode, **PATIENT, ros4hri=True, threshold=0.0)
-    graph.wait(lambda: tracked and tracked[-1].ids == ['anonymous_speaker'], 'its name')
-    publisher.wait_for_listener(node)
+def test_without_a_tracker_there_is_one_anonymous_voice(graph, publisher):
+    tracked = graph.subscribe(IdsList, TRACKED, TRANSIENT_LOCAL)
+    voice = VoiceMessages(graph, 'anonymous_speaker')
+    node = graph.make(EmotionNode, **LARGE_BACKLOG, ros4hri=True, threshold=0.0)
+    graph.wait(lambda: tracked and tracked[-1].ids == ['anonymous_speaker'], 'its id')
+    publisher.wait_for_subscriber(node)
     publisher.announce()
     publisher.play(encode_s16le(spoken()), period=0.001)
-    expected = {e.stamp_ns: e.probabilities for e in direct(spoken()) if e.is_window}
-    graph.wait(lambda: len(heard.probabilities) == len(expected), 'its windows')
-    got = probabilities_by_stamp(heard.probabilities)
-    assert got.keys() == expected.keys()
-    assert heard.expressions[0].header.frame_id == 'mic'
+    expected = {e.stamp_ns: e.probabilities for e in recognize(spoken()) if e.is_window}
+    graph.wait(lambda: len(voice.probabilities) == len(expected), 'its windows')
+    received = probabilities_by_stamp(voice.probabilities)
+    assert received.keys() == expected.keys()
+    assert voice.expressions[0].header.frame_id == 'mic'
     node.trigger_deactivate()
-    graph.wait(lambda: tracked[-1].ids == [], 'that nobody is there')
+    graph.wait(lambda: tracked[-1].ids == [], 'an empty list of voices')
 
 
-def test_who_tracks_takes_over_and_hands_back(graph):
+def test_a_tracker_takes_over_until_it_ends(graph):
     node = graph.make(EmotionNode, device='cpu', ros4hri=True)
-    graph.wait(lambda: counters(node)['voices'] == 'anonymous_speaker', 'the one voice')
+    graph.wait(lambda: reported(node)['voices'] == 'anonymous_speaker', 'the anonymous voice')
     other = graph.add(rclpy.create_node('tracker', context=graph.context))
     publisher = other.create_publisher(IdsList, TRACKED, TRANSIENT_LOCAL)
     publisher.publish(IdsList(ids=['anna']))
-    graph.wait(lambda: counters(node)['voices'] == 'anna', 'the tracked one')
-    graph.wait(lambda: other.count_publishers(TRACKED) == 1, 'it to step back')
+    graph.wait(lambda: reported(node)['voices'] == 'anna', 'the tracked voice')
+    graph.wait(lambda: other.count_publishers(TRACKED) == 1, 'the node to stop publishing')
     other.destroy_publisher(publisher)
-    graph.wait(lambda: counters(node)['voices'] == 'anonymous_speaker', 'the one voice again')
+    graph.wait(
+        lambda: reported(node)['voices'] == 'anonymous_speaker', 'the anonymous voice again'
+    )
 
 
-def test_a_tracker_that_knows_nobody_yet_is_believed(graph):
+def test_a_tracker_without_voices_takes_over_as_well(graph):
     node = graph.make(EmotionNode, device='cpu', ros4hri=True)
-    graph.wait(lambda: counters(node)['voices'] == 'anonymous_speaker', 'the one voice')
+    graph.wait(lambda: reported(node)['voices'] == 'anonymous_speaker', 'the anonymous voice')
     other = graph.add(rclpy.create_node('tracker', context=graph.context))
     publisher = other.create_publisher(IdsList, TRACKED, TRANSIENT_LOCAL)
     publisher.publish(IdsList())
-    graph.wait(lambda: counters(node)['voices'] == 'none', 'nobody')
+    graph.wait(lambda: reported(node)['voices'] == 'none', 'no voice')
 
 
 def test_a_tracked_voice_may_have_the_anonymous_name(graph):
-    """Then it is heard where that voice is published, not on the plain topic."""
+    """The node then subscribes to that voice's topic instead of the plain one."""
     node = graph.make(EmotionNode, device='cpu', ros4hri=True)
     graph.wait(lambda: node.count_subscribers('/audio_stamped') == 1, 'the plain topic')
     other = graph.add(rclpy.create_node('tracker', context=graph.context))
     publisher = other.create_publisher(IdsList, TRACKED, TRANSIENT_LOCAL)
     publisher.publish(IdsList(ids=['anonymous_speaker']))
     topic = '/humans/voices/anonymous_speaker/audio'
-    graph.wait(lambda: node.count_subscribers(topic) == 1, 'its own topic')
-    graph.wait(lambda: node.count_subscribers('/audio_stamped') == 0, 'the plain one no more')
+    graph.wait(lambda: node.count_subscribers(topic) == 1, 'the topic of the voice')
+    graph.wait(
+        lambda: node.count_subscribers('/audio_stamped') == 0, 'the end of the plain subscription'
+    )
     other.destroy_publisher(publisher)
     graph.wait(lambda: node.count_subscribers('/audio_stamped') == 1, 'the plain topic again')
 
 
-def test_a_name_that_no_topic_can_have_ends_nothing(graph, tracker, capfd):
+def test_an_id_that_is_no_topic_name_is_skipped(graph, tracker, capfd):
     tracker('a' * 300, 'anna')
     node = graph.make(EmotionNode, device='cpu', ros4hri=True)
-    graph.wait(lambda: counters(node)['voices'] == 'anna', 'the other')
+    graph.wait(lambda: reported(node)['voices'] == 'anna', 'the valid voice')
     assert 'cannot be part of a topic name' in capfd.readouterr().err
 
 
-def test_the_one_voice_can_be_renamed(graph):
+def test_the_anonymous_voice_can_be_renamed(graph):
     node = graph.make(EmotionNode, device='cpu', ros4hri=True)
-    graph.wait(lambda: counters(node)['voices'] == 'anonymous_speaker', 'the one voice')
+    graph.wait(lambda: reported(node)['voices'] == 'anonymous_speaker', 'the anonymous voice')
     node.set_parameters([rclpy.parameter.Parameter('voice_id', value='guest')])
-    graph.wait(lambda: counters(node)['voices'] == 'guest', 'its new name')
+    graph.wait(lambda: reported(node)['voices'] == 'guest', 'the new id')
 
 
-def test_a_format_for_voices_that_cannot_be(graph, capfd):
+def test_an_invalid_format_of_voices_is_refused(graph, capfd):
     node = graph.make(EmotionNode, device='cpu', ros4hri=True, sample_format='MP3')
     assert node.failed
-    assert logged(graph, capfd, "sample_format 'MP3'")
+    assert logs_only(graph, capfd, "sample_format 'MP3'")
