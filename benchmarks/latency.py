@@ -2,10 +2,10 @@
 
     . tools/ros_env.sh && python benchmarks/latency.py [SOUND] [--rounds N]
 
-Both nodes run as processes of their own and the sound is played in real time, so that a figure
-holds everything: blocks of capture, middleware, voice activity, features, model, and back. The
-last window of an utterance and its decision wait for `end_silence` (0.5 s) by design and are
-counted apart.
+Both nodes run as processes of their own and the sound is played in real time, so that a latency
+includes everything: capture blocks, middleware, voice activity, features, model, and the way back.
+The last window of an utterance and its decision wait for `end_silence` (0.5 s) by design; they are
+reported separately.
 """
 
 import argparse
@@ -40,11 +40,11 @@ def main() -> None:
     node = rclpy.create_node('latency')
     windows, finals = {}, {}
 
-    def hear(heard):
-        return lambda message: heard.setdefault(_stamp(message), time.time())
+    def store_in(received):
+        return lambda message: received.setdefault(_stamp(message), time.time())
 
-    node.create_subscription(Classification, 'emotion/probabilities', hear(windows), 100)
-    node.create_subscription(Expression, 'emotion/utterance', hear(finals), 100)
+    node.create_subscription(Classification, 'emotion/probabilities', store_in(windows), 100)
+    node.create_subscription(Expression, 'emotion/utterance', store_in(finals), 100)
     duration = (FileSource(options.sound).duration + 1.0) * options.rounds
     processes = [
         _start('emotion_node', f'device:={options.device}', 'threshold:=0.0'),
@@ -60,8 +60,10 @@ def main() -> None:
         for process in processes:
             process.terminate()
             process.wait()
-    running = [heard - stamp for stamp, heard in windows.items() if stamp not in finals]
-    decided = [heard - stamp for stamp, heard in finals.items()]
+    running = [
+        received_at - stamp for stamp, received_at in windows.items() if stamp not in finals
+    ]
+    decided = [received_at - stamp for stamp, received_at in finals.items()]
     print(
         json.dumps(
             {

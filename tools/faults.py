@@ -1,10 +1,10 @@
-"""Kill nodes, pull the microphone, swap bundles, flood with garbage: what a robot hears after it.
+"""Kill nodes, unplug the microphone, swap bundles, send garbage: emotions must come again.
 
     python tools/faults.py [--fuzz 10000] [--seed 1]
 
-Speaks one utterance again and again into a virtual microphone and has the nodes hear it, with a
-behaviour node beside them. Exit status 0 where after each fault the right emotion comes again
-within five seconds, and nothing ended that was not killed.
+Plays one utterance in a loop into a virtual microphone and runs the nodes on it, together with a
+behaviour node. Exit status 0 if the expected emotion is received again within five seconds after
+each fault, and no process ended that was not killed.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
-from rig import ROOT, Rig, end_when_asked, print_table
+from rig import ROOT, Rig, exit_on_sigterm, print_table
 from std_msgs.msg import Bool, Header
 from std_srvs.srv import SetBool, Trigger
 from virtual_microphone import VirtualMicrophone, missing_packages
@@ -40,29 +40,29 @@ from ser_ros.bundle import load_bundle, save_bundle
 from ser_ros.stream.recognizer import Recognizer
 
 RECOVERY = 5.0
-"""Seconds within which the right emotion has to come again, once a fault is over."""
+"""Seconds after a fault within which the expected emotion has to be received again."""
 START_UP = 60.0
-"""Seconds that a process may take until it listens: it imports torch."""
+"""Seconds that a process may take to start: it imports torch."""
 PAUSE = 3 * SAMPLE_RATE // 4
-"""Samples between two utterances: longer than what ends one."""
+"""Samples of silence between two utterances: enough to end the first one."""
 NEAR = 0.15
-"""By which confidence may differ: where an utterance begins among the chunks of voice activity
-changes it a little."""
+"""Accepted difference in confidence. It depends a little on where the utterance begins within
+a chunk of voice activity."""
 BEHAVIOUR = ROOT / 'examples' / 'react_to_mood.py'
 
 
 class NotInjectedError(Exception):
-    """A fault that did not take hold, or that was not answered as it has to be."""
+    """A fault could not be injected, or a node did not react to it as required."""
 
 
 def require(condition: Any, what: str) -> None:
-    """NotInjectedError where something has not come about."""
+    """Raise NotInjectedError unless the condition holds."""
     if not condition:
-        raise NotInjectedError(f'{what}: did not happen')
+        raise NotInjectedError(f'not fulfilled: {what}')
 
 
 class Robot:
-    """The graph under test, and what it should say."""
+    """The nodes under test, and the emotion that they should publish."""
 
     def __init__(
         self, folder: Path, rig: Rig, microphone: VirtualMicrophone, fuzz: int, seed: int
@@ -72,58 +72,58 @@ class Robot:
         sound = folder / 'utterance.wav'
         self.expected = _make_sound(sound)
         self._utterances: list[tuple[float, Expression]] = []
-        self.over = 0.0
-        """When the last fault was over."""
-        self.rig.listen(Expression, 'emotion/utterance', self._hear)
+        self.fault_end = 0.0
+        """When the last fault ended, by the monotonic clock."""
+        self.rig.subscribe(Expression, 'emotion/utterance', self._receive)
         self.rig.start('behaviour', command=[sys.executable, BEHAVIOUR])
         self.start_emotion_node()
         self.start_capture_node()
         self.microphone.play_in_a_loop(sound)
 
-    def _hear(self, message: Expression) -> None:
+    def _receive(self, message: Expression) -> None:
         self._utterances.append((time.monotonic(), message))
 
     def start_emotion_node(self) -> None:
-        """As the launch file does."""
+        """Start it as the launch file does."""
         self.rig.start('emotion_node', {'threshold': 0.0, 'device': 'cpu'})
 
     def start_capture_node(self) -> None:
-        """As the launch file does."""
+        """Start it as the launch file does."""
         self.rig.start(
             'audio_capture_node',
             {'microphone': 'pulse', 'sample_rate': SAMPLE_RATE},
             environment=self.microphone.environment,
         )
 
-    def heard_after(self, instant: float) -> Optional[float]:
-        """Seconds after which the right emotion has come; None while it has not."""
+    def recognized_after(self, instant: float) -> Optional[float]:
+        """Seconds from `instant` to the expected emotion; None while it was not received."""
         return next(
             (
-                when - instant
-                for when, message in self._utterances
-                if when > instant
+                received_at - instant
+                for received_at, message in self._utterances
+                if received_at > instant
                 and message.expression == self.expected.expression
                 and abs(message.confidence - self.expected.confidence) < NEAR
             ),
             None,
         )
 
-    def has_heard_anything_since(self, instant: float) -> bool:
-        """Whether any emotion has come."""
-        return any(when > instant for when, _ in self._utterances)
+    def has_received_since(self, instant: float) -> bool:
+        """Whether any emotion was received after `instant`."""
+        return any(received_at > instant for received_at, _ in self._utterances)
 
     def await_status(self, name: str, message: str, timeout: float) -> float:
-        """Seconds until a node says of itself, anew, what contains the message."""
+        """Seconds until a new status of the node contains the message."""
         since = time.monotonic()
         seconds = self.rig.wait(
             lambda: (s := self.rig.status(name, since)) and message in s.message, timeout
         )
-        require(seconds is not None, f'{name} says {message!r}')
+        require(seconds is not None, f'{name} reports {message!r}')
         return seconds
 
 
 def _make_sound(path: Path) -> Any:
-    """A short utterance and a pause; what the recogniser itself makes of it."""
+    """Write a short utterance and a pause; returns the final estimate of a `Recognizer`."""
     samples = read_audio(ROOT / 'examples' / 'speech.flac')
     vad, segmenter, found = SileroVad(), Segmenter(0.5, SAMPLE_RATE // 2), []
     for first in range(0, len(samples) - CHUNK + 1, CHUNK):
@@ -132,8 +132,8 @@ def _make_sound(path: Path) -> Any:
         )
     spoken = min(found, key=lambda s: s.end - s.start)
     margin = SAMPLE_RATE // 8
-    part = samples[max(0, spoken.start - margin) : spoken.end]
-    sound = np.concatenate((part[: 5 * SAMPLE_RATE // 4], np.zeros(PAUSE, np.float32)))
+    utterance = samples[max(0, spoken.start - margin) : spoken.end]
+    sound = np.concatenate((utterance[: 5 * SAMPLE_RATE // 4], np.zeros(PAUSE, np.float32)))
     soundfile.write(path, sound, SAMPLE_RATE, subtype='PCM_16')
     bundle = load_bundle()
     bundle = dataclasses.replace(bundle, info=dataclasses.replace(bundle.info, threshold=0.0))
@@ -144,11 +144,11 @@ def _make_sound(path: Path) -> Any:
     return final
 
 
-# Each injects a fault, has it end, and returns what was done.
+# Each of these functions injects a fault, ends it, and returns what was done.
 
 
 def kill_the_emotion_node(robot: Robot) -> str:
-    """As a crash would; the launch file starts it again."""
+    """End it as a crash does, and start it again as the launch file does."""
     robot.rig.kill('emotion_node')
     robot.start_emotion_node()
     seconds = robot.await_status('emotion_node', 'listening', START_UP)
@@ -156,7 +156,7 @@ def kill_the_emotion_node(robot: Robot) -> str:
 
 
 def kill_the_capture_node(robot: Robot) -> str:
-    """As a crash would; the launch file starts it again."""
+    """End it as a crash does, and start it again as the launch file does."""
     robot.rig.kill('audio_capture_node')
     robot.start_capture_node()
     seconds = robot.await_status('audio_capture_node', 'capturing', START_UP)
@@ -164,17 +164,17 @@ def kill_the_capture_node(robot: Robot) -> str:
 
 
 def pull_the_microphone(robot: Robot) -> str:
-    """Out, until it is noticed, and in again."""
+    """Unplug it until the node reports that, and plug it in again."""
     robot.microphone.unplug()
     try:
         seconds = robot.await_status('audio_capture_node', 'is gone', 10)
     finally:
         robot.microphone.plug()
-    return f'its sink and source taken away, an ERROR after {seconds:.1f} s, put back'
+    return f'its sink and source removed, an ERROR after {seconds:.1f} s, created again'
 
 
 def stop_the_sound_server(robot: Robot) -> str:
-    """A PortAudio that hangs: the node ends itself, and the launch file starts it again."""
+    """Make PortAudio hang: the node ends itself, and is started again as by the launch file."""
     robot.microphone.server.send_signal(signal.SIGSTOP)
     process = robot.rig.processes.pop('audio_capture_node')
     try:
@@ -188,22 +188,22 @@ def stop_the_sound_server(robot: Robot) -> str:
 
 
 def swap_the_bundle(robot: Robot) -> str:
-    """To one that is broken, and to another file of the same model."""
+    """Load a broken bundle, then another file with the same model."""
     bundle = load_bundle()
     other, broken = robot.folder / 'other.safetensors', robot.folder / 'broken.safetensors'
     save_bundle(other, bundle.info, bundle.frontend, bundle.model)
     broken.write_bytes(other.read_bytes()[:1_000])
-    for path, is_taken in ((broken, False), (other, True)):
+    for path, is_accepted in ((broken, False), (other, True)):
         _set(robot, 'emotion_node', bundle=str(path))
         answer = _call(robot, Trigger, 'emotion_node/reload_bundle', Trigger.Request())
-        require(answer.success == is_taken, f'{path.name}: {answer.message}')
+        require(answer.success == is_accepted, f'{path.name}: {answer.message}')
     robot.rig.wait(lambda: robot.rig.values('emotion_node')['bundle'] == other.name, 5)
-    require(robot.rig.values('emotion_node')['bundle'] == other.name, 'the other one in use')
-    return 'a broken one, which was refused; another, which was taken'
+    require(robot.rig.values('emotion_node')['bundle'] == other.name, 'use of the other bundle')
+    return 'a broken bundle, which was refused; another one, which was loaded'
 
 
 def flood_with_garbage(robot: Robot) -> str:
-    """AudioData and AudioInfo of random bytes, formats and stamps on the nodes' own topics."""
+    """Publish AudioData and AudioInfo of random bytes, formats and stamps on the nodes' topics."""
     rng = random.Random(robot.seed)
     node = robot.rig.node
     info = node.create_publisher(AudioInfo, 'audio_info', 100)
@@ -221,17 +221,17 @@ def flood_with_garbage(robot: Robot) -> str:
             audio.publish(AudioDataStamped(header=stamp, audio=AudioData(data=data)))
         if number % 50 == 0:
             time.sleep(0.01)
-    robot.over = time.monotonic()
+    robot.fault_end = time.monotonic()
     node.destroy_publisher(info)
     node.destroy_publisher(audio)
-    robot.rig.wait(lambda: robot.rig.status('emotion_node', robot.over), 5)
-    n_heard = int(robot.rig.values('emotion_node')['blocks']) - n_before
-    require(n_heard > robot.fuzz / 2, f'{robot.fuzz // 2} blocks, of which {n_heard} came')
+    robot.rig.wait(lambda: robot.rig.status('emotion_node', robot.fault_end), 5)
+    n_received = int(robot.rig.values('emotion_node')['blocks']) - n_before
+    require(n_received > robot.fuzz / 2, f'{robot.fuzz // 2} blocks received, not {n_received}')
     return f'{robot.fuzz} messages, a quarter AudioInfo, seed {robot.seed}'
 
 
 def _garbage_info(rng: random.Random) -> AudioInfo:
-    """Of a format that cannot be, or, every other time, could: then garbage is decoded."""
+    """A valid format half of the time, so that garbage is decoded; else random values."""
     if rng.random() < 0.5:
         return AudioInfo(
             channels=rng.randrange(1, 9),
@@ -250,7 +250,7 @@ def _garbage_info(rng: random.Random) -> AudioInfo:
 
 
 def mute_and_disable(robot: Robot) -> str:
-    """The robot speaks, and then is switched off, and on again."""
+    """Mute the node as by the robot's speech, then disable it, and enable it again."""
     speaking = robot.rig.node.create_publisher(Bool, 'robot_speaking', 10)
     robot.rig.wait(speaking.get_subscription_count, 10)
     speaking.publish(Bool(data=True))
@@ -260,15 +260,15 @@ def mute_and_disable(robot: Robot) -> str:
     _call(robot, SetBool, enable, SetBool.Request(data=False))
     speaking.publish(Bool(data=False))
     robot.await_status('emotion_node', 'switched off', 5)
-    has_heard = robot.rig.wait(lambda: robot.has_heard_anything_since(since), 3)
-    require(has_heard is None, 'silence')
+    seconds = robot.rig.wait(lambda: robot.has_received_since(since), 3)
+    require(seconds is None, 'no emotion while muted or disabled')
     _call(robot, SetBool, enable, SetBool.Request(data=True))
     robot.rig.node.destroy_publisher(speaking)
-    return 'robot_speaking, then ~/enable false: no emotion came for three seconds'
+    return 'robot_speaking, then ~/enable false: no emotion was published for three seconds'
 
 
 def restart_by_the_life_cycle(robot: Robot) -> str:
-    """Both nodes through deactivate, cleanup, configure and activate."""
+    """Deactivate, clean up, configure and activate both nodes."""
     for name in ('emotion_node', 'audio_capture_node'):
         for transition in (
             Transition.TRANSITION_DEACTIVATE,
@@ -310,7 +310,7 @@ def _set(robot: Robot, name: str, **values: Any) -> None:
 
 
 def main() -> int:
-    """Run it; return the exit status."""
+    """Inject all faults; return the exit status."""
     parser = argparse.ArgumentParser(prog='make faults', description=__doc__.split('\n')[0])
     parser.add_argument('--fuzz', type=int, default=10_000, help='garbage messages')
     parser.add_argument('--seed', type=int, default=1, help='of the garbage')
@@ -318,7 +318,7 @@ def main() -> int:
     if missing := missing_packages():
         print(f'faults: needs apt install {" ".join(missing)}', file=sys.stderr)
         return 1
-    end_when_asked()
+    exit_on_sigterm()
     try:
         with contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -330,33 +330,35 @@ def main() -> int:
 
 
 def _run(robot: Robot) -> int:
-    if robot.rig.wait(lambda: robot.heard_after(0.0), START_UP) is None:
+    if robot.rig.wait(lambda: robot.recognized_after(0.0), START_UP) is None:
         print('faults: the utterance was not recognised before any fault', file=sys.stderr)
         return 1
     rows, failed = [], False
     for fault in FAULTS:
-        robot.over, is_well = 0.0, True
+        robot.fault_end, has_passed = 0.0, True
         try:
             done = fault(robot)
         except NotInjectedError as error:
-            done, is_well = str(error), False
-        robot.over = robot.over or time.monotonic()
-        robot.rig.wait(lambda: robot.heard_after(robot.over), 4 * RECOVERY)
-        seconds, dead = robot.heard_after(robot.over), robot.rig.dead()
-        is_well &= seconds is not None and seconds <= RECOVERY and not dead
-        failed |= not is_well
-        came = f'{robot.expected.expression} after {seconds:.1f} s' if seconds else 'nothing'
+            done, has_passed = str(error), False
+        robot.fault_end = robot.fault_end or time.monotonic()
+        robot.rig.wait(lambda: robot.recognized_after(robot.fault_end), 4 * RECOVERY)
+        seconds, ended = robot.recognized_after(robot.fault_end), robot.rig.ended()
+        has_passed &= seconds is not None and seconds <= RECOVERY and not ended
+        failed |= not has_passed
+        result = (
+            f'{robot.expected.expression} after {seconds:.1f} s' if seconds else 'not received'
+        )
         rows.append(
             (
                 fault.__name__.replace('_', ' '),
                 done,
-                came,
-                ', '.join(dead) or 'none',
-                'yes' if is_well else 'NO',
+                result,
+                ', '.join(ended) or 'none',
+                'yes' if has_passed else 'NO',
             )
         )
-        print(f'{rows[-1][0]}: {came}', file=sys.stderr, flush=True)
-    print_table(('fault', 'injected', 'the right emotion', 'processes that ended', 'passed'), rows)
+        print(f'{rows[-1][0]}: {result}', file=sys.stderr, flush=True)
+    print_table(('fault', 'injected', 'expected emotion', 'processes that ended', 'passed'), rows)
     print('faults: failed' if failed else 'faults: passed')
     return int(failed)
 

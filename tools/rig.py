@@ -1,4 +1,4 @@
-"""Nodes as processes, watched over the middleware: what the soak and the fault test stand on."""
+"""Nodes as processes, observed over the middleware: the base of the soak and fault tests."""
 
 import os
 import signal
@@ -19,42 +19,42 @@ from rclpy.executors import SingleThreadedExecutor
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def end_when_asked() -> None:
-    """Have SIGTERM end this process as an exception does, so that nothing is left behind."""
+def exit_on_sigterm() -> None:
+    """Make SIGTERM end this process by an exception, so that it cleans up after itself."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 class Rig:
-    """Processes in a ROS domain of their own, and a node that hears them."""
+    """Processes in a ROS domain of their own, and a node that receives their messages."""
 
     def __init__(self, domain_id: int):
         os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
         self.domain_id = domain_id
         self.processes: dict[str, subprocess.Popen] = {}
         self._statuses: dict[str, tuple[float, DiagnosticStatus]] = {}
-        self._news = threading.Condition()
+        self._received = threading.Condition()
         self._context = Context()
         rclpy.init(context=self._context, domain_id=domain_id)
         self.node = rclpy.create_node('rig', context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
-        self.listen(DiagnosticArray, '/diagnostics', self._take)
+        self.subscribe(DiagnosticArray, '/diagnostics', self._store)
         self._thread = threading.Thread(target=self._executor.spin, daemon=True)
         self._thread.start()
 
-    def listen(
+    def subscribe(
         self, message_type: type, topic: str, callback: Callable[[Any], None], qos: Any = 1_000
     ) -> None:
-        """Have `callback` called with each message; conditions of `wait` are looked at then."""
+        """Call `callback` with each message; `wait` then evaluates its condition."""
 
-        def hear(message: Any) -> None:
-            with self._news:
+        def receive(message: Any) -> None:
+            with self._received:
                 callback(message)
-                self._news.notify_all()
+                self._received.notify_all()
 
-        self.node.create_subscription(message_type, topic, hear, qos)
+        self.node.create_subscription(message_type, topic, receive, qos)
 
-    def _take(self, message: DiagnosticArray) -> None:
+    def _store(self, message: DiagnosticArray) -> None:
         for status in message.status:
             self._statuses[status.name] = (time.monotonic(), status)
 
@@ -79,43 +79,43 @@ class Rig:
         )
 
     def kill(self, name: str) -> None:
-        """As a crash would."""
+        """End a process as a crash does."""
         process = self.processes.pop(name)
         process.kill()
         process.wait()
 
     def status(self, name: str, newer_than: float = 0.0) -> Optional[DiagnosticStatus]:
-        """The last one of a node, if it came after an instant of the steady clock."""
-        when, status = self._statuses.get(name, (-1.0, None))
-        return status if when > newer_than else None
+        """The last status of a node; None unless received after this time of the monotonic clock."""
+        received_at, status = self._statuses.get(name, (-1.0, None))
+        return status if received_at > newer_than else None
 
     def values(self, name: str) -> dict[str, str]:
-        """The figures of its last status."""
+        """The values of a node's last status; empty before the first."""
         status = self.status(name)
         return {pair.key: pair.value for pair in status.values} if status else {}
 
     def wait(self, condition: Callable[[], Any], timeout: float) -> Optional[float]:
-        """Seconds until the condition holds; None where it does not in time."""
+        """Seconds until the condition holds; None if it does not within `timeout` seconds."""
         start = time.monotonic()
-        with self._news:
+        with self._received:
             while not condition():
                 if time.monotonic() - start > timeout:
                     return None
-                self._news.wait(0.05)
+                self._received.wait(0.05)
         return time.monotonic() - start
 
-    def dead(self) -> list[str]:
-        """Processes that ended without being killed."""
+    def ended(self) -> list[str]:
+        """Names of the processes that ended without being killed."""
         return [name for name, process in self.processes.items() if process.poll() is not None]
 
     def memory(self, name: str) -> float:
-        """Megabytes that a process occupies."""
+        """Resident memory of a process in megabytes."""
         text = Path(f'/proc/{self.processes[name].pid}/status').read_text()
         (line,) = (line for line in text.splitlines() if line.startswith('VmRSS:'))
         return int(line.split()[1]) / 1024
 
     def close(self) -> None:
-        """End all of it."""
+        """End all processes and the node."""
         for process in self.processes.values():
             process.terminate()
         for process in self.processes.values():
@@ -130,7 +130,7 @@ class Rig:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """As Markdown."""
+    """Print a table in Markdown."""
     texts = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*texts)]
     texts.insert(1, ['-' * width for width in widths])

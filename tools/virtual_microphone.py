@@ -1,4 +1,4 @@
-"""A microphone that needs no sound card, and can be pulled out."""
+"""A microphone that needs no sound card and can be unplugged."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def missing_packages():
-    """Debian's packages that it needs and that are not there."""
+    """The Debian packages that it needs and that are not installed."""
     found = {
         'pulseaudio': shutil.which('pulseaudio'),
         'pulseaudio-utils': shutil.which('pactl') and shutil.which('paplay'),
@@ -21,10 +21,10 @@ def missing_packages():
 
 
 class VirtualMicrophone:
-    """A PulseAudio server of its own in a folder: no sound card is needed.
+    """A PulseAudio server of its own, with its files in a folder: no sound card is needed.
 
-    `play_in_a_loop` speaks into the sink `virt`; PortAudio's device `pulse` hears it, in a
-    process with this `environment`.
+    `play_in_a_loop` plays into the sink `virt`; a process with this `environment` records that
+    from PortAudio's device `pulse`.
     """
 
     def __init__(self, folder):
@@ -62,8 +62,8 @@ class VirtualMicrophone:
         )
 
     def plug(self):
-        """Put it there."""
-        # Without norewinds it renders two seconds ahead, and the first sound comes that late.
+        """Plug the microphone in: create its sink and source."""
+        # Without norewinds, it renders two seconds ahead, and the first sound is late by as much.
         self._control('load-module', 'module-null-sink', 'sink_name=virt', 'norewinds=1')
         source = ('master=virt.monitor', 'source_name=virtmic')
         self._control('load-module', 'module-remap-source', *source)
@@ -71,19 +71,19 @@ class VirtualMicrophone:
         self._control('set-default-sink', 'virt')
 
     def unplug(self):
-        """Take it away whole: without its sink, the stream has nothing to move to."""
+        """Remove its source and its sink: if one stayed, streams would move to it."""
         self._control('unload-module', 'module-remap-source')
         self._control('unload-module', 'module-null-sink')
 
     def play_in_a_loop(self, path):
-        """Speak a sound file into it in a loop, through unplugging too, until `close`."""
+        """Play a sound file in a loop until `close`; it continues after `unplug` and `plug`."""
         command = f'while kill -0 {os.getpid()}; do paplay -d virt "{path}" 2>/dev/null || sleep 0.1; done'
         self._player = subprocess.Popen(
             ['sh', '-c', command], env=self.environment, start_new_session=True
         )
 
     def close(self):
-        """End the server, and what is played."""
+        """End the player and the server."""
         if self._player is not None:
             os.killpg(self._player.pid, signal.SIGKILL)
             self._player.wait()

@@ -1,4 +1,4 @@
-"""`make faults`, with less garbage."""
+"""`make faults` with fewer garbage messages."""
 
 import shutil
 import subprocess
@@ -10,7 +10,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
 
 
 @pytest.mark.skipif(not shutil.which('pulseaudio'), reason='needs pulseaudio')
-def test_after_each_fault_the_right_emotion_comes_again(root):
+def test_after_each_fault_the_expected_emotion_is_received_again(root):
     run = subprocess.run(
         [sys.executable, root / 'tools' / 'faults.py', '--fuzz', '2000'],
         capture_output=True,

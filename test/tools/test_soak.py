@@ -1,4 +1,4 @@
-"""`make soak`, short."""
+"""`make soak` with two minutes of speech."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
 
 
-def test_minutes_of_speech_are_heard_whole(root):
+def test_two_minutes_of_speech_are_processed_without_loss(root):
     run = subprocess.run(
         [sys.executable, root / 'tools' / 'soak.py', '--minutes', '2'],
         capture_output=True,
