@@ -1,4 +1,4 @@
-"""No block is lost without being counted, whatever comes in whatever order."""
+"""No block is lost without being counted, for all kinds of blocks in any order."""
 
 import threading
 
@@ -21,39 +21,39 @@ def block(value, n=BLOCK):
     return encode_s16le(np.full(n, value / 1_000))
 
 
-def samples_of(heard):
-    return [round(float(part[0][0]) * 1_000) for part in heard.parts]
+def samples_of(block):
+    return [round(float(part[0][0]) * 1_000) for part in block.parts]
 
 
 @pytest.fixture
-def intake():
+def queue():
     return BlockQueue(pcm_format=PcmFormat(*MONO))
 
 
-def test_blocks_come_in_order_with_their_stamps(intake):
+def test_blocks_come_in_order_with_their_stamps(queue):
     for i in range(5):
-        intake.put(block(i), START + i * BLOCK_NS, 0, 'microphone')
+        queue.put(block(i), START + i * BLOCK_NS, 0, 'microphone')
     for i in range(5):
-        heard = intake.get()
-        assert samples_of(heard) == [i]
-        assert heard.parts[0][1] == START + i * BLOCK_NS
-        assert heard.frame_id == 'microphone'
-        assert not heard.is_broken
-    assert intake.backlog_bytes == 0
-    assert intake.counters.blocks == 5
+        decoded = queue.get()
+        assert samples_of(decoded) == [i]
+        assert decoded.parts[0][1] == START + i * BLOCK_NS
+        assert decoded.frame_id == 'microphone'
+        assert not decoded.is_broken
+    assert queue.backlog_bytes == 0
+    assert queue.counters.blocks == 5
 
 
-def test_without_a_format_blocks_wait_for_it():
-    intake = BlockQueue()
-    assert not intake.waits_for_format(START)
-    intake.put(block(7), START, START, '')
-    assert intake.backlog_bytes == 2 * BLOCK
-    assert not intake.waits_for_format(START + SECOND - 1)
-    assert intake.waits_for_format(START + SECOND)
-    intake.announce(*MONO)
-    assert not intake.waits_for_format(START + SECOND)
-    assert intake.format == PcmFormat(*MONO)
-    assert samples_of(intake.get()) == [7]
+def test_blocks_wait_until_the_format_is_known():
+    queue = BlockQueue()
+    assert not queue.waits_for_format(START)
+    queue.put(block(7), START, START, '')
+    assert queue.backlog_bytes == 2 * BLOCK
+    assert not queue.waits_for_format(START + SECOND - 1)
+    assert queue.waits_for_format(START + SECOND)
+    queue.announce(*MONO)
+    assert not queue.waits_for_format(START + SECOND)
+    assert queue.format == PcmFormat(*MONO)
+    assert samples_of(queue.get()) == [7]
 
 
 @pytest.mark.parametrize(
@@ -65,198 +65,198 @@ def test_without_a_format_blocks_wait_for_it():
         ('S16LE', 1, 0, 'wave'),
     ],
 )
-def test_a_format_that_cannot_be_decoded_refuses_the_blocks(intake, info):
-    intake.announce(*info)
-    assert intake.refusal
-    assert intake.format is None
+def test_blocks_of_a_format_that_cannot_be_decoded_are_refused(queue, info):
+    queue.announce(*info)
+    assert queue.refusal
+    assert queue.format is None
     for i in range(3):
-        intake.put(block(i), START + i * BLOCK_NS, 0, '')
-    assert intake.counters.refused_formats == 1
-    assert intake.counters.refused_blocks == 3
-    assert not intake.waits_for_format(START + 60 * SECOND)
-    intake.announce(*MONO)
-    intake.put(block(9), START, 0, '')
-    assert samples_of(intake.get()) == [9]
+        queue.put(block(i), START + i * BLOCK_NS, 0, '')
+    assert queue.counters.refused_formats == 1
+    assert queue.counters.refused_blocks == 3
+    assert not queue.waits_for_format(START + 60 * SECOND)
+    queue.announce(*MONO)
+    queue.put(block(9), START, 0, '')
+    assert samples_of(queue.get()) == [9]
 
 
-def test_blocks_that_waited_are_refused_with_the_format():
-    intake = BlockQueue()
-    intake.put(block(1), START, 0, 'a')
-    intake.announce('S16LE', 1, SAMPLE_RATE, 'mp3')
-    assert intake.refusal
-    heard = intake.get()
-    assert (heard.parts, heard.frame_id) == ([], 'a')
-    assert intake.counters.refused_blocks == 1
+def test_waiting_blocks_are_refused_with_their_format():
+    queue = BlockQueue()
+    queue.put(block(1), START, 0, 'a')
+    queue.announce('S16LE', 1, SAMPLE_RATE, 'mp3')
+    assert queue.refusal
+    decoded = queue.get()
+    assert (decoded.parts, decoded.frame_id) == ([], 'a')
+    assert queue.counters.refused_blocks == 1
 
 
-def test_a_block_keeps_the_format_it_came_in(intake):
-    intake.put(block(1), START, 0, '')
-    intake.announce('U8', 1, SAMPLE_RATE, 'wave')
-    intake.put(bytes([128 + 64] * BLOCK), START + BLOCK_NS, 0, '')
-    assert samples_of(intake.get()) == [1]
-    assert samples_of(intake.get()) == [500]
+def test_a_block_keeps_the_format_that_was_announced_before_it(queue):
+    queue.put(block(1), START, 0, '')
+    queue.announce('U8', 1, SAMPLE_RATE, 'wave')
+    queue.put(bytes([128 + 64] * BLOCK), START + BLOCK_NS, 0, '')
+    assert samples_of(queue.get()) == [1]
+    assert samples_of(queue.get()) == [500]
 
 
-def test_a_change_of_format_gives_up_nothing_held_back():
-    intake = BlockQueue(pcm_format=PcmFormat('S16LE', 1, 48_000))
-    intake.put(block(1, 4_800), START, 0, '')
-    intake.announce(*MONO)
-    intake.put(block(2, 1_600), START + SECOND // 10, 0, '')
-    parts = intake.get().parts + intake.get().parts
+def test_a_change_of_format_loses_no_samples_of_the_resampler():
+    queue = BlockQueue(pcm_format=PcmFormat('S16LE', 1, 48_000))
+    queue.put(block(1, 4_800), START, 0, '')
+    queue.announce(*MONO)
+    queue.put(block(2, 1_600), START + SECOND // 10, 0, '')
+    parts = queue.get().parts + queue.get().parts
     assert sum(len(samples) for samples, _ in parts) == 3_200
     ends = [stamp + len(samples) * SECOND // SAMPLE_RATE for samples, stamp in parts]
     assert ends[-1] == START + SECOND // 5
 
 
-def test_too_long_a_backlog_drops_the_oldest():
-    intake = BlockQueue(max_backlog=1.0, pcm_format=PcmFormat(*MONO))
+def test_too_long_a_backlog_drops_the_oldest_blocks():
+    queue = BlockQueue(max_backlog=1.0, pcm_format=PcmFormat(*MONO))
     for i in range(60):
-        intake.put(block(i), START + i * BLOCK_NS, 0, '')
-    assert intake.counters.dropped_blocks == 10
-    assert intake.backlog_bytes == 2 * SAMPLE_RATE
-    heard = [intake.get() for _ in range(50)]
-    assert [samples_of(h)[0] for h in heard] == list(range(10, 60))
-    assert [h.is_broken for h in heard] == [True] + [False] * 49
+        queue.put(block(i), START + i * BLOCK_NS, 0, '')
+    assert queue.counters.dropped_blocks == 10
+    assert queue.backlog_bytes == 2 * SAMPLE_RATE
+    decoded = [queue.get() for _ in range(50)]
+    assert [samples_of(d)[0] for d in decoded] == list(range(10, 60))
+    assert [d.is_broken for d in decoded] == [True] + [False] * 49
 
 
-def test_one_block_longer_than_the_backlog_is_dropped_and_breaks_the_stream():
-    intake = BlockQueue(max_backlog=1.0, pcm_format=PcmFormat(*MONO))
-    intake.put(bytes(10_000_000), START, 0, '')
-    assert intake.counters.dropped_blocks == 1
-    assert intake.backlog_bytes == 0
-    intake.put(block(3), START, 0, '')
-    assert intake.get().is_broken
+def test_a_block_longer_than_the_backlog_is_dropped_and_breaks_the_stream():
+    queue = BlockQueue(max_backlog=1.0, pcm_format=PcmFormat(*MONO))
+    queue.put(bytes(10_000_000), START, 0, '')
+    assert queue.counters.dropped_blocks == 1
+    assert queue.backlog_bytes == 0
+    queue.put(block(3), START, 0, '')
+    assert queue.get().is_broken
 
 
-def test_ten_megabytes_that_fit_are_decoded_whole():
-    intake = BlockQueue(max_backlog=100.0, pcm_format=PcmFormat('S16LE', 2, 48_000))
-    intake.put(bytes(10_000_000), START, 0, '')
-    n = sum(len(samples) for samples, _ in intake.get().parts)
+def test_a_block_of_ten_megabytes_that_fits_is_decoded_completely():
+    queue = BlockQueue(max_backlog=100.0, pcm_format=PcmFormat('S16LE', 2, 48_000))
+    queue.put(bytes(10_000_000), START, 0, '')
+    n = sum(len(samples) for samples, _ in queue.get().parts)
     assert abs(n - 10_000_000 / 4 / 3) < SAMPLE_RATE // 10
 
 
-def test_a_backlog_that_nobody_can_decode_is_bounded_too():
-    intake = BlockQueue(max_backlog=1.0)
+def test_a_backlog_of_unknown_format_is_limited_as_well():
+    queue = BlockQueue(max_backlog=1.0)
     for i in range(100):
-        intake.put(bytes(48_000), START + i, 0, '')
-    assert intake.counters.dropped_blocks > 0
-    assert intake.backlog_bytes <= 48_000 * 2 * 4
+        queue.put(bytes(48_000), START + i, 0, '')
+    assert queue.counters.dropped_blocks > 0
+    assert queue.backlog_bytes <= 48_000 * 2 * 4
 
 
 def test_every_second_that_was_sent_is_accounted_for():
-    """Heard, dropped, skipped or lost on the way, in turn, as few as they be."""
-    intake = BlockQueue(max_backlog=0.1, pcm_format=PcmFormat(*MONO))
-    n_heard, n_lost = 0, 0
+    """As processed, dropped, skipped or lost on the way, also where these alternate."""
+    queue = BlockQueue(max_backlog=0.1, pcm_format=PcmFormat(*MONO))
+    n_processed, n_lost = 0, 0
 
     def put(i):
-        intake.put(block(i), START + i * BLOCK_NS, 0, '')
+        queue.put(block(i), START + i * BLOCK_NS, 0, '')
 
     def get():
-        nonlocal n_heard
-        while (heard := intake.get()) is not None:
-            n_heard += sum(len(samples) for samples, _ in heard.parts)
+        nonlocal n_processed
+        while (decoded := queue.get()) is not None:
+            n_processed += sum(len(samples) for samples, _ in decoded.parts)
 
     for i in range(100):
         if i % 7 == 3:
             n_lost += 1
         elif 40 <= i < 50:
-            intake.skip(block(i), START + i * BLOCK_NS)
+            queue.skip(block(i), START + i * BLOCK_NS)
         else:
             put(i)
         if i % 10 == 0:
             get()
     put(100)
-    intake.forget()
+    queue.clear()
     put(101)
     get()
-    counters = intake.counters
+    counters = queue.counters
     assert counters.lost_seconds == pytest.approx(n_lost * 0.02)
     assert counters.dropped_seconds == pytest.approx(counters.dropped_blocks * 0.02)
     assert counters.skipped_seconds == pytest.approx(counters.skipped_blocks * 0.02)
-    assert min(counters.dropped_blocks, counters.skipped_blocks, n_lost, n_heard) > 0
-    heard = n_heard / SAMPLE_RATE
-    gone = counters.dropped_seconds + counters.skipped_seconds + counters.lost_seconds
-    assert heard + gone == pytest.approx(102 * 0.02)
+    assert min(counters.dropped_blocks, counters.skipped_blocks, n_lost, n_processed) > 0
+    processed = n_processed / SAMPLE_RATE
+    missing = counters.dropped_seconds + counters.skipped_seconds + counters.lost_seconds
+    assert processed + missing == pytest.approx(102 * 0.02)
     assert counters.seconds + counters.lost_seconds == pytest.approx(102 * 0.02)
 
 
 def test_empty_blocks_never_wait():
-    intake = BlockQueue(max_backlog=1.0)
+    queue = BlockQueue(max_backlog=1.0)
     for _ in range(1_000):
-        intake.put(b'', START, 0, '')
-    assert intake.counters.empty_blocks == 1_000
-    intake.put(block(1), START, 0, '')
-    intake.announce(*MONO)
-    assert samples_of(intake.get()) == [1]
+        queue.put(b'', START, 0, '')
+    assert queue.counters.empty_blocks == 1_000
+    queue.put(block(1), START, 0, '')
+    queue.announce(*MONO)
+    assert samples_of(queue.get()) == [1]
 
 
-def test_empty_and_cut_blocks_are_counted(intake):
-    intake.put(b'', START, 0, '')
-    intake.put(block(5) + b'\x01', START, 0, '')
-    intake.put(b'\x01', START + BLOCK_NS, 0, '')
-    intake.put(block(6), START + BLOCK_NS, 0, '')
-    assert [samples_of(intake.get()) for _ in range(3)] == [[5], [], [6]]
-    assert intake.counters.empty_blocks == 1
-    assert intake.counters.cut_blocks == 2
+def test_empty_and_cut_blocks_are_counted(queue):
+    queue.put(b'', START, 0, '')
+    queue.put(block(5) + b'\x01', START, 0, '')
+    queue.put(b'\x01', START + BLOCK_NS, 0, '')
+    queue.put(block(6), START + BLOCK_NS, 0, '')
+    assert [samples_of(queue.get()) for _ in range(3)] == [[5], [], [6]]
+    assert queue.counters.empty_blocks == 1
+    assert queue.counters.cut_blocks == 2
 
 
-def test_without_stamps_the_first_is_by_arrival_and_the_rest_by_counting(intake):
+def test_the_first_unstamped_block_is_stamped_by_arrival_and_the_rest_by_counting(queue):
     for i in range(3):
-        intake.put(block(i), None, START + i * 70_000_000, '')
-    stamps = [intake.get().parts[0][1] for _ in range(3)]
+        queue.put(block(i), None, START + i * 70_000_000, '')
+    stamps = [queue.get().parts[0][1] for _ in range(3)]
     assert stamps == [START - BLOCK_NS, START, START + BLOCK_NS]
 
 
-def test_without_stamps_a_drop_begins_anew_by_arrival():
-    intake = BlockQueue(max_backlog=0.04, pcm_format=PcmFormat(*MONO))
-    intake.put(block(0), None, START, '')
-    intake.get()
+def test_unstamped_blocks_after_a_drop_are_stamped_by_arrival_again():
+    queue = BlockQueue(max_backlog=0.04, pcm_format=PcmFormat(*MONO))
+    queue.put(block(0), None, START, '')
+    queue.get()
     for i in range(1, 5):
-        intake.put(block(i), None, START + i * SECOND, '')
-    heard = intake.get()
-    assert heard.is_broken
-    assert heard.parts[0][1] == START + 3 * SECOND - BLOCK_NS
+        queue.put(block(i), None, START + i * SECOND, '')
+    decoded = queue.get()
+    assert decoded.is_broken
+    assert decoded.parts[0][1] == START + 3 * SECOND - BLOCK_NS
 
 
-def test_unstamped_blocks_begin_anew_after_refused_ones(intake):
-    """What was refused is a hole that counting samples would close."""
-    intake.put(block(0), None, START, '')
-    intake.get()
-    intake.announce('S16LE', 1, SAMPLE_RATE, 'mp3')
-    assert intake.refusal
-    intake.put(b'mp3', None, START + SECOND, '')
-    intake.announce(*MONO)
-    intake.put(block(1), None, START + 60 * SECOND, '')
-    assert intake.get().parts[0][1] == START + 60 * SECOND - BLOCK_NS
+def test_unstamped_blocks_after_refused_ones_are_stamped_by_arrival_again(queue):
+    """Counting samples would ignore the time of the refused blocks."""
+    queue.put(block(0), None, START, '')
+    queue.get()
+    queue.announce('S16LE', 1, SAMPLE_RATE, 'mp3')
+    assert queue.refusal
+    queue.put(b'mp3', None, START + SECOND, '')
+    queue.announce(*MONO)
+    queue.put(block(1), None, START + 60 * SECOND, '')
+    assert queue.get().parts[0][1] == START + 60 * SECOND - BLOCK_NS
 
 
-def test_nothing_waits():
-    intake = BlockQueue()
-    assert not intake.has_block
-    assert intake.get() is None
-    intake.put(block(1), START, 0, '')
-    assert not intake.has_block  # nobody has said what it holds
-    assert intake.get() is None
+def test_an_empty_queue_returns_no_block():
+    queue = BlockQueue()
+    assert not queue.has_block
+    assert queue.get() is None
+    queue.put(block(1), START, 0, '')
+    assert not queue.has_block  # its format is not known yet
+    assert queue.get() is None
 
 
-def test_a_worker_hears_all_that_a_callback_puts(intake):
+def test_a_worker_receives_all_blocks_of_a_callback(queue):
     n_blocks = 2_000
-    heard = []
+    received = []
 
     def work():
-        while len(heard) < n_blocks:
-            with intake.ready:
-                intake.ready.wait_for(lambda: intake.has_block)
-            heard.append(int(intake.get().frame_id))
+        while len(received) < n_blocks:
+            with queue.ready:
+                queue.ready.wait_for(lambda: queue.has_block)
+            received.append(int(queue.get().frame_id))
 
     worker = threading.Thread(target=work, daemon=True)
     worker.start()
     for i in range(n_blocks):
-        # No more sound in all than may wait.
-        intake.put(block(i, 32), START + i, 0, str(i))
+        # In total, less sound than max_backlog, so that nothing is dropped.
+        queue.put(block(i, 32), START + i, 0, str(i))
     worker.join(60)
-    assert heard == list(range(n_blocks))
-    assert intake.counters.dropped_blocks == 0
+    assert received == list(range(n_blocks))
+    assert queue.counters.dropped_blocks == 0
 
 
 FORMATS = [
@@ -278,46 +278,46 @@ OPERATIONS = st.lists(
 
 
 @given(OPERATIONS, st.sampled_from([0.01, 0.05, 5.0]), st.booleans())
-def test_every_block_is_used_dropped_refused_or_waiting(operations, max_backlog, is_known):
-    intake = BlockQueue(max_backlog, pcm_format=PcmFormat(*MONO) if is_known else None)
-    counters = intake.counters
-    given_out, used = [], []
+def test_every_block_is_decoded_dropped_refused_or_waiting(operations, max_backlog, is_known):
+    queue = BlockQueue(max_backlog, pcm_format=PcmFormat(*MONO) if is_known else None)
+    counters = queue.counters
+    returned, used = [], []
 
     def waiting():
-        gone = counters.dropped_blocks + counters.refused_blocks + counters.empty_blocks
-        return counters.blocks - gone - len(used)
+        done = counters.dropped_blocks + counters.refused_blocks + counters.empty_blocks
+        return counters.blocks - done - len(used)
 
     def put(data, has_stamp):
         now = START + counters.blocks * 10_000_000
-        intake.put(data, now if has_stamp else None, now, str(counters.blocks))
+        queue.put(data, now if has_stamp else None, now, str(counters.blocks))
 
     def get():
         n_refused = counters.refused_blocks
-        heard = intake.get()
-        given_out.append(int(heard.frame_id))
+        decoded = queue.get()
+        returned.append(int(decoded.frame_id))
         if counters.refused_blocks == n_refused:
-            used.append(given_out[-1])
+            used.append(returned[-1])
         else:
-            assert heard.parts == []
+            assert decoded.parts == []
 
     for name, value, flag in operations:
         if name == 'put':
             put(bytes(value), flag)
         elif name == 'announce':
-            intake.announce(*value)
+            queue.announce(*value)
         else:
             for _ in range(value):
-                if waiting() and (intake.refusal or intake.format):
+                if waiting() and (queue.refusal or queue.format):
                     get()
         assert waiting() >= 0
-    intake.announce(*MONO)
+    queue.announce(*MONO)
     last = counters.blocks
-    # A single frame is never too much: it comes last, whatever was given up before it.
+    # A single frame always fits: it is returned last, whatever was dropped before it.
     put(bytes(2), has_stamp=True)
-    n_waiting, n_given = waiting(), len(given_out)
-    while intake.backlog_bytes:  # not: until the last has come, which a lost one never does
+    n_waiting, n_returned = waiting(), len(returned)
+    while queue.backlog_bytes:  # not "until the last one": if that is lost, the loop would not end
         get()
-    assert given_out[-1] == last
-    assert len(given_out) - n_given == n_waiting
-    assert given_out == sorted(set(given_out))
-    assert waiting() == intake.backlog_bytes == 0
+    assert returned[-1] == last
+    assert len(returned) - n_returned == n_waiting
+    assert returned == sorted(set(returned))
+    assert waiting() == queue.backlog_bytes == 0

@@ -1,4 +1,4 @@
-"""Stamps go with the samples, and follow the measured time without its jitter."""
+"""Stamps advance with the samples and follow the measured time without its jitter."""
 
 import numpy as np
 import pytest
@@ -17,12 +17,12 @@ def run(clock, measured):
     return np.array([clock.stamp(int(ns), BLOCK) for ns in measured]) - START
 
 
-def test_a_perfect_measurement_is_taken_as_it_is():
+def test_exact_measurements_are_not_changed():
     measured = START + np.arange(500) * BLOCK_NS
     np.testing.assert_array_equal(run(SampleClock(RATE), measured), measured - START)
 
 
-def test_jitter_is_smoothed_away():
+def test_jitter_is_smoothed():
     jitter = np.random.default_rng(1).uniform(-0.02, 0.02, 1_000) * SECOND
     jitter[0] = 0
     true = np.arange(1_000) * BLOCK_NS
@@ -30,25 +30,25 @@ def test_jitter_is_smoothed_away():
     assert np.abs(error).max() < 0.2 * np.abs(jitter).max()
 
 
-def test_a_lasting_offset_is_drawn_in():
+def test_a_constant_offset_is_followed():
     offset = SECOND // 20
     true = np.arange(600) * BLOCK_NS
     measured = START + true + offset * (np.arange(600) > 0)
     error = measured - START - run(SampleClock(RATE, time_constant=2.0), measured)
-    # After one time constant a third is left, after six nothing that counts.
+    # About a third of the offset remains after one time constant, almost nothing after six.
     assert error[100] == pytest.approx(offset * np.exp(-1), rel=0.05)
     assert abs(error[-1]) < 0.01 * offset
 
 
 def test_a_clock_that_runs_fast_is_followed():
-    """A sound card that is 200 ppm off, for ten minutes, never counts as a gap."""
+    """Ten minutes of a sound card that is wrong by 200 ppm never count as a gap."""
     true = np.arange(30_000) * (BLOCK_NS + BLOCK_NS // 5_000)
     error = true - run(SampleClock(RATE), START + true)
     assert np.abs(error).max() < 0.001 * SECOND
 
 
 @pytest.mark.parametrize('jump', [-SECOND, SECOND // 5, 3_600 * SECOND])
-def test_a_jump_is_taken_at_once(jump):
+def test_a_jump_is_followed_at_once(jump):
     clock = SampleClock(RATE)
     clock.stamp(START, BLOCK)
     assert clock.stamp(START + BLOCK_NS + jump, BLOCK) == START + BLOCK_NS + jump
@@ -59,13 +59,13 @@ def test_a_jump_is_taken_at_once(jump):
     st.lists(st.integers(-25_000_000, 25_000_000), min_size=1, max_size=200),
     st.sampled_from([8_000, 44_100, 48_000]),
 )
-def test_blocks_neither_overlap_nor_gape(jitter, rate):
+def test_jitter_causes_neither_overlaps_nor_gaps(jitter, rate):
     clock = SampleClock(rate)
     n = rate // 50
     previous = None
     for i, deviation in enumerate(jitter):
         stamp = clock.stamp(START + i * n * SECOND // rate + deviation, n)
         if previous is not None:
-            # A hundredth of the error at most: 20 ms of a time constant of 2 s.
+            # One block corrects at most a hundredth of the error: 20 ms of a time constant of 2 s.
             assert abs(stamp - previous - n * SECOND // rate) <= 1_000_000
         previous = stamp

@@ -1,4 +1,4 @@
-"""PCM bytes to samples, against an independent decoding of single numbers."""
+"""PCM bytes to samples, compared with an independent decoder of single numbers."""
 
 import math
 import struct
@@ -19,7 +19,7 @@ from ser_ros.audio.formats import (
 
 
 def decode_one(name, data):
-    """One sample's bytes → a number in [-1, 1]."""
+    """The bytes of one sample → a number in [-1, 1]."""
     if name == 'U8':
         return (data[0] - 128) / 128
     if name == 'F32LE':
@@ -30,7 +30,7 @@ def decode_one(name, data):
 
 @pytest.mark.parametrize('name', SAMPLE_FORMATS)
 @given(data=st.binary(max_size=200), channels=st.integers(1, 6))
-def test_any_bytes_decode(name, data, channels):
+def test_any_bytes_are_decoded(name, data, channels):
     pcm_format = PcmFormat(name, channels, 16_000)
     samples = pcm_format.decode(data)
     width = SAMPLE_FORMATS[name]
@@ -58,7 +58,7 @@ def test_both_ends_of_the_scale(name):
     assert 0.99 < samples[1] <= 1
 
 
-def test_the_formats_name_is_any_case():
+def test_format_names_ignore_case():
     assert PcmFormat('s16le', 1, 16_000) == PcmFormat('S16LE', 1, 16_000)
 
 
@@ -68,7 +68,7 @@ def test_plain_pcm_has_several_names(coding):
 
 
 @pytest.mark.parametrize(
-    ('claim', 'message'),
+    ('settings', 'message'),
     [
         (('S16LE', 1, 16_000, 'mp3'), "coding_format 'mp3'"),
         (('S16BE', 1, 16_000, 'wave'), "sample_format 'S16BE'"),
@@ -79,23 +79,23 @@ def test_plain_pcm_has_several_names(coding):
         (('S16LE', 1, 2**32 - 1, 'wave'), '4294967295 Hz'),
     ],
 )
-def test_what_cannot_be_decoded_is_refused_in_one_line(claim, message):
+def test_an_unsupported_format_is_refused_in_one_line(settings, message):
     with pytest.raises(AudioFormatError, match=message) as refusal:
-        PcmFormat(*claim)
+        PcmFormat(*settings)
     assert isinstance(refusal.value, SerError)
     assert '\n' not in str(refusal.value)
 
 
 @given(st.binary(max_size=200).filter(lambda data: len(data) % 2 == 0))
-def test_s16le_survives_both_ways(data):
+def test_s16le_is_the_same_after_decoding_and_encoding(data):
     assert encode_s16le(PcmFormat('S16LE', 1, 16_000).decode(data)) == data
 
 
-def test_what_is_too_loud_for_s16le_is_clipped():
+def test_samples_too_large_for_s16le_are_clipped():
     data = encode_s16le(np.array([[-2.0, 2.0], [1.0, -1.0]]))
     assert np.frombuffer(data, '<i2').tolist() == [-32768, 32767, 32767, -32768]
 
 
-def test_sanitize_leaves_no_poison():
+def test_sanitize_leaves_only_numbers_in_range():
     samples = np.array([np.nan, np.inf, -np.inf, 0.5, -3.0], np.float32)
     assert sanitize(samples).tolist() == [0.0, 1.0, -1.0, 0.5, -1.0]

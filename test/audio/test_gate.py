@@ -1,4 +1,4 @@
-"""When sound is heard."""
+"""When sound is processed, and when it is ignored."""
 
 from ser_ros.audio import SECOND
 from ser_ros.audio.gate import Gate
@@ -11,13 +11,13 @@ def test_it_is_closed_while_the_robot_speaks_and_for_a_tail():
     assert gate.is_open(START, 0.5)
     gate.robot_speaks(True, START)
     assert gate.is_muted(START + 60 * SECOND, 0.5)
-    gate.robot_speaks(True, START + 60 * SECOND)  # said again
+    gate.robot_speaks(True, START + 60 * SECOND)  # published again
     gate.robot_speaks(False, START + 61 * SECOND)
     assert not gate.is_open(START + 61 * SECOND + SECOND // 2 - 1, 0.5)
     assert gate.is_open(START + 61 * SECOND + SECOND // 2, 0.5)
 
 
-def test_what_did_not_begin_has_no_tail():
+def test_without_speech_of_the_robot_there_is_no_tail():
     gate = Gate()
     gate.robot_speaks(False, START)
     assert gate.is_open(START, 0.5)
@@ -30,7 +30,7 @@ def test_a_clock_that_was_set_back_does_not_keep_it_closed():
     assert gate.is_open(START - 3600 * SECOND, 0.5)
 
 
-def test_switched_off_it_is_closed_whoever_speaks():
+def test_disabled_it_is_closed_but_not_muted():
     gate = Gate()
     gate.is_enabled = False
     assert not gate.is_open(START, 0.0)

@@ -1,4 +1,4 @@
-"""A muted, a silent and a clipping microphone are three things."""
+"""The level meter distinguishes a muted, a silent and a clipping microphone."""
 
 import math
 
@@ -26,7 +26,7 @@ def noise(seconds, decibels, channels=1):
 
 
 @pytest.mark.parametrize('decibels', [-60, -40, -20])
-def test_what_is_well(meter, decibels):
+def test_normal_levels_are_no_problem(meter, decibels):
     push(meter, noise(12, decibels))
     assert meter.problem is None
     assert meter.decibels == pytest.approx(decibels, abs=0.5)
@@ -42,7 +42,7 @@ def test_zeros_are_muted_and_a_single_bit_is_not(meter):
     assert meter.problem is None
 
 
-def test_toggling_bits_are_silence(meter):
+def test_noise_of_the_lowest_bit_is_silence(meter):
     bits = np.round(np.random.default_rng(1).random(round(11 * RATE))) * 2.0**-15
     push(meter, bits[: 9 * RATE])
     assert meter.problem is None
@@ -50,7 +50,7 @@ def test_toggling_bits_are_silence(meter):
     assert 'silent' in meter.problem
 
 
-def test_a_loud_voice_clips_until_the_gain_is_turned_down(meter):
+def test_a_loud_voice_clips_until_the_gain_is_reduced(meter):
     loud = noise(3, -10)
     push(meter, np.clip(4 * loud, -1, 1 - 2.0**-15))
     assert 'clipped' in meter.problem
@@ -59,7 +59,7 @@ def test_a_loud_voice_clips_until_the_gain_is_turned_down(meter):
     assert meter.problem is None
 
 
-def test_channels_count_each(meter):
+def test_each_channel_counts(meter):
     sound = noise(12, -30, channels=2)
     sound[:, 1] = 0
     push(meter, sound)
@@ -67,7 +67,7 @@ def test_channels_count_each(meter):
     assert meter.decibels == pytest.approx(-33, abs=0.5)
 
 
-def test_nothing_changes_nothing(meter):
+def test_an_empty_block_changes_nothing(meter):
     meter.push(np.zeros((0, 2), np.float32))
     assert meter.problem is None
     assert meter.decibels == -math.inf

@@ -1,4 +1,4 @@
-"""A real PortAudio on a virtual microphone, which is pulled out and put back."""
+"""The real PortAudio with a virtual microphone that is unplugged and plugged in again."""
 
 import json
 import signal
@@ -17,7 +17,7 @@ WATCH = Path(__file__).with_name('watch_microphone.py')
 
 
 class Watch:
-    """A process that listens, as PortAudio looks for devices only once in each."""
+    """A process that captures: PortAudio looks for devices only once in each process."""
 
     def __init__(self, environment, *arguments):
         self.process = subprocess.Popen(
@@ -39,7 +39,7 @@ class Watch:
                 self._news.notify_all()
 
     def wait(self, condition, what, timeout=20.0):
-        """The first report from now on of which the condition holds."""
+        """Wait for a new report that fulfils the condition; returns it."""
         start = len(self.reports)
 
         def found():
@@ -50,21 +50,21 @@ class Watch:
             return found()
 
     def end(self):
-        """Have it close the microphone; its last report."""
+        """Make the process close the microphone; returns its last report."""
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(5) == 0
         self._reader.join()
         return self.reports[-1]
 
-    def blocks(self):
-        """Wait for sound; the report of it."""
+    def wait_for_blocks(self):
+        """Wait for more than 20 further blocks; returns the report."""
         before = self.reports[-1].get('blocks', 0) if self.reports else 0
         return self.wait(lambda r: r.get('blocks', 0) > before + 20, 'sound')
 
 
 @pytest.fixture
 def start_watch(virtual_microphone):
-    """Begin to listen."""
+    """A function that starts a process that captures."""
     watches = []
 
     def start(*arguments):
@@ -83,18 +83,18 @@ def watch(start_watch):
     return start_watch()
 
 
-def test_it_is_heard_again_each_time_it_comes_back(virtual_microphone, watch):
-    first = watch.blocks()
+def test_capture_continues_each_time_it_is_plugged_in_again(virtual_microphone, watch):
+    first = watch.wait_for_blocks()
     assert first['trouble'] is None
     settled = None
-    for pulled in range(1, 6):
+    for n_losses in range(1, 6):
         virtual_microphone.unplug()
-        gone = watch.wait(lambda r: r['trouble'], 'that it is gone', 5.0)
+        gone = watch.wait(lambda r: r['trouble'], 'the report that it is gone', 5.0)
         assert 'is gone' in gone['trouble']
-        assert gone['losses'] == pulled
+        assert gone['losses'] == n_losses
         virtual_microphone.plug()
         since = time.monotonic()
-        again = watch.blocks()
+        again = watch.wait_for_blocks()
         assert time.monotonic() - since < 5.0
         assert again['trouble'] is None
         assert again['stamp'] > time.time_ns() - 2 * 10**9
@@ -104,8 +104,8 @@ def test_it_is_heard_again_each_time_it_comes_back(virtual_microphone, watch):
     assert watch.end()['ended'] >= again['blocks']
 
 
-def test_a_sound_server_that_hangs_is_said_to(virtual_microphone, watch):
-    watch.blocks()
+def test_a_sound_server_that_hangs_is_reported(virtual_microphone, watch):
+    watch.wait_for_blocks()
     virtual_microphone.server.send_signal(signal.SIGSTOP)
     try:
         error = watch.wait(lambda r: 'error' in r, 'the end', 15.0)['error']
@@ -116,7 +116,7 @@ def test_a_sound_server_that_hangs_is_said_to(virtual_microphone, watch):
         virtual_microphone.server.send_signal(signal.SIGCONT)
 
 
-def test_a_sound_server_that_hangs_from_the_beginning_is_said_to(virtual_microphone, start_watch):
+def test_a_sound_server_that_hangs_from_the_start_is_reported(virtual_microphone, start_watch):
     virtual_microphone.server.send_signal(signal.SIGSTOP)
     try:
         watch = start_watch()
@@ -127,17 +127,17 @@ def test_a_sound_server_that_hangs_from_the_beginning_is_said_to(virtual_microph
         virtual_microphone.server.send_signal(signal.SIGCONT)
 
 
-def test_it_is_heard_again_though_portaudio_failed_to_begin_anew(virtual_microphone, start_watch):
+def test_capture_continues_after_portaudio_failed_to_restart(virtual_microphone, start_watch):
     watch = start_watch('fail')
-    watch.blocks()
+    watch.wait_for_blocks()
     virtual_microphone.unplug()
     watch.wait(lambda r: 'does not open' in (r['trouble'] or ''), 'the failure')
     virtual_microphone.plug()
-    assert watch.blocks()['trouble'] is None
+    assert watch.wait_for_blocks()['trouble'] is None
     watch.end()
-    said = watch.process.stderr.read()
-    assert 'ALSA' not in said
-    assert 'jack' not in said.lower()
+    output = watch.process.stderr.read()
+    assert 'ALSA' not in output
+    assert 'jack' not in output.lower()
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_it_is_heard_again_though_portaudio_failed_to_begin_anew(virtual_microph
         ('ReSpeaker', 'Webcam: USB Audio (hw:1,0)', False),
     ],
 )
-def test_plugged_in_again_it_may_have_another_number(monkeypatch, asked, now, found):
+def test_a_device_is_found_again_under_another_number(monkeypatch, asked, now, found):
     there = [(0, {'name': 'HDA: ALC256 (hw:0,0)'}), (1, {'name': now})]
     monkeypatch.setattr(microphone, 'input_devices', lambda: there)
     name = 'ReSpeaker 4 Mic: USB Audio (hw:1,0)'
@@ -165,14 +165,14 @@ def test_plugged_in_again_it_may_have_another_number(monkeypatch, asked, now, fo
 
 
 def test_the_watchdog_waits_for_long_blocks(start_watch):
-    """Half a second each, and 0.3 s is all that it was told to wait."""
+    """Blocks of 0.5 s, although its timeout is set to 0.3 s."""
     watch = start_watch('slow')
     report = watch.wait(lambda r: r.get('blocks', 0) >= 6, 'sound')
     assert report['losses'] == 0
 
 
-def test_it_can_be_closed_while_it_is_looked_for(virtual_microphone, watch):
-    watch.blocks()
+def test_it_can_be_closed_while_it_is_unplugged(virtual_microphone, watch):
+    watch.wait_for_blocks()
     virtual_microphone.unplug()
-    watch.wait(lambda r: r['trouble'], 'that it is gone', 5.0)
+    watch.wait(lambda r: r['trouble'], 'the report that it is gone', 5.0)
     assert 'ended' in watch.end()

@@ -1,4 +1,4 @@
-"""Sound files of every kind, and none at all."""
+"""Sound files of every kind, and files that are not sound."""
 
 import itertools
 import threading
@@ -16,7 +16,7 @@ FAST = 1e6
 
 @pytest.fixture(scope='module')
 def tone():
-    """Half a second at 440 Hz, quiet enough for 8 bits to be exact to a hundredth."""
+    """Half a second at 440 Hz, with an amplitude for which 8 bits are exact to a hundredth."""
     return 0.5 * np.sin(2 * np.pi * 440 * np.arange(SAMPLE_RATE // 2) / SAMPLE_RATE)
 
 
@@ -51,18 +51,18 @@ def test_channels_are_averaged(tmp_path, tone, channels):
 
 
 @pytest.mark.parametrize('rate', [8_000, 22_050, 44_100, 48_000])
-def test_other_rates_come_out_at_16_khz(tmp_path, tone, rate):
+def test_other_rates_are_resampled_to_16_khz(tmp_path, tone, rate):
     path = tmp_path / 'tone.wav'
     time = np.arange(rate // 2) / rate
     soundfile.write(path, 0.5 * np.sin(2 * np.pi * 440 * time), rate, subtype='FLOAT')
     samples = read_audio(path)
     assert samples.dtype == np.float32
     assert abs(len(samples) - len(tone)) <= 1
-    # A filter rings where the tone begins and ends.
+    # The filter of the resampler rings at the start and the end of the tone.
     np.testing.assert_allclose(samples[500:7_000], tone[500:7_000], atol=1e-3)
 
 
-def test_float_files_are_made_safe(tmp_path):
+def test_invalid_values_in_float_files_are_replaced(tmp_path):
     path = tmp_path / 'wild.wav'
     soundfile.write(path, np.array([np.nan, np.inf, -7.0, 0.5]), SAMPLE_RATE, subtype='FLOAT')
     assert read_audio(path).tolist() == [0.0, 1.0, -1.0, 0.5]
@@ -96,7 +96,7 @@ def half_a_flac(path):
         ('half.flac', half_a_flac),
     ],
 )
-def test_what_is_no_sound_is_named_in_one_line(tmp_path, name, make):
+def test_a_file_that_is_not_sound_is_named_in_one_line(tmp_path, name, make):
     path = tmp_path / name
     make(path)
     with pytest.raises(SourceError, match=name) as refusal:
@@ -105,7 +105,7 @@ def test_what_is_no_sound_is_named_in_one_line(tmp_path, name, make):
 
 
 @pytest.mark.parametrize('n_bytes', [100, 1_001, 8_000])
-def test_a_truncated_wav_gives_what_is_there(tmp_path, tone, n_bytes):
+def test_the_samples_of_a_truncated_wav_are_read(tmp_path, tone, n_bytes):
     path = tmp_path / 'cut.wav'
     soundfile.write(path, tone, SAMPLE_RATE)
     path.write_bytes(path.read_bytes()[:n_bytes])
@@ -115,7 +115,7 @@ def test_a_truncated_wav_gives_what_is_there(tmp_path, tone, n_bytes):
 
 
 def state_samples(path, n_samples):
-    """Write another number of samples into a FLAC file's header: 36 bits at byte 21.5."""
+    """Change the number of samples in the header of a FLAC file: 36 bits at byte 21.5."""
     data = bytearray(path.read_bytes())
     data[21] = data[21] & 0xF0 | n_samples >> 32
     data[22:26] = (n_samples & 0xFFFFFFFF).to_bytes(4, 'big')
@@ -123,8 +123,8 @@ def state_samples(path, n_samples):
 
 
 @pytest.mark.parametrize('n_samples', [0, 2**36 - 1], ids=['unknown', '256 GB'])
-def test_a_header_with_a_length_that_cannot_be(tmp_path, tone, n_samples):
-    """A FLAC file that was piped does not know its length."""
+def test_a_header_with_an_invalid_length_is_refused(tmp_path, tone, n_samples):
+    """A FLAC file that was written to a pipe has an unknown length in its header."""
     path = tmp_path / 'piped.flac'
     soundfile.write(path, tone, SAMPLE_RATE)
     state_samples(path, n_samples)
@@ -145,7 +145,7 @@ def stereo(tmp_path):
     return path, values[:10_000]
 
 
-def test_a_file_is_published_as_it_is(stereo):
+def test_blocks_contain_the_unchanged_samples_of_the_file(stereo):
     path, values = stereo
     source = FileSource(path, block_duration=0.02, speed=FAST, trailing_silence=1.0)
     assert source.format == PcmFormat('S16LE', 2, 44_100)
@@ -158,7 +158,7 @@ def test_a_file_is_published_as_it_is(stereo):
     assert source.counters.blocks == len(blocks)
 
 
-def test_stamps_are_by_the_sample_clock(stereo):
+def test_stamps_advance_by_the_sample_clock(stereo):
     source = FileSource(stereo[0], speed=FAST, trailing_silence=0.1)
     blocks = play(source)
     n_frames = 0
@@ -168,7 +168,7 @@ def test_stamps_are_by_the_sample_clock(stereo):
     assert n_frames == 10_000 + 4_410
 
 
-def test_a_loop_goes_on_and_can_be_ended(stereo):
+def test_a_loop_continues_until_it_is_ended(stereo):
     path, values = stereo
     source = FileSource(path, block_duration=0.1, speed=FAST, loop=True, trailing_silence=0.1)
     source.open()
@@ -180,20 +180,20 @@ def test_a_loop_goes_on_and_can_be_ended(stereo):
     assert stamps == sorted(stamps)
 
 
-def test_closed_while_it_waits(stereo):
-    # So slow that the first block would come in hours.
+def test_it_can_be_closed_while_it_waits(stereo):
+    # So slow that the first block would come after hours.
     source = FileSource(stereo[0], speed=1e-6)
     source.open()
     blocks = []
-    listener = threading.Thread(target=lambda: blocks.extend(source.blocks()), daemon=True)
-    listener.start()
+    reader = threading.Thread(target=lambda: blocks.extend(source.blocks()), daemon=True)
+    reader.start()
     source.close()
-    listener.join(30)
-    assert not listener.is_alive()
+    reader.join(30)
+    assert not reader.is_alive()
     assert blocks == []
 
 
-def test_opened_again_it_begins_anew(stereo):
+def test_opened_again_it_starts_from_the_beginning(stereo):
     source = FileSource(stereo[0], speed=FAST)
     source.open()
     blocks = source.blocks()
@@ -206,24 +206,24 @@ def test_opened_again_it_begins_anew(stereo):
 
 
 @pytest.mark.parametrize('speed', [0, -1, float('nan')])
-def test_speed_that_is_none(stereo, speed):
+def test_an_invalid_speed_is_refused(stereo, speed):
     with pytest.raises(SourceError, match='speed'):
         FileSource(stereo[0], speed=speed)
 
 
-def test_a_missing_file_is_found_missing_at_once(tmp_path):
+def test_a_missing_file_is_reported_at_once(tmp_path):
     with pytest.raises(SourceError, match='no such file'):
         FileSource(tmp_path / 'missing.wav')
 
 
-def test_a_file_that_is_gone_when_it_is_opened(stereo):
+def test_a_file_that_was_deleted_before_it_is_opened_is_an_error(stereo):
     source = FileSource(stereo[0])
     stereo[0].unlink()
     with pytest.raises(SourceError, match='no such file'):
         source.open()
 
 
-def test_a_file_that_breaks_off_says_so(tmp_path):
+def test_a_truncated_flac_is_an_error(tmp_path):
     path = tmp_path / 'half.flac'
     half_a_flac(path)
     source = FileSource(path, speed=FAST)
@@ -231,7 +231,7 @@ def test_a_file_that_breaks_off_says_so(tmp_path):
         play(source)
 
 
-def test_a_rate_that_no_subscriber_takes(tmp_path):
+def test_a_rate_that_no_subscriber_accepts_is_refused(tmp_path):
     path = tmp_path / 'slow.wav'
     soundfile.write(path, np.zeros(500), 500)
     with pytest.raises(SourceError, match='slow.wav.*500 Hz'):

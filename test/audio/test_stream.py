@@ -1,4 +1,4 @@
-"""Blocks in, mono 16 kHz out: the same whatever the blocks, each sample at its own time."""
+"""Blocks in, mono 16 kHz out: independent of block sizes, with the right time per sample."""
 
 import math
 
@@ -19,7 +19,7 @@ def noise(n_frames, channels):
 
 
 def cut(n, sizes):
-    """(start, end) of blocks of these sizes, over and over, until `n` are used up."""
+    """(start, end) of blocks that cover `n` frames; the list of sizes is repeated."""
     start, i = 0, 0
     while start < n:
         end = min(n, start + sizes[i % len(sizes)])
@@ -28,7 +28,7 @@ def cut(n, sizes):
 
 
 def run(pcm_format, data, sizes):
-    """All of `data` in blocks of `sizes` frames: the samples that come, and their stamps."""
+    """Push `data` in blocks of `sizes` frames; returns the samples with their stamps."""
     stream = PcmStream(pcm_format)
     width = pcm_format.frame_bytes
     blocks = []
@@ -51,7 +51,7 @@ SIZES = st.lists(st.integers(1, 1_500), min_size=1, max_size=8)
 
 
 @given(SIZES)
-def test_at_16_khz_blocks_change_nothing_at_all(sizes):
+def test_at_16_khz_samples_do_not_depend_on_block_sizes(sizes):
     pcm_format = PcmFormat('S16LE', 2, SAMPLE_RATE)
     data = encode_s16le(noise(3_000, 2))
     out = check_contiguous(run(pcm_format, data, sizes), tolerance_ns=0)
@@ -60,7 +60,7 @@ def test_at_16_khz_blocks_change_nothing_at_all(sizes):
 
 @pytest.mark.parametrize('rate', [8_000, 44_100, 48_000])
 @given(sizes=SIZES)
-def test_resampled_blocks_are_those_of_the_whole(rate, sizes):
+def test_resampled_samples_do_not_depend_on_block_sizes(rate, sizes):
     pcm_format = PcmFormat('S16LE', 1, rate)
     n = rate // 4 + 7
     data = encode_s16le(noise(n, 1))
@@ -87,7 +87,7 @@ def test_a_click_keeps_its_time(rate):
 
 
 def test_an_hour_of_odd_blocks_does_not_drift():
-    """Each stamp's rounding stays its own; only the bookkeeping is tried, so a few blocks do."""
+    """The rounding errors of the stamps do not add up."""
     rate = 44_100
     tracker = StampTracker(rate, tolerance=0.001)
     for block in range(360_000):
@@ -95,7 +95,7 @@ def test_an_hour_of_odd_blocks_does_not_drift():
 
 
 @pytest.mark.parametrize('rate', [16_000, 44_100])
-def test_a_gap_begins_a_new_stream(rate):
+def test_a_gap_starts_a_new_stream(rate):
     pcm_format = PcmFormat('S16LE', 1, rate)
     before, after = encode_s16le(noise(rate, 1)), encode_s16le(noise(rate, 1) / 2)
     stream = PcmStream(pcm_format)
@@ -113,7 +113,7 @@ def test_a_gap_begins_a_new_stream(rate):
     np.testing.assert_array_equal(new[0][0], fresh[0][0])
 
 
-def test_stamps_that_jump_back_begin_a_new_stream():
+def test_stamps_that_jump_back_start_a_new_stream():
     stream = PcmStream(PcmFormat('S16LE', 1, 48_000))
     data = encode_s16le(noise(4_800, 1))
     stream.push(data, START)
@@ -122,7 +122,7 @@ def test_stamps_that_jump_back_begin_a_new_stream():
     assert new[0][1] == START - SECOND
 
 
-def test_jitter_moves_the_stamps_and_breaks_nothing():
+def test_jitter_changes_the_stamps_and_causes_no_gap():
     stream = PcmStream(PcmFormat('S16LE', 1, SAMPLE_RATE), gap_tolerance=0.1)
     data = encode_s16le(noise(320, 1))
     first = stream.push(data, START)
@@ -149,7 +149,7 @@ def test_a_block_cut_within_a_frame_shifts_no_channel(rate):
 
 
 @pytest.mark.parametrize('rate', [16_000, 44_100])
-def test_nothing_gives_nothing(rate):
+def test_without_samples_nothing_is_returned(rate):
     stream = PcmStream(PcmFormat('S16LE', 1, rate))
     assert stream.push(b'', START) == []
     assert stream.push(b'\x00', START) == []
@@ -157,7 +157,7 @@ def test_nothing_gives_nothing(rate):
     assert stream.flush() == []
 
 
-def test_tracker_names_what_is_missing():
+def test_the_tracker_returns_the_missing_time():
     tracker = StampTracker(SAMPLE_RATE, tolerance=0.1)
     assert tracker.advance(START, 16_000) == 0
     assert tracker.advance(START + SECOND, 16_000) == 0
@@ -168,21 +168,21 @@ def test_tracker_names_what_is_missing():
 
 
 @given(st.lists(st.tuples(st.integers(1, 48_000), st.integers(-(10**9), 10**9)), max_size=20))
-def test_no_deviation_beyond_the_tolerance_goes_unnamed(blocks):
+def test_every_deviation_above_the_tolerance_is_reported(blocks):
     tracker = StampTracker(48_000, tolerance=0.1)
     tracker.MEMORY = math.inf
     tracker.advance(START, 0)
-    expected, total, named = START, 0, 0
+    expected, total, reported = START, 0, 0
     for n_samples, deviation in blocks:
         stamp = expected + deviation
         total += deviation
-        named += tracker.advance(stamp, n_samples)
-        assert abs(total - named) <= 10**8
+        reported += tracker.advance(stamp, n_samples)
+        assert abs(total - reported) <= 10**8
         expected = stamp + n_samples * SECOND // 48_000
 
 
-def test_many_small_losses_are_a_gap_too():
-    """Every other block lost, as over a bad link: none of them deviates by much."""
+def test_many_small_losses_are_a_gap_as_well():
+    """Every other block is lost, as on a bad network; each single deviation is small."""
     tracker = StampTracker(SAMPLE_RATE, tolerance=0.1)
     missing = [tracker.advance(n * 2 * 320 * SECOND // SAMPLE_RATE, 320) for n in range(101)]
     assert sum(missing) == pytest.approx(100 * 320 * SECOND / SAMPLE_RATE, rel=0.05)
@@ -201,8 +201,8 @@ BLOCK_NS = 20_000_000
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=50))
-def test_every_lost_block_is_missed_as_few_as_they_be(losses):
-    """Between two blocks that come, none to four are lost."""
+def test_every_lost_block_is_counted(losses):
+    """None to four blocks are lost between two that arrive."""
     meter, stamp = LossMeter(), START
     meter.advance(stamp, BLOCK_NS)
     for n_lost in losses:
@@ -210,13 +210,13 @@ def test_every_lost_block_is_missed_as_few_as_they_be(losses):
         assert meter.advance(stamp, BLOCK_NS) == n_lost * BLOCK_NS
 
 
-def test_what_comes_late_is_not_lost():
-    """Stamped by arrival: one block is late by three, and those behind it are there at once."""
+def test_a_late_block_is_not_lost():
+    """Stamped by arrival, one block is late by three blocks; those after it follow at once."""
     meter = LossMeter()
     late = [0, 1, 2, 6, 6.3, 6.6, 7, 8, 9]
     missing = [meter.advance(START + round(n * BLOCK_NS), BLOCK_NS) for n in late]
     assert sum(missing) == 3 * BLOCK_NS
-    # It was counted, for it might have been a loss, and makes up for what is late again.
+    # The delay was counted as a possible loss: a later one of that length is not counted again.
     assert [meter.advance(START + n * BLOCK_NS, BLOCK_NS) for n in (12, 12, 12, 13)] == [0] * 4
 
 

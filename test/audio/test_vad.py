@@ -1,4 +1,4 @@
-"""The real silero-vad on speech and on what is none, and utterances cut from probabilities."""
+"""The real silero-vad on speech and other sound, and utterances cut from probabilities."""
 
 import subprocess
 import sys
@@ -19,15 +19,15 @@ def vad():
 
 
 @pytest.mark.parametrize('gain_db', [0, -20])
-def test_speech_is_found_loud_or_quiet(vad, utterance, gain_db):
+def test_loud_and_quiet_speech_is_detected(vad, utterance, gain_db):
     span = speech_span(vad, utterance * np.float32(10 ** (gain_db / 20)))
-    # Half a second of silence before it, and a second after.
+    # Half a second of silence precedes the speech, and a second follows.
     assert abs(span.start - 8_000) < 4_000
     assert abs(span.end - (len(utterance) - 16_000)) < 4_000
 
 
 @pytest.mark.parametrize('name', ['silence', 'white noise', 'mains hum', 'melody'])
-def test_what_is_no_speech(vad, not_speech, name):
+def test_no_speech_is_detected_in_other_sound(vad, not_speech, name):
     assert speech_span(vad, not_speech[name]) is None
 
 
@@ -45,21 +45,21 @@ def test_less_than_a_chunk_is_no_speech(vad):
 def test_reset_forgets_everything(vad, utterance):
     chunks = [utterance[i : i + CHUNK] for i in range(8_192, 24_576, CHUNK)]
 
-    def listen():
+    def run():
         vad.reset()
         return [vad(chunk) for chunk in chunks]
 
-    assert listen() == listen()
+    assert run() == run()
 
 
-def test_input_is_left_as_it_was(vad):
+def test_the_input_is_not_changed(vad):
     chunk = np.full(CHUNK, 0.9, np.float32)
     vad(chunk)
     assert (chunk == np.float32(0.9)).all()
 
 
 def test_torch_keeps_its_threads():
-    """Importing silero_vad takes them away, in the whole process."""
+    """Importing silero_vad sets one thread for the whole process."""
     threads = subprocess.run(
         [
             sys.executable,
@@ -80,7 +80,7 @@ def feed(segmenter, probabilities):
     return [segment for segment in closed if segment]
 
 
-def test_opens_at_the_threshold_and_holds_below_it():
+def test_a_segment_starts_at_the_threshold_and_continues_a_little_below_it():
     segmenter = Segmenter(0.5, end_silence=2 * CHUNK)
     assert feed(segmenter, [0.4, 0.49]) == []
     assert segmenter.segment is None
@@ -99,7 +99,7 @@ def test_a_short_pause_is_part_of_the_utterance():
     assert feed(segmenter, [0.9, 0, 0, 0.9, 0, 0, 0]) == [Segment(0, 4 * CHUNK)]
 
 
-def test_after_a_cut_the_next_voice_opens_another():
+def test_after_a_cut_the_next_voice_starts_another_segment():
     segmenter = Segmenter(0.5, end_silence=2 * CHUNK)
     feed(segmenter, [0.9, 0.9])
     assert segmenter.cut() == Segment(0, 2 * CHUNK)
@@ -108,7 +108,7 @@ def test_after_a_cut_the_next_voice_opens_another():
     assert segmenter.segment == Segment(2 * CHUNK, 3 * CHUNK)
 
 
-def test_reset_begins_at_zero():
+def test_after_a_reset_time_starts_at_zero():
     segmenter = Segmenter(0.5, end_silence=2 * CHUNK)
     feed(segmenter, [0.9, 0.9])
     segmenter.reset()

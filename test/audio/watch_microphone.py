@@ -1,7 +1,7 @@
-"""Listens to a microphone and prints what there is of it four times a second, as JSON lines.
+"""Captures from a microphone and prints its state four times a second, as JSON lines.
 
-python watch_microphone.py [fail] [slow]; with `fail`, PortAudio fails to begin anew the first
-time; with `slow`, blocks are longer than what the watchdog is told to wait.
+python watch_microphone.py [fail] [slow]; with `fail`, PortAudio fails to restart the first time;
+with `slow`, blocks are longer than the timeout of the watchdog.
 """
 
 import json
@@ -36,7 +36,7 @@ def report(microphone):
 
 
 class FailsOnce:
-    """PortAudio, which cannot begin anew the first time, as while cards come and go."""
+    """PortAudio that fails to restart the first time, as it may while devices come and go."""
 
     def __init__(self, library):
         self._library = library
