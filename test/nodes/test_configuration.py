@@ -1,14 +1,24 @@
-"""config/ser.yaml lists every parameter with its default, and applies in any namespace."""
+"""config/ser.yaml has every parameter, and the manual every topic and diagnostic value."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import yaml
+from pages import names_in, table
 
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
 
+from feeding import SPEECH  # noqa: E402
+
+from ser_ros.audio.block_queue import BlockCounters  # noqa: E402
 from ser_ros.nodes.audio_capture_node import AudioCaptureNode  # noqa: E402
+from ser_ros.nodes.diagnostics import counter_values  # noqa: E402
+from ser_ros.nodes.emotion_diagnostics import EmotionDiagnostics, NodeStatus  # noqa: E402
 from ser_ros.nodes.emotion_node import EmotionNode  # noqa: E402
+from ser_ros.nodes.publishers import Topics  # noqa: E402
+from ser_ros.nodes.subscriptions import SubscriptionCounters  # noqa: E402
+from ser_ros.stream.types import StreamCounters  # noqa: E402
 
 CONFIG = Path(__file__).parents[2] / 'config' / 'ser.yaml'
 NODES = {'audio_capture_node': AudioCaptureNode, 'emotion_node': EmotionNode}
@@ -17,7 +27,7 @@ FOREIGN = ('use_sim_time', 'start_type_description_service')
 
 
 @pytest.mark.parametrize('name', NODES)
-def test_every_parameter_is_listed_with_its_default(graph, name):
+def test_every_parameter_is_there_with_its_default(graph, name):
     node = graph.make(NODES[name], autostart=False)
     listed = yaml.safe_load(CONFIG.read_text())[f'/**/{name}']['ros__parameters']
     declared = {
@@ -32,7 +42,7 @@ def test_every_parameter_is_listed_with_its_default(graph, name):
 
 @pytest.mark.parametrize('namespace', ['', 'robot', 'robot/head'])
 @pytest.mark.parametrize('name', NODES)
-def test_the_file_applies_in_any_namespace(graph, tmp_path, name, namespace):
+def test_the_keys_match_in_any_namespace(graph, tmp_path, name, namespace):
     changed = CONFIG.read_text().replace('autostart: true', 'autostart: false')
     path = tmp_path / 'ser.yaml'
     path.write_text(changed)
@@ -45,18 +55,57 @@ def test_the_file_applies_in_any_namespace(graph, tmp_path, name, namespace):
     assert node.value('autostart') is False
 
 
-def test_the_readme_lists_them():
-    listed = {}
-    node = None
-    for line in (CONFIG.parents[1] / 'README.md').read_text().splitlines():
-        cells = [cell.strip() for cell in line.strip('|').split('|')]
-        if len(cells) == 4 and cells[1].startswith('`'):
-            node = cells[0] or node
-            names = NODES if node == 'both' else [node]
-            for name in names:
-                listed.setdefault(name, {})[cells[1].strip('` *')] = yaml.safe_load(
-                    cells[2].strip('`')
-                )
-    configured = yaml.safe_load(CONFIG.read_text())
-    for name in NODES:
-        assert listed[name] == configured[f'/**/{name}']['ros__parameters']
+def topics_listed(node):
+    """Name → type, of the page's rows for a node."""
+    rows = table('nodes.md', 'node', 'topic', 'type', 'QoS', 'meaning')
+    return {
+        row[1].strip('`'): row[2].strip('`').replace('/', '/msg/')
+        for row in rows
+        if row[0] in (node, 'both')
+    }
+
+
+@pytest.mark.parametrize('name', NODES)
+def test_the_manual_lists_the_topics(graph, name):
+    capture = {'source': 'file', 'file': str(SPEECH), 'publish_unstamped': True}
+    graph.make(NODES[name], **(capture if name == 'audio_capture_node' else {'device': 'cpu'}))
+    foreign = {'/rosout', '/parameter_events', f'/{name}/transition_event'}
+
+    def published():
+        found = graph.node.get_publisher_names_and_types_by_node(name, '/')
+        return {topic: types[0] for topic, types in found if topic not in foreign}
+
+    listed = {f'/{topic.lstrip("/")}': kind for topic, kind in topics_listed(name).items()}
+    graph.wait(lambda: len(published()) >= len(listed), 'discovery')
+    assert published() == listed
+
+
+def test_the_manual_names_the_topics_as_the_publishers_do():
+    assert set(dataclasses.asdict(Topics()).values()) <= topics_listed('emotion_node').keys()
+
+
+def values_listed(after):
+    rows = table('failures.md', 'value', 'meaning', after=after)
+    return [name for row in rows for name in names_in(row[0])]
+
+
+def test_the_manual_explains_every_value_of_the_capture_node(graph):
+    node = graph.make(AudioCaptureNode, source='file', file=str(SPEECH), autostart=False)
+    node.trigger_configure()
+    listed = values_listed('Values of the capture node')
+    assert sorted(listed) == sorted([*node.report().values, 'memory MB'])
+
+
+def test_the_manual_explains_every_value_of_the_emotion_node(graph):
+    node = graph.make(EmotionNode, device='cpu', autostart=False)
+    node.trigger_configure()
+    # What is there only after an estimate, and what counts the sound of a voice.
+    diagnostics = EmotionDiagnostics()
+    diagnostics.add_estimate('happy', 0.1)
+    later = diagnostics.report(NodeStatus(voices=(), real_time_factor=0.1)).values
+    counters = [
+        counter_values(cls()) for cls in (BlockCounters, StreamCounters, SubscriptionCounters)
+    ]
+    known = {*node.report().values, *later, *(name for c in counters for name in c)}
+    listed = values_listed('Values of the emotion node')
+    assert sorted(listed) == sorted({*known, 'memory MB', 'GPU memory MB'})

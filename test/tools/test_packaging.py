@@ -1,11 +1,14 @@
 """ROS and pip see one package, and ROS sees it as one of its own."""
 
+import ast
 import configparser
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from pages import table
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,14 +27,14 @@ def test_manifest_is_valid(manifest):
 
 
 def test_setup_agrees_with_the_manifest(manifest):
-    told = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, 'setup.py', '--name', '--version', '--license'],
         cwd=ROOT,
         check=True,
         capture_output=True,
         text=True,
     )
-    assert told.stdout.split()[-3:] == [manifest.name, manifest.version, manifest.licenses[0]]
+    assert printed.stdout.split()[-3:] == [manifest.name, manifest.version, manifest.licenses[0]]
 
 
 def test_executables_go_where_ros_looks(manifest):
@@ -39,3 +42,30 @@ def test_executables_go_where_ros_looks(manifest):
     setup.read(ROOT / 'setup.cfg')
     assert setup['develop']['script_dir'] == f'$base/lib/{manifest.name}'
     assert setup['install']['install_scripts'] == f'$base/lib/{manifest.name}'
+
+
+def requirements_of_setup():
+    """The names that setup.py requires: of the package itself ('') and of each extra."""
+    call = ast.parse((ROOT / 'setup.py').read_text()).body[-1].value
+    values = {k.arg: k.value for k in call.keywords}
+    groups = {
+        '': ast.literal_eval(values['install_requires']),
+        **ast.literal_eval(values['extras_require']),
+    }
+    return {
+        group: {re.match(r'[\w-]+', requirement)[0] for requirement in requirements}
+        for group, requirements in groups.items()
+    }
+
+
+def test_the_manual_lists_the_requirements():
+    listed = {}
+    for packages, _ in table('dependencies.md', 'package', 'what for'):
+        names, _, group = packages.rstrip(')*').partition(' *(')
+        listed.setdefault(group, set()).update(names.split(', '))
+    development = listed.pop('development')
+    assert listed == requirements_of_setup()
+    pinned = (ROOT / 'tools' / 'requirements' / 'dev.in').read_text()
+    direct = {line.split('==')[0] for line in pinned.splitlines() if not line.startswith('#')}
+    names = {name.removesuffix('-common-extensions') for name in direct}
+    assert development == names - listed['test']
