@@ -1,4 +1,4 @@
-# The environment comes first in every target; when nothing changed that takes under a second.
+# Every target sets up the environment first; if nothing changed, that takes under a second.
 .DEFAULT_GOAL := help
 .PHONY: help setup demo results test lint soak faults
 
@@ -6,12 +6,12 @@ ENVIRONMENT := tools/setup.sh && . tools/ros_env.sh
 
 help:
 	@echo 'make setup            make .venv, with ROS 2 where none is sourced'
-	@echo 'make demo [WAV=path]  hear a sound file: estimates as a robot would get them'
-	@echo 'make results          docs/RESULTS.md from docs/results'
+	@echo 'make demo [WAV=path]  play a sound file to the nodes: the emotions that a robot would receive'
+	@echo 'make results          render docs/RESULTS.md from docs/results'
 	@echo 'make test [ARGS=...]  all tests; ARGS go to pytest'
 	@echo 'make lint             ruff'
 	@echo 'make soak             an hour of speech at ten times real time: memory and losses'
-	@echo 'make faults           kill, pull, swap and flood: what a robot hears after each'
+	@echo 'make faults           inject eight faults into real processes: what a robot receives after each'
 
 setup:
 	@tools/setup.sh

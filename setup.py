@@ -44,7 +44,7 @@ setup(
         'sounddevice>=0.5',
         'soundfile>=0.12',
         'soxr>=0.5',
-        # torchaudio does not say which torch it was built for, and fails with any other.
+        # torchaudio does not declare which torch it was built for, and fails with any other.
         'torch==2.11.*',
         'torchaudio==2.11.*',
     ],

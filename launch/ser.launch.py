@@ -1,4 +1,4 @@
-"""Hear how people feel: sound captured, emotions published."""
+"""Launch both nodes: one captures sound, one publishes the emotions in it."""
 
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
@@ -7,7 +7,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-# Launch arguments that set parameters of their name where they are given; else params_file decides.
+# Launch arguments that set the parameter of the same name; without one, params_file decides.
 EMOTION_PARAMETERS = ('bundle', 'device', 'audio_topic', 'ros4hri')
 CAPTURE_PARAMETERS = ('source', 'file', 'microphone', 'publish_audio')
 BOTH_PARAMETERS = ('autostart', 'use_sim_time')
@@ -17,14 +17,16 @@ BOOLEANS = ('autostart', 'use_sim_time', 'ros4hri', 'publish_audio')
 def generate_launch_description():
     """Describe the arguments and the two nodes."""
     default_params = PathJoinSubstitution([FindPackageShare('ser_ros'), 'config', 'ser.yaml'])
-    kept = 'Empty: as params_file says.'
+    kept = 'Empty: the value in params_file.'
     return LaunchDescription(
         [
-            DeclareLaunchArgument('namespace', default_value='', description='Of both nodes.'),
+            DeclareLaunchArgument(
+                'namespace', default_value='', description='Namespace of both nodes.'
+            ),
             DeclareLaunchArgument(
                 'params_file',
                 default_value=default_params,
-                description='Parameters of both nodes, keyed /**/emotion_node: and so on.',
+                description='YAML file with the parameters of both nodes; its keys begin with /**/.',
             ),
             DeclareLaunchArgument(
                 'bundle',
@@ -40,59 +42,63 @@ def generate_launch_description():
                 'use_capture',
                 default_value='true',
                 choices=['true', 'false', 'True', 'False'],
-                description='Capture sound; false where another package publishes it.',
+                description='Start the capture node; false if another package publishes sound.',
             ),
             DeclareLaunchArgument(
-                'source', default_value='', description=f'microphone or file. {kept}'
+                'source',
+                default_value='',
+                description=f'Source of the sound: microphone or file. {kept}',
             ),
             DeclareLaunchArgument(
-                'file', default_value='', description=f'Sound file, for source:=file. {kept}'
+                'file',
+                default_value='',
+                description=f'Sound file to play with source:=file. {kept}',
             ),
             DeclareLaunchArgument(
                 'microphone',
                 default_value='',
-                description=f'Index or part of the name. {kept}',
+                description=f'Index of the microphone, or part of its name. {kept}',
             ),
             DeclareLaunchArgument(
                 'audio_topic',
                 default_value='',
-                description=f'Topic that the emotion node hears. {kept}',
+                description=f'Topic of the sound for the emotion node. {kept}',
             ),
             DeclareLaunchArgument(
                 'ros4hri',
                 default_value='',
                 choices=['', 'true', 'false', 'True', 'False'],
-                description=f'Hear the voices that ROS4HRI tracks. {kept}',
+                description=f'Process the voices that ROS4HRI tracks. {kept}',
             ),
             DeclareLaunchArgument(
                 'publish_audio',
                 default_value='',
                 choices=['', 'true', 'false', 'True', 'False'],
-                description='false: keep the sound off the middleware, both nodes in one process. '
+                description='false: do not publish the sound; both nodes run in one process. '
                 + kept,
             ),
             DeclareLaunchArgument(
                 'enclave',
                 default_value='',
-                description='With SROS 2: what the enclaves of the nodes begin with, as /ser_ros.',
+                description='With SROS 2: prefix of the enclaves of the nodes, such as /ser_ros.',
             ),
             DeclareLaunchArgument(
                 'autostart',
                 default_value='',
                 choices=['', 'true', 'false', 'True', 'False'],
-                description=f'Go to active unasked. {kept}',
+                description=f'Configure and activate the nodes without being asked to. {kept}',
             ),
             DeclareLaunchArgument(
                 'use_sim_time',
                 default_value='',
                 choices=['', 'true', 'false', 'True', 'False'],
-                description=f'Take the time from /clock. {kept}',
+                description=f'Use the time of /clock. {kept}',
             ),
             DeclareLaunchArgument(
                 'log_level',
                 default_value='info',
                 choices=['debug', 'info', 'warn', 'error', 'fatal'],
-                description='What both nodes log.',
+                description='Lowest level of the messages that both nodes log.',
             ),
             OpaqueFunction(function=_nodes),
         ]
@@ -108,7 +114,7 @@ def _nodes(context):
 
     def node(executable, names, **kwargs):
         overrides = {
-            # Said to be text, or a microphone "2" would arrive as a number.
+            # Declared as text: a microphone "2" would become a number otherwise.
             name: ParameterValue(given[name], value_type=str)
             if name not in BOOLEANS
             else given[name].lower() == 'true'
@@ -122,7 +128,7 @@ def _nodes(context):
             parameters=[arguments['params_file'], overrides],
             ros_arguments=['--log-level', arguments['log_level'], *enclave(executable)],
             output='screen',
-            # A sticky CUDA error or a sound server that hangs: only a new process helps.
+            # After a CUDA error, or if the sound server hangs, only a new process helps.
             respawn=True,
             respawn_delay=2.0,
             **kwargs,
@@ -131,8 +137,10 @@ def _nodes(context):
     is_captured = arguments['use_capture'].lower() == 'true'
     if given.get('publish_audio', '').lower() == 'false':
         if not is_captured:
-            raise RuntimeError('publish_audio:=false keeps what is captured: use_capture is false')
-        # A name would be that of both nodes in the process.
+            raise RuntimeError(
+                'publish_audio:=false needs use_capture:=true: without it nothing is captured'
+            )
+        # No name: it would rename both nodes in the process.
         return [node('ser', EMOTION_PARAMETERS + CAPTURE_PARAMETERS)]
     nodes = [node('emotion_node', EMOTION_PARAMETERS, name='emotion_node')]
     if is_captured:

@@ -44,19 +44,19 @@ def launch(*arguments, domain_id):
 
 
 def until(process, *texts, end=True):
-    """What it says until it has said these, and, if it is to end then, the rest."""
+    """Its output until it contains these texts and, with `end`, the rest after SIGINT."""
     watchdog = threading.Timer(60.0, process.kill)
     watchdog.start()
-    said = ''
+    output = ''
     try:
-        while any(x not in said for x in texts) and (line := process.stdout.readline()):
-            said += line
+        while any(x not in output for x in texts) and (line := process.stdout.readline()):
+            output += line
     finally:
         watchdog.cancel()
         if end:
             process.send_signal(signal.SIGINT)
-            said += process.communicate(timeout=30)[0]
-    return said
+            output += process.communicate(timeout=30)[0]
+    return output
 
 
 def test_every_argument_is_described():
@@ -85,34 +85,34 @@ def test_both_nodes_come_up_and_go(domain_id, namespace):
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize('said_in', ['argument', 'params_file'])
-def test_sound_is_kept_within_a_process_or_not_at_all(domain_id, tmp_path, said_in):
-    """The argument starts one process; a file cannot, and two would have to publish."""
+@pytest.mark.parametrize('place', ['argument', 'params_file'])
+def test_unpublished_sound_needs_one_process(domain_id, tmp_path, place):
+    """The argument starts one process; a file cannot, and two processes cannot keep sound unpublished."""
     argument = 'publish_audio:=false'
-    if said_in == 'params_file':
+    if place == 'params_file':
         path = tmp_path / 'private.yaml'
         path.write_text('/**/audio_capture_node: {ros__parameters: {publish_audio: false}}\n')
         argument = f'params_file:={path}'
     speech = ROOT / 'examples' / 'speech.flac'
     arguments = ['source:=file', f'file:={speech}', 'device:=cpu', argument]
     process = launch(*arguments, domain_id=domain_id)
-    sign = 'capturing' if said_in == 'argument' else 'publish_audio is false and nobody else'
+    sign = 'capturing' if place == 'argument' else 'publish_audio is false and nobody else'
     assert sign in until(process, sign)
 
 
-def test_what_is_captured_cannot_be_kept_where_nothing_is(domain_id):
+def test_unpublished_sound_needs_the_capture_node(domain_id):
     process = launch('publish_audio:=false', 'use_capture:=false', domain_id=domain_id)
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 1
-    assert 'publish_audio:=false keeps what is captured' in output
+    assert 'publish_audio:=false needs use_capture:=true' in output
 
 
 def test_a_node_that_is_killed_is_started_again(domain_id):
     process = launch('use_capture:=false', 'device:=cpu', domain_id=domain_id)
-    said = ''
+    output = ''
     for _ in range(2):
-        said += until(process, 'listening to', end=False)
-        pid = re.findall(r'process started with pid \[(\d+)\]', said)[-1]
+        output += until(process, 'listening to', end=False)
+        pid = re.findall(r'process started with pid \[(\d+)\]', output)[-1]
         os.kill(int(pid), signal.SIGKILL)
     assert 'process has died' in until(process, 'listening to')
 
@@ -126,7 +126,7 @@ def test_the_log_level_holds_in_a_namespace(domain_id):
         'device:=cpu',
         domain_id=domain_id,
     )
-    said = until(process, '/nowhere.wav')
-    assert '/nowhere.wav' in said
-    lines = said.splitlines()
+    output = until(process, '/nowhere.wav')
+    assert '/nowhere.wav' in output
+    lines = output.splitlines()
     assert not [line for line in lines if '_node]:' in line and '[INFO]' in line]
