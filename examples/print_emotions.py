@@ -1,9 +1,9 @@
-"""Print emotions as they are heard: the smallest behaviour node, and the third process of the demo.
+"""Print emotions as they are published: a small behaviour node, and the third process of the demo.
 
     python examples/print_emotions.py [--until-end-of-file] [--ros-args -r __ns:=/robot]
 
-With --until-end-of-file it ends when a capture node has played its file, and its exit status is 1
-where no speech was heard.
+With --until-end-of-file it ends when a capture node has played its file, and its exit status is 1 if
+no speech was detected.
 """
 
 import sys
@@ -18,14 +18,14 @@ from std_msgs.msg import Bool
 from vision_msgs.msg import Classification
 
 BAR = ' ▁▂▃▄▅▆▇█'
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+TRANSIENT_LOCAL = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class PrintEmotions(Node):
-    """Shows each window, and each utterance when it is over."""
+    """Prints each window, and each utterance when it has ended."""
 
     PATIENCE = 0.1
-    """Seconds for messages of one window to come together: topics have no order among them."""
+    """Seconds to wait for all messages of one window: their order across topics is not fixed."""
 
     def __init__(self):
         super().__init__('print_emotions')
@@ -40,7 +40,7 @@ class PrintEmotions(Node):
         self.create_subscription(Classification, 'emotion/probabilities', self._on_window, 10)
         self.create_subscription(Expression, 'emotion', self._on_expression, 10)
         self.create_subscription(Expression, 'emotion/utterance', self._on_utterance, 10)
-        self.create_subscription(Bool, 'is_speaking', self._on_speaking, LATCHED)
+        self.create_subscription(Bool, 'is_speaking', self._on_speaking, TRANSIENT_LOCAL)
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
         print('   time  expression  confidence', flush=True)
 
@@ -74,7 +74,7 @@ class PrintEmotions(Node):
         decided = self._expressions.pop(seconds, None)
         if decided:
             expression, confidence = decided.expression, f'{decided.confidence:.2f} '
-        else:  # all there is to know is how likely the likeliest class is
+        else:  # nothing was published on `emotion`: print the probability of the likeliest class
             likeliest = max(result.score for result in window.results)
             expression, confidence = 'uncertain', f'({likeliest:.2f})'
         bars = ' '.join(
@@ -86,13 +86,14 @@ class PrintEmotions(Node):
         )
 
     def _show_utterance(self):
-        said, self._utterance = self._utterance, None
-        if said is None:
+        message, self._utterance = self._utterance, None
+        if message is None:
             print('          the utterance as a whole: uncertain', flush=True)
             return
         print(
-            f'          the utterance as a whole: {said.expression} ({said.confidence:.2f}), '
-            f'valence {said.valence:+.2f}, arousal {said.arousal:+.2f}',
+            f'          the utterance as a whole: {message.expression} '
+            f'({message.confidence:.2f}), '
+            f'valence {message.valence:+.2f}, arousal {message.arousal:+.2f}',
             flush=True,
         )
 
@@ -102,7 +103,7 @@ class PrintEmotions(Node):
             if status.message == 'end of file':
                 self._has_played = True
             elif self._has_played and values.get('backlog bytes') == '0':
-                # All is heard; a window may still be on its way to the terminal.
+                # All sound is processed; a window may not be printed yet.
                 self.has_ended = not self._is_speaking and not self._windows
 
 
@@ -111,7 +112,7 @@ def _seconds(message):
 
 
 def main():
-    """Print until interrupted or, if asked to, until the file has been heard."""
+    """Print until interrupted or, with --until-end-of-file, until the file has been processed."""
     rclpy.init(args=sys.argv)
     until_end = '--until-end-of-file' in sys.argv
     node = PrintEmotions()

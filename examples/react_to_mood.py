@@ -1,4 +1,4 @@
-"""Have a robot approach, soften its voice or call for help as the mood of who speaks asks for it.
+"""Choose a behaviour by the mood of a person: approach, soften the voice, or call for help.
 
     python examples/react_to_mood.py [--ros-args -r __ns:=/robot]
 
@@ -15,11 +15,11 @@ from rclpy.node import Node
 from std_msgs.msg import String
 
 MEMORY = 20.0
-"""Seconds after which a third of an impression is left: one utterance may be misheard."""
+"""Time constant in seconds: several utterances decide, since one may be classified wrongly."""
 
 
 class ReactToMood(Node):
-    """Keeps a mood, the mean of what was heard lately, each as sure as it was."""
+    """Keeps a mood: the mean of the last utterances, weighted by confidence and age."""
 
     def __init__(self, **kwargs):
         super().__init__('react_to_mood', **kwargs)
@@ -27,15 +27,15 @@ class ReactToMood(Node):
         self._last = None
         self._behaviour = 'none'
         self._publisher = self.create_publisher(String, 'behaviour', 10)
-        self.create_subscription(Expression, 'emotion/utterance', self._hear, 10)
+        self.create_subscription(Expression, 'emotion/utterance', self._on_utterance, 10)
 
-    def _hear(self, said):
-        stamp = said.header.stamp.sec + said.header.stamp.nanosec * 1e-9
+    def _on_utterance(self, message):
+        stamp = message.header.stamp.sec + message.header.stamp.nanosec * 1e-9
         elapsed = 0.0 if self._last is None else max(0.0, stamp - self._last)
         keep, self._last = math.exp(-elapsed / MEMORY), stamp
-        self._valence = keep * self._valence + said.confidence * said.valence
-        self._arousal = keep * self._arousal + said.confidence * said.arousal
-        self._weight = keep * self._weight + said.confidence
+        self._valence = keep * self._valence + message.confidence * message.valence
+        self._arousal = keep * self._arousal + message.confidence * message.arousal
+        self._weight = keep * self._weight + message.confidence
         behaviour = self._choose()
         if behaviour != self._behaviour:
             self._behaviour = behaviour
@@ -44,9 +44,11 @@ class ReactToMood(Node):
     def _choose(self):
         if self._weight < 0.5 or self._valence > -0.2 * self._weight:
             return 'none'
-        if self._arousal < 0:  # sad
+        if self._arousal < 0:  # unhappy and calm: sad
             return 'approach'
-        return 'call_for_help' if self._weight > 1.5 else 'soften_voice'  # upset, and for long
+        return (
+            'call_for_help' if self._weight > 1.5 else 'soften_voice'
+        )  # upset; the weight grows with each utterance
 
 
 if __name__ == '__main__':

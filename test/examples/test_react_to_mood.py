@@ -1,4 +1,4 @@
-"""The example of a behaviour node."""
+"""The example of a behaviour node: examples/react_to_mood.py."""
 
 import importlib.util
 from pathlib import Path
@@ -21,8 +21,8 @@ FEELINGS = {emotion.expression: emotion for emotion in reversed(EMOTIONS.values(
 
 
 @pytest.fixture
-def hear(domain_id, monkeypatch):
-    """A function: expression, second, confidence → what the robot is told, None where nothing."""
+def behaviour_after(domain_id, monkeypatch):
+    """A function: expression, second, confidence → the published behaviour, None if there is none."""
     monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     spec = importlib.util.spec_from_file_location('react_to_mood', PATH)
     module = importlib.util.module_from_spec(spec)
@@ -30,8 +30,8 @@ def hear(domain_id, monkeypatch):
     context = Context()
     rclpy.init(context=context, domain_id=domain_id)
     nodes = [module.ReactToMood(context=context), rclpy.create_node('robot', context=context)]
-    told, echoes = [], []
-    nodes[1].create_subscription(String, 'behaviour', lambda m: told.append(m.data), 10)
+    behaviours, echoes = [], []
+    nodes[1].create_subscription(String, 'behaviour', lambda m: behaviours.append(m.data), 10)
     utterances = nodes[1].create_publisher(Expression, 'emotion/utterance', 10)
     executor = SingleThreadedExecutor(context=context)
     for node in nodes:
@@ -42,17 +42,17 @@ def hear(domain_id, monkeypatch):
             if condition():
                 return
             executor.spin_once(timeout_sec=0.02)
-        raise AssertionError('nothing came')
+        raise AssertionError('no message arrived')
 
     spin_until(
         lambda: utterances.get_subscription_count() and nodes[0].count_subscribers('behaviour')
     )
-    # The same node hears it a second time, after the example has.
+    # A second subscription of the same node, called after the example's own.
     nodes[0].create_subscription(Expression, 'emotion/utterance', echoes.append, 10)
     spin_until(lambda: utterances.get_subscription_count() == 2)
 
     def utter(expression, second, confidence=0.8):
-        told.clear()
+        behaviours.clear()
         echoes.clear()
         feeling = FEELINGS[expression]
         utterances.publish(
@@ -67,7 +67,7 @@ def hear(domain_id, monkeypatch):
         spin_until(lambda: echoes)
         for _ in range(5):
             executor.spin_once(timeout_sec=0.02)
-        return told[-1] if told else None
+        return behaviours[-1] if behaviours else None
 
     yield utter
     executor.shutdown()
@@ -76,25 +76,25 @@ def hear(domain_id, monkeypatch):
     rclpy.shutdown(context=context)
 
 
-def test_it_approaches_who_is_sad_and_leaves_who_is_happy_again(hear):
-    assert hear('sad', 10) == 'approach'
-    assert hear('sad', 15) is None
-    assert hear('happy', 40) == 'none'
+def test_it_approaches_a_sad_person_and_stops_when_they_are_happy(behaviour_after):
+    assert behaviour_after('sad', 10) == 'approach'
+    assert behaviour_after('sad', 15) is None
+    assert behaviour_after('happy', 40) == 'none'
 
 
-def test_it_softens_its_voice_and_calls_for_help_when_it_lasts(hear):
-    assert hear('scared', 10) == 'soften_voice'
-    assert hear('angry', 14) is None
-    assert hear('scared', 16) == 'call_for_help'
-    assert hear('neutral', 100) == 'none'
+def test_it_softens_its_voice_and_calls_for_help_when_distress_lasts(behaviour_after):
+    assert behaviour_after('scared', 10) == 'soften_voice'
+    assert behaviour_after('angry', 14) is None
+    assert behaviour_after('scared', 16) == 'call_for_help'
+    assert behaviour_after('neutral', 100) == 'none'
 
 
-def test_what_is_unsure_or_well_changes_nothing(hear):
-    assert hear('scared', 10, confidence=0.3) is None
-    assert hear('happy', 12) is None
-    assert hear('neutral', 14) is None
+def test_uncertain_or_positive_expressions_change_nothing(behaviour_after):
+    assert behaviour_after('scared', 10, confidence=0.3) is None
+    assert behaviour_after('happy', 12) is None
+    assert behaviour_after('neutral', 14) is None
 
 
-def test_stamps_that_go_back_are_no_reason_to_fail(hear):
-    assert hear('sad', 1000) == 'approach'
-    assert hear('happy', 10, confidence=1.0) == 'none'
+def test_stamps_that_go_back_do_no_harm(behaviour_after):
+    assert behaviour_after('sad', 1000) == 'approach'
+    assert behaviour_after('happy', 10, confidence=1.0) == 'none'
