@@ -96,7 +96,7 @@ def test_unpublished_sound_needs_one_process(domain_id, tmp_path, place):
     speech = ROOT / 'examples' / 'speech.flac'
     arguments = ['source:=file', f'file:={speech}', 'device:=cpu', argument]
     process = launch(*arguments, domain_id=domain_id)
-    sign = 'capturing' if place == 'argument' else 'publish_audio is false and nobody else'
+    sign = 'capturing' if place == 'argument' else 'publish_audio is false and no emotion node'
     assert sign in until(process, sign)
 
 
