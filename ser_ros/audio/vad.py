@@ -8,6 +8,8 @@ import torch
 
 from ser_ros.audio import SAMPLE_RATE
 
+VERSION = 1  # raise it when detected speech changes: stored results of training depend on it
+
 CHUNK = 512
 """Samples at 16 kHz of one decision: the only size silero-vad accepts."""
 

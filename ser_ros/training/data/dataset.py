@@ -1,8 +1,7 @@
-"""Clips as the stream would hear them: windows of the spoken part, cut anew each time."""
+"""Training clips in memory, and the windows that are cut from them as the stream cuts them."""
 
 import contextlib
 import functools
-import hashlib
 import importlib.metadata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,12 +26,12 @@ from ser_ros.training.data.nonspeech import generate
 from ser_ros.training.recipe import AugmentationConfig, DataConfig
 
 NO_CLASS = -1
-"""The label of what is no voice."""
+"""Label of a sound without a voice."""
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """A clip in memory: float32 (n,) samples, its spoken part in samples, its class."""
+    """A clip in memory: float32 (n,) samples, where it has speech, in samples, and its class."""
 
     samples: np.ndarray
     speech: Segment
@@ -42,7 +41,7 @@ class Utterance:
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Keep torch to one thread: a chunk or a window is too little work to share."""
+    """Limit torch to one thread: a chunk or a window is too little work for several."""
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -58,10 +57,10 @@ def load_utterances(
     sample_rate: int = SAMPLE_RATE,
     cache: Optional[Path] = None,
 ) -> list[Utterance]:
-    """Decode clips and find where each speaks; one with too little of it counts as a whole.
+    """Decode clips and detect their speech; a clip with too little of it counts as all speech.
 
-    Sound is rounded to 16 bits, as in a message to the robot, whether it comes out of the folder
-    `cache` or not. SerError for a clip that is no sound, and for a cache that cannot be written.
+    Sound is rounded to 16 bits, as in a message to the robot, whether it comes from the folder
+    `cache` or not. SerError for a file without sound, and for a cache that cannot be written.
     """
     standardise = _Standardise(sample_rate)
     settings = standardise.settings()
@@ -87,27 +86,27 @@ def _content(path: Path) -> bytes:
 
 
 class _Standardise:
-    """A sound file as mono int16 `samples` (n,) and the two ends of `speech`, or none of them."""
+    """A sound file as mono int16 `samples` (n,), and start and end of `speech`, if there is any."""
 
     VERSION = 1
-    """Of what is made here; raise it with every change, since results are kept on disk."""
+    """Raise it with every change of the result: results are stored on disk."""
 
     def __init__(self, sample_rate: int):
         self.sample_rate = sample_rate
         self._vad: Optional[SileroVad] = None
 
     def settings(self) -> dict[str, object]:
-        """All that decides the result but the file."""
+        """Everything but the file that the result depends on."""
         return {
             'version': self.VERSION,
             'sample_rate': self.sample_rate,
             'soxr': soxr.__version__,
             'silero_vad': importlib.metadata.version('silero-vad'),
-            'span': hashlib.sha256(Path(vad.__file__).read_bytes()).hexdigest(),
+            'vad': vad.VERSION,
         }
 
     def __call__(self, path: Path) -> dict[str, np.ndarray]:
-        self._vad = self._vad or SileroVad()  # not before it is needed: a second or two
+        self._vad = self._vad or SileroVad()  # only if needed: loading takes a second or two
         samples = read_audio(path, self.sample_rate)
         speech = speech_span(
             self._vad, samples if self.sample_rate == SAMPLE_RATE else read_audio(path)
@@ -121,11 +120,11 @@ class _Standardise:
 
 
 class WholeClips(Dataset):
-    """Each utterance and its noisy copies, as long as they are: (float32 (n,), label).
+    """Each utterance and its noisy copies in full length: (float32 (n,), label).
 
-    Indexed by (epoch, index). Whatever is random about an item is drawn from generators of its
-    own, seeded by the recipe's seed, epoch, index and what it is for: so it depends neither on
-    the order nor on the number of workers, and a resumed run draws what an unbroken one would.
+    Indexed by (epoch, index). Each item has its own random generators, seeded by the recipe's
+    seed, the epoch, the index and the purpose. So the draws depend neither on the order nor on
+    the number of workers, and a resumed run draws the same as an uninterrupted one.
     """
 
     def __init__(
@@ -147,7 +146,7 @@ class WholeClips(Dataset):
         return self.utterances[index % len(self.utterances)]
 
     def label(self, index: int) -> int:
-        """The class of an item, unless a sound without a voice stands in for it."""
+        """The class of an item, unless a sound without a voice replaces it."""
         return self._utterance(index).label
 
     def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, int]:
@@ -183,7 +182,7 @@ class WholeClips(Dataset):
         return utterance.samples
 
     def _longest(self, sample_rate: int) -> Optional[int]:
-        """Samples that an item may have, however slow it is made."""
+        """The most samples that an item may have, even if it is slowed down; None for any."""
         return None
 
 
@@ -214,9 +213,9 @@ class TrainingWindows(WholeClips):
 
 
 def shift_pitch(samples: np.ndarray, semitones: float, sample_rate: int) -> np.ndarray:
-    """Float32 (n,) → (n,): a phase vocoder makes it longer or shorter, resampling undoes that."""
+    """Float32 (n,) → (n,): a phase vocoder changes the length, resampling restores it."""
     stretch = 2.0 ** (semitones / 12)
-    # The power of two within 64 ms: periods of a low voice are resolved, syllables kept apart.
+    # The power of two within 64 ms: it resolves the periods of a low voice, and syllables.
     n_fft = 1 << round(0.064 * sample_rate).bit_length() - 1
     hop_length = n_fft // 4
     window = torch.hann_window(n_fft)
@@ -225,7 +224,7 @@ def shift_pitch(samples: np.ndarray, semitones: float, sample_rate: int) -> np.n
         n_fft,
         hop_length,
         window=window,
-        pad_mode='constant',  # sound may be shorter than what a reflection needs
+        pad_mode='constant',  # sound may be too short for a reflection
         return_complex=True,
     )
     advance = torch.linspace(0, torch.pi * hop_length, n_fft // 2 + 1)[:, None]
@@ -256,7 +255,7 @@ def _with_silence(samples: np.ndarray, length: float, rng: np.random.Generator) 
 
 
 def pad(batch: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Collate to (batch, longest) samples, true lengths (batch,), labels (batch,)."""
+    """Collate items to (batch, longest) samples, true lengths (batch,), labels (batch,)."""
     windows, labels = zip(*batch)
     lengths = torch.tensor([len(window) for window in windows])
     padded = torch.nn.utils.rnn.pad_sequence(windows, batch_first=True)
@@ -266,7 +265,7 @@ def pad(batch: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor, Tensor]:
 def stream_windows(
     utterance: Utterance, window: float, hop: float, first: float
 ) -> list[np.ndarray]:
-    """The windows that a stream computes of an utterance: every `hop` seconds, and the last."""
+    """The windows that a stream processes of an utterance: one every `hop` s, and the last one."""
     start, end = utterance.speech.start, utterance.speech.end
     longest, hop, first = (
         round(seconds * utterance.sample_rate) for seconds in (window, hop, first)

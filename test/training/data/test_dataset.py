@@ -1,7 +1,8 @@
-"""Training windows are cut where the stream would cut them, and each item is drawn by itself."""
+"""Training windows are cut like the stream's, and each item has its own random draws."""
 
 import dataclasses
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from ser_ros import SerError
-from ser_ros.audio import SAMPLE_RATE
+from ser_ros.audio import SAMPLE_RATE, vad
 from ser_ros.audio.vad import Segment
 from ser_ros.stream.recognizer import Recognizer
 from ser_ros.stream.types import StreamConfig
@@ -37,7 +38,7 @@ NAMES = ['sad', 'happy', 'angry', 'calm', 'neutral', 'surprised', 'fearful', 'di
 
 
 def counting(n, start, end, label=3):
-    """Samples that say where they were taken from."""
+    """Samples whose values are their positions."""
     return Utterance(np.arange(n, dtype=np.float32), Segment(start, end), label)
 
 
@@ -109,7 +110,7 @@ def test_speech_is_found_at_16_khz_whatever_the_rate(clips, utterances, tmp_path
             np.testing.assert_allclose(other.samples[::3], one.samples, atol=0.02)
 
 
-def test_a_file_at_another_rate_keeps_what_is_above_8_khz(tmp_path):
+def test_a_file_at_another_rate_keeps_frequencies_above_8_khz(tmp_path):
     soundfile.write(
         tmp_path / 'high.wav', tone(frequency=12_000, sample_rate=48_000).samples, 48_000
     )
@@ -125,7 +126,7 @@ def test_a_clip_without_speech_counts_as_a_whole(tmp_path):
         assert (utterance.speech, utterance.label) == (Segment(0, 20_000), 1)
 
 
-def test_reading_leaves_torch_its_threads(clips):
+def test_reading_does_not_change_the_number_of_threads(clips):
     n_threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -143,7 +144,7 @@ def test_the_cache_changes_nothing_and_is_written_once(clips, utterances, tmp_pa
     assert written == {p: p.stat().st_mtime_ns for p in tmp_path.rglob('*') if p.is_file()}
 
 
-def test_the_cache_knows_sound_by_its_content_and_not_its_name(clips, utterances, tmp_path):
+def test_the_cache_identifies_sound_by_its_content_not_its_name(clips, utterances, tmp_path):
     clip = dataclasses.replace(clips[0], path=tmp_path / 'clip.wav')
     for source, expected in list(zip(clips, utterances))[:2]:
         shutil.copy(source.path, clip.path)
@@ -153,7 +154,25 @@ def test_the_cache_knows_sound_by_its_content_and_not_its_name(clips, utterances
     assert len([p for p in (tmp_path / 'cache').rglob('*') if p.is_file()]) == 2
 
 
-def test_a_file_that_is_no_sound_is_named(tmp_path):
+def test_sound_is_stored_again_when_the_version_of_speech_detection_changes(
+    clips, tmp_path, monkeypatch
+):
+    """And not when anything else in the source of speech detection changes, such as a comment."""
+
+    def stored():
+        load_utterances(clips[:1], NAMES, cache=tmp_path / 'cache')
+        return sum(path.is_file() for path in (tmp_path / 'cache').rglob('*'))
+
+    assert stored() == 1
+    changed = tmp_path / 'vad.py'
+    changed.write_text(Path(vad.__file__).read_text() + '# a comment\n')
+    monkeypatch.setattr(vad, '__file__', str(changed))
+    assert stored() == 1
+    monkeypatch.setattr(vad, 'VERSION', vad.VERSION + 1)
+    assert stored() == 2
+
+
+def test_a_file_without_sound_is_named(tmp_path):
     (tmp_path / 'text.wav').write_text('no sound')
     for name in ('text.wav', 'missing.wav'):
         for cache in (None, tmp_path / 'cache'):
@@ -164,8 +183,8 @@ def test_a_file_that_is_no_sound_is_named(tmp_path):
 # --- Items
 
 
-def test_each_item_is_drawn_by_seed_epoch_and_index_alone():
-    """What was drawn before, and how often, and whatever else was seeded, does not matter."""
+def test_items_depend_only_on_seed_epoch_and_index():
+    """Neither earlier draws nor other seeds matter."""
     first = windows(voices(), EVERYTHING, nonspeech=0.2, noisy_copies=1)
     torch.manual_seed(7)
     np.random.seed(7)
@@ -191,7 +210,7 @@ def test_workers_change_nothing():
         assert all(torch.equal(a, b) for a, b in zip(one, other))
 
 
-def test_a_step_that_is_off_leaves_the_others_as_they_were():
+def test_a_disabled_step_does_not_change_the_others():
     plain, more = (
         windows(voices(), augmentation)
         for augmentation in (AS_IT_IS, dataclasses.replace(AS_IT_IS, silence_probability=1.0))
@@ -203,8 +222,8 @@ def test_a_step_that_is_off_leaves_the_others_as_they_were():
         assert not torch.equal(before, after)
 
 
-def test_steps_are_drawn_apart():
-    """Whether one is taken says nothing of another."""
+def test_steps_have_independent_draws():
+    """The draw of one step does not depend on that of another."""
     config = dataclasses.replace(
         AS_IT_IS,
         crop=(0.5, 0.5),
@@ -225,7 +244,7 @@ def test_steps_are_drawn_apart():
     assert counts.min() > 30
 
 
-def test_items_leave_the_utterances_as_they_are():
+def test_items_do_not_change_the_utterances():
     originals, given = voices(), voices()
     for cls in (TrainingWindows, WholeClips):
         dataset = windows(given, EVERYTHING, cls=cls, noisy_copies=2)
@@ -235,7 +254,7 @@ def test_items_leave_the_utterances_as_they_are():
 
 
 def owner(samples, utterances):
-    """Which utterance a stretch of these samples was taken from."""
+    """The utterance that these samples were cut from."""
     stretch = samples[1_000:2_000].numpy()
     peaks = [np.abs(np.correlate(u.samples, stretch, 'valid')).max() for u in utterances]
     return int(np.argmax(peaks))
@@ -254,7 +273,7 @@ def test_a_label_travels_with_its_clip(cls):
     assert clips == [*range(5)] * 3
 
 
-def test_each_copy_has_white_noise_of_its_own():
+def test_each_copy_has_different_white_noise():
     config = dataclasses.replace(AS_IT_IS, noise_snr_db=(15.0, 29.0))
     dataset = windows([tone()], config, cls=WholeClips, noisy_copies=2)
     clean = dataset[0, 0][0]
@@ -268,7 +287,7 @@ def test_each_copy_has_white_noise_of_its_own():
     assert np.abs(lags).max() < 0.05
 
 
-def test_sounds_without_a_voice_come_as_often_as_they_shall():
+def test_sounds_without_a_voice_have_the_share_of_the_recipe():
     config = dataclasses.replace(AS_IT_IS, crop=(0.4, 0.5))
     given = voices()
     plain, mixed = windows(given * 25, config), windows(given * 25, config, nonspeech=0.3)
@@ -298,7 +317,7 @@ def test_sounds_without_a_voice_come_as_often_as_they_shall():
     st.integers(0, 2**31),
     st.floats(0, 1),
 )
-def test_windows_lie_in_the_clip_and_are_as_long_as_they_can(n, edges, seed, onset_probability):
+def test_windows_are_inside_the_clip_and_as_long_as_possible(n, edges, seed, onset_probability):
     start, end = sorted(round(edge * n) for edge in edges)
     config = dataclasses.replace(AS_IT_IS, edge_jitter=0.15, onset_probability=onset_probability)
     window, label = windows([counting(n, start, end)], config, seed)[0, 0]
@@ -311,7 +330,7 @@ def test_windows_lie_in_the_clip_and_are_as_long_as_they_can(n, edges, seed, ons
 
 @settings(max_examples=30)
 @given(st.integers(0, 2**31))
-def test_windows_lie_in_the_speech_give_or_take_the_jitter(seed):
+def test_windows_are_inside_the_speech_up_to_the_jitter(seed):
     config = dataclasses.replace(AS_IT_IS, edge_jitter=0.15)
     window, _ = windows([counting(80_000, 20_000, 60_000)], config, seed)[0, 0]
     assert window[0] >= 20_000 - 2 * 2_400
@@ -328,7 +347,7 @@ def test_windows_vary_in_length_and_place():
 
 
 @pytest.mark.parametrize('probability', [0.0, 1.0])
-def test_windows_begin_at_the_onset_as_often_as_they_shall(probability):
+def test_windows_begin_at_the_onset_with_the_probability_of_the_recipe(probability):
     config = dataclasses.replace(AS_IT_IS, onset_probability=probability)
     dataset = windows([counting(80_000, 20_000, 60_000)], config)
     at_onset = [dataset[epoch, 0][0][0] == 20_000 for epoch in range(50)]
@@ -336,7 +355,7 @@ def test_windows_begin_at_the_onset_as_often_as_they_shall(probability):
 
 
 @pytest.mark.parametrize('probability', [0.0, 0.5, 1.0])
-def test_windows_are_as_long_as_can_be_as_often_as_they_shall(probability):
+def test_windows_have_full_length_with_the_probability_of_the_recipe(probability):
     config = dataclasses.replace(AS_IT_IS, whole_probability=probability)
     short, long = (counting(80_000, 20_000, end) for end in (60_000, 79_000))
     dataset = windows([short, long], config)
@@ -345,7 +364,7 @@ def test_windows_are_as_long_as_can_be_as_often_as_they_shall(probability):
         assert np.mean(are_whole) == pytest.approx(probability, abs=0.1)
 
 
-def test_windows_are_as_long_at_any_rate():
+def test_windows_have_the_same_length_at_any_rate():
     long = Utterance(np.zeros(48_000 * 5, np.float32), Segment(0, 48_000 * 5), 0, 48_000)
     for speed in (0.8, 1.0):
         config = dataclasses.replace(AS_IT_IS, crop=(2.0, 2.0), speed=(speed, speed))
@@ -372,7 +391,7 @@ def test_speed_changes_pitch_and_length(speed):
 @pytest.mark.parametrize('sample_rate', [16_000, 48_000])
 @pytest.mark.parametrize('semitones', [-4.0, -0.7, 0.0, 2.0])
 def test_pitch_changes_alone(semitones, sample_rate):
-    """The length stays, and so does the rhythm: here a tone that is switched on after a second."""
+    """The length and the rhythm do not change: here of a tone that starts after a second."""
     samples = tone(sample_rate=sample_rate).samples.copy()
     samples[:sample_rate] = 0
     shifted = shift_pitch(samples, semitones, sample_rate)
@@ -394,7 +413,7 @@ def test_pitch_of_any_length(n, semitones, sample_rate):
     assert np.isfinite(shifted).all()
 
 
-def test_pitch_is_changed_as_often_and_as_far_as_it_shall():
+def test_pitch_is_changed_with_the_probability_and_range_of_the_recipe():
     config = dataclasses.replace(
         AS_IT_IS, crop=(1.0, 1.0), pitch_probability=0.4, pitch_semitones=(1.0, 3.0)
     )
@@ -407,7 +426,7 @@ def test_pitch_is_changed_as_often_and_as_far_as_it_shall():
     assert 2.6 < semitones[is_changed].max() < 3.05
 
 
-def test_silence_is_one_stretch_as_long_as_it_shall_be():
+def test_silence_is_one_stretch_with_a_length_of_the_recipe():
     config = dataclasses.replace(AS_IT_IS, silence_probability=0.5, silence=(0.1, 0.3))
     dataset = windows([counting(80_000, 20_000, 60_000)], config)
     lengths, starts = [], []
@@ -468,7 +487,7 @@ def test_windows_of_a_stream(length, expected):
 
 
 def test_windows_of_a_stream_are_those_of_the_recogniser(bundle, utterance):
-    """But for what the stream hears before the onset, and for hops that fall into a pause."""
+    """Except for the part before the onset, and for hops in a pause."""
     recognizer = Recognizer(bundle, 'cpu')
     estimates = recognizer.push(utterance, 0) + recognizer.flush()
     ends = {e.stamp_ns * SAMPLE_RATE // 10**9 for e in estimates}
