@@ -27,7 +27,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         advice = getattr(options, 'interrupted', '')
         print(f'ser_ros: interrupted{advice}', file=sys.stderr)
         return 128 + next(iter(interruption.args), signal.SIGINT)
-    except BrokenPipeError:  # whoever reads has seen enough, as head has
+    except BrokenPipeError:  # the reader has closed the pipe, as `head` does
         _end_output()
         return 128 + signal.SIGPIPE
     except OSError as error:
@@ -37,7 +37,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 
 def _end_output() -> None:
-    """Flush stdout; what it does not take would fail once more when Python ends."""
+    """Flush stdout; if that fails, redirect it, since Python flushes it again when it ends."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -37,6 +37,17 @@ TRAINING_ONLY = {
     'torchmetrics',
 }
 EXPORT_ONLY = {'onnx', 'onnxruntime', 'onnxscript'}
+# The same inside training.
+ALLOWED_IN_TRAINING = {
+    'recipe': set(),
+    'data': {'recipe'},
+    'learning': {'data', 'recipe'},
+    'evaluation': {'data', 'recipe'},
+    'reports': {'data', 'evaluation', 'recipe'},
+    'run': {'data', 'evaluation', 'learning', 'recipe'},
+}
+ALLOWED_IN_TRAINING['cross_validation'] = set(ALLOWED_IN_TRAINING)
+REPORTS_ONLY = {'jinja2', 'librosa', 'matplotlib'}
 
 
 def part_of(path):
@@ -79,6 +90,23 @@ def test_imports_run_one_way(path):
         if module.startswith('ser_ros.')
     }
     assert (inside & parts) - {part} <= ALLOWED[part]
+
+
+TRAINING_FILES = [
+    pytest.param(path, id=str(path.relative_to(PACKAGE / 'training')))
+    for path in sorted((PACKAGE / 'training').rglob('*.py'))
+    if path != PACKAGE / 'training' / '__init__.py'
+]
+
+
+@pytest.mark.parametrize('path', TRAINING_FILES)
+def test_imports_inside_training_run_one_way(path):
+    part = path.relative_to(PACKAGE / 'training').parts[0].removesuffix('.py')
+    modules = set(modules_in(ast.parse(path.read_text())))
+    inside = {m.split('.')[2] for m in modules if m.startswith('ser_ros.training.')}
+    assert inside - {part} <= ALLOWED_IN_TRAINING[part]
+    if part != 'reports':
+        assert not {module for module in modules if module.split('.')[0] in REPORTS_ONLY}
 
 
 @pytest.mark.parametrize('path', FILES)
@@ -127,3 +155,16 @@ def test_a_robot_loads_nothing_of_training_nor_a_workstation_of_ros():
     assert 'silero_vad' in loaded
     assert not (TRAINING_ONLY | EXPORT_ONLY | {'sounddevice'}) & set(loaded)
     assert not {module for module in loaded if is_ros(module)}
+
+
+def test_a_training_loads_nothing_of_the_reports():
+    """But for what Lightning itself loads: torchmetrics imports matplotlib and librosa."""
+    loaded = run_python(
+        'import sys, lightning\n'
+        f'loaded = [m for m in sys.modules if m.split(".")[0] in {REPORTS_ONLY}]\n'
+        'for name in loaded: del sys.modules[name]\n'
+        'import ser_ros.training.run\n'
+        "print(*{m.split('.')[0] for m in sys.modules}, *(m for m in sys.modules if 'reports' in m))"
+    )
+    assert 'ser_ros' in loaded
+    assert not (REPORTS_ONLY | {'ser_ros.training.reports'}) & set(loaded)

@@ -1,7 +1,7 @@
-"""The commands of `python -m ser_ros`, one a module.
+"""The commands of `python -m ser_ros`, one in each module.
 
 Each has `configure(commands)`, which adds its parser, and `run(options)`, which may return an exit
-status. What is heavy is imported by `run`, so that `--help` is quick.
+status. Heavy modules are imported by `run`, so that `--help` is quick.
 """
 
 COMMANDS = (

@@ -28,8 +28,8 @@ def corpus_argument() -> argparse.ArgumentParser:
         action='append',
         required=True,
         metavar='PATH',
-        help='folder or CSV file of a corpus, once for each corpus; KIND=PATH where the file names '
-        'do not tell its kind (those of the command corpus)',
+        help='folder or CSV file of a corpus, once for each corpus; KIND=PATH if the file names do '
+        'not identify its kind (see corpus --help)',
     )
     return parser
 
@@ -41,14 +41,14 @@ def _kind_and_path(text: str) -> tuple[Path, str]:
 
 
 def path_of(text: str) -> Path:
-    """A path that was given; an empty one, as of a variable that is not set, would mean here."""
+    """A path argument; an empty one, from a variable that is not set, would be this folder."""
     if not text:
         raise argparse.ArgumentTypeError('the path is empty')
     return Path(text)
 
 
 def training_arguments() -> argparse.ArgumentParser:
-    """A parent parser with the recipe, its corpora, and what a training runs on."""
+    """A parent parser with the recipe, its corpora, and the devices of a training."""
     parser = argparse.ArgumentParser(
         add_help=False, parents=[device_argument(), corpus_argument()]
     )
@@ -74,9 +74,7 @@ def training_arguments() -> argparse.ArgumentParser:
         help='folder for decoded sound (default ~/.cache/ser_ros)',
     )
     cache.add_argument('--no-cache', action='store_true', help='decode the corpora each time')
-    parser.set_defaults(
-        interrupted='; it goes on from the last whole epoch when the same command is given again'
-    )
+    parser.set_defaults(interrupted='; the same command continues from the last completed epoch')
     return parser
 
 
@@ -86,9 +84,9 @@ def recipe_names() -> str:
 
 
 def compute(options: argparse.Namespace, **others: int) -> 'Compute':
-    """What a training runs on, from the options of `training_arguments` and `others`.
+    """Devices and processes of a training, from the options of `training_arguments` and `others`.
 
-    SerError for a device that is not there.
+    SerError for a missing device.
     """
     from ser_ros.stream.engine import select_device
     from ser_ros.training.data.cache import default_cache

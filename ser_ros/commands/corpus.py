@@ -1,4 +1,4 @@
-"""Print and draw what a corpus holds."""
+"""Print and plot the contents of a corpus."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
     """Add the parser of `corpus`."""
     parser = commands.add_parser(
         'corpus',
-        help='print and draw what a corpus of labelled speech holds',
+        help='print and plot the contents of a corpus of labelled speech',
         description='Read a corpus as training does: its clips by emotion, gender, intensity and '
         'speaker, their lengths, and every file that is not used, with the reason.',
     )
@@ -20,20 +20,20 @@ def configure(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         '--kind',
         default='auto',
-        help='where the file names do not tell it: RAVDESS, SAVEE, CREMA-D, TESS, EmoDB, '
+        help='needed if the file names do not identify it: RAVDESS, SAVEE, CREMA-D, TESS, EmoDB, '
         'BanglaSER, csv (columns path, emotion, speaker) or folders (EMOTION/SPEAKER_*.wav)',
     )
     parser.add_argument(
-        '--plot', type=Path, metavar='FILE', help='the picture (default corpus_NAME.png here)'
+        '--plot', type=Path, metavar='FILE', help='the plot (default corpus_NAME.png here)'
     )
     parser.add_argument(
-        '--json', action='store_true', help='print JSON; draw only what --plot names'
+        '--json', action='store_true', help='print JSON; write a plot only with --plot'
     )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the figures, and draw them."""
+    """Print the contents, and plot them."""
     from ser_ros.training.data.corpora import read_corpus
     from ser_ros.training.reports.corpus_report import corpus_figure, describe
     from ser_ros.training.reports.plots import check_kind, save
@@ -41,51 +41,51 @@ def run(options: argparse.Namespace) -> None:
     if options.plot:
         check_kind(options.plot)
     corpus = read_corpus(options.path, options.kind)
-    figures = describe(corpus)
+    contents = describe(corpus)
     if options.json:
-        print(json.dumps(figures))
+        print(json.dumps(contents))
     else:
-        _print_figures(figures)
-    picture = options.plot
-    if picture is None and not options.json:
-        picture = Path(f'corpus_{corpus.name}.png')
-    if picture is not None:
-        save(corpus_figure(corpus), picture)
+        _print_contents(contents)
+    plot = options.plot
+    if plot is None and not options.json:
+        plot = Path(f'corpus_{corpus.name}.png')
+    if plot is not None:
+        save(corpus_figure(corpus), plot)
     if not options.json:
-        print(f'picture: {picture}')
+        print(f'plot: {plot}')
 
 
-def _print_figures(figures: dict[str, Any]) -> None:
-    seconds, speakers = figures['seconds'], figures['speakers']
-    print(f'{figures["name"]}: {figures["clips"]} clips of {len(speakers)} speakers')
+def _print_contents(contents: dict[str, Any]) -> None:
+    seconds, speakers = contents['seconds'], contents['speakers']
+    print(f'{contents["name"]}: {contents["clips"]} clips of {len(speakers)} speakers')
     print(
         f'lengths: {seconds["shortest"]:.2f} to {seconds["longest"]:.2f} s, median '
         f'{seconds["median"]:.2f} s, in all {seconds["total"] / 60:.1f} minutes'
     )
     print()
-    _print_table(figures)
+    _print_table(contents)
     print()
     print('speakers: ' + ', '.join(f'{name} {count}' for name, count in speakers.items()))
-    for emotion, labels in figures['collisions'].items():
-        print(f'counted as one class, {emotion}: {", ".join(labels)}')
-    if not figures['problems']:
+    for emotion, labels in contents['collisions'].items():
+        print(f'labels of one class, {emotion}: {", ".join(labels)}')
+    if not contents['problems']:
         print('problems: none')
-    for reason, problem in figures['problems'].items():
-        verdict = 'used' if problem['is_used'] else 'not used'
-        print(f'problem: {len(problem["files"])} × {reason}, {verdict}:')
+    for reason, problem in contents['problems'].items():
+        status = 'used' if problem['is_used'] else 'not used'
+        print(f'problem: {len(problem["files"])} × {reason}, {status}:')
         for path, detail in problem['files'].items():
             print(f'  {path}' + (f' ({detail})' if detail else ''))
 
 
-def _print_table(figures: dict[str, Any]) -> None:
-    """One row an emotion: clips, by gender, by intensity."""
+def _print_table(contents: dict[str, Any]) -> None:
+    """One row for each emotion: clips, by gender, by intensity."""
     rows = {
         emotion: {
             'clips': count,
-            **{f'gender {key}': n for key, n in figures['genders'][emotion].items()},
-            **{f'intensity {key}': n for key, n in figures['intensities'][emotion].items()},
+            **{f'gender {key}': n for key, n in contents['genders'][emotion].items()},
+            **{f'intensity {key}': n for key, n in contents['intensities'][emotion].items()},
         }
-        for emotion, count in figures['emotions'].items()
+        for emotion, count in contents['emotions'].items()
     }
     titles = list(next(iter(rows.values())))
     print('  '.join([f'{"emotion":<10}', *titles]))

@@ -15,9 +15,9 @@ def configure(commands: argparse._SubParsersAction) -> None:
         'cross-validate',
         parents=[training_arguments()],
         help='train and test on all folds, with one seed or several',
-        description='Train each fold, then hear its test part. Folds that are finished are '
-        'not run again, those that were interrupted go on, and the same command in another '
-        'terminal, or on another GPU, takes the folds that are left.',
+        description='Train on each fold, then evaluate on its test set. Finished folds are not '
+        'repeated, interrupted ones continue, and the same command in another terminal, or on '
+        'another GPU, takes over some of the folds that are left.',
         epilog=recipe_names(),
     )
     parser.add_argument('--folds', type=_numbers, default=(), help='1-6 or 1,3 (default all)')
@@ -29,8 +29,8 @@ def configure(commands: argparse._SubParsersAction) -> None:
         '--results',
         type=Path,
         metavar='DIR',
-        help="folder in which a small JSON file of each fold goes to a folder of the recipe's "
-        'name (default: beside the runs)',
+        help='write a small JSON file for each fold to a folder named like the recipe, in this '
+        'one (default: beside the runs)',
     )
     parser.set_defaults(run=run)
 
@@ -41,22 +41,22 @@ def _numbers(text: str) -> tuple[int, ...]:
     for piece in text.split(','):
         match = re.fullmatch(r'(\d{1,6})(?:-(\d{1,6}))?', piece.strip())
         if match is None:
-            raise argparse.ArgumentTypeError(f'{text!r} is no list such as 1-3,5')
+            raise argparse.ArgumentTypeError(f'{text!r} is not a list such as 1-3,5')
         first, last = int(match[1]), int(match[2] or match[1])
         if not first <= last < first + 1000:
-            raise argparse.ArgumentTypeError(f'{piece} is no range')
+            raise argparse.ArgumentTypeError(f'{piece} is not a range such as 1-3')
         numbers += range(first, last + 1)
     return tuple(dict.fromkeys(numbers))
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run what is not finished; print the table of what is."""
+    """Run the folds that are not finished; print the table of the finished ones."""
     from ser_ros.training.cross_validation import cross_validate, results_folder
     from ser_ros.training.recipe import load_recipe
     from ser_ros.training.reports.results import fold_table
 
     if any(override.partition('=')[0] == 'split.fold' for override in options.set):
-        raise SerError('--set split.fold: which folds are run is said by --folds')
+        raise SerError('--set split.fold: choose the folds with --folds instead')
     recipe = load_recipe(options.recipe, options.set)
     machine = compute(options)
     results = results_folder(options.results, recipe) if options.results else options.out
@@ -64,18 +64,18 @@ def run(options: argparse.Namespace) -> int:
         recipe, options.corpus, options.out, options.folds, options.seeds, results, machine
     )
     if outcome.summary:
-        print(f'{recipe.name}: {outcome.summary.pooled["figures"]["protocol"]}')
+        print(f'{recipe.name}: {outcome.summary.pooled["metrics"]["protocol"]}')
         print('\n'.join(fold_table(outcome.summary)))
         print(f'table: {options.out / "table.md"}')
         print(f'report: {options.out / "report.html"}')
         print(f'results: {results}')
     for name in outcome.elsewhere:
-        print(f'{name}: left to the process that is at it')
+        print(f'{name}: skipped, another process works on it')
     for reason in dict.fromkeys(outcome.failures.values()):
         names = [name for name in outcome.failures if outcome.failures[name] == reason]
         print(f'ser_ros: {", ".join(names)}: {reason}', file=sys.stderr)
     if outcome.failures:
         raise SerError(
-            f'{len(outcome.failures)} of the runs failed; the same command tries them again'
+            f'{len(outcome.failures)} of the runs failed; the same command repeats them'
         )
     return 0

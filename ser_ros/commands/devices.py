@@ -10,7 +10,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print what there is."""
+    """Print the devices of this machine."""
     import torch
 
     from ser_ros.audio.microphone import input_devices

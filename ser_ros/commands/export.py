@@ -25,7 +25,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Export, and print the files with how far they are from the bundle."""
+    """Export, and print the files with their largest difference from the bundle."""
     from ser_ros.bundle import load_bundle
     from ser_ros.export import SUFFIXES, export_bundle
 
@@ -35,4 +35,4 @@ def run(options: argparse.Namespace) -> None:
         out = out.with_suffix('')
     formats = tuple(SUFFIXES) if options.format == 'both' else (options.format,)
     for path, difference in export_bundle(bundle, out, formats).items():
-        print(f'{path}: within {difference:.1e} of the bundle')
+        print(f'{path}: differs from the bundle by at most {difference:.1e}')

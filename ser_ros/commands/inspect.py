@@ -1,4 +1,4 @@
-"""Draw what a bundle hears in a sound file, or what augmentation makes of it."""
+"""Plot the predictions of a bundle for a sound file, or augmented versions of it."""
 
 import argparse
 import sys
@@ -15,16 +15,17 @@ if TYPE_CHECKING:
     from ser_ros.training.reports.plots import Figure
 
 MAX_SECONDS, MAX_AUGMENTED_SECONDS = 60, 8
-"""Of a file in one picture."""
+"""The most seconds of a file in one plot."""
 
 
 def configure(commands: argparse._SubParsersAction) -> None:
     """Add the parser of `inspect`."""
     parser = commands.add_parser(
         'inspect',
-        help='draw what a bundle hears in a sound file, or what augmentation makes of it',
-        description='Draw waveform with voice activity, spectrogram, attention over time and the '
-        'emotion timeline. With --augment: the file as training would hear it, several times.',
+        help='plot the predictions of a bundle for a sound file, or augmented versions of it',
+        description='Plot the waveform with voice activity, the spectrogram, attention over time '
+        'and the emotion timeline. With --augment: several versions of the file as training '
+        'augments it.',
     )
     parser.add_argument('file', metavar='FILE', help='WAV, FLAC, ...')
     parser.add_argument('--bundle', default='', help='default: the shipped one')
@@ -33,16 +34,16 @@ def configure(commands: argparse._SubParsersAction) -> None:
         nargs='?',
         const='',
         metavar='RECIPE',
-        help="draw augmented versions instead, by this recipe (default: the bundle's)",
+        help="plot versions augmented with this recipe instead (default: the bundle's)",
     )
     parser.add_argument(
-        '--out', type=Path, metavar='PICTURE', help='.png, .svg or .pdf (default: FILE.png, here)'
+        '--out', type=Path, metavar='PLOT', help='.png, .svg or .pdf (default: FILE.png, here)'
     )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write the picture, and print its path."""
+    """Write the plot, and print its path."""
     from ser_ros.bundle import load_bundle
     from ser_ros.training.reports import plots
 
@@ -68,15 +69,15 @@ def _draw_overview(file: str, bundle: 'Bundle') -> 'Figure':
 
     rate = bundle.frontend.sample_rate
     samples = read_audio(file)
-    heard = samples if rate == SAMPLE_RATE else read_audio(file, rate)
+    inputs = samples if rate == SAMPLE_RATE else read_audio(file, rate)
     samples = _beginning(file, samples, MAX_SECONDS)
     try:
-        inspection = inspect(bundle, heard[: MAX_SECONDS * rate])
+        inspection = inspect(bundle, inputs[: MAX_SECONDS * rate])
     except BundleError as error:
         raise SerError(f'{file}: {error}') from error
     if not inspection.attention:
         name = bundle.info.architecture
-        print(f'ser_ros: {name} has no attention over time to draw', file=sys.stderr)
+        print(f'ser_ros: {name} has no attention over time to plot', file=sys.stderr)
     return plots.overview(samples, voice_activity(samples), **vars(inspection))
 
 
@@ -89,22 +90,22 @@ def _draw_versions(file: str, config: 'AugmentationConfig') -> 'Figure':
 
     samples = _beginning(file, read_audio(file), MAX_AUGMENTED_SECONDS)
     if len(samples) < MIN_DURATION * SAMPLE_RATE:
-        raise SerError(f'{file}: no training takes a clip below {MIN_DURATION} s')
+        raise SerError(f'{file}: shorter than {MIN_DURATION} s, the least for a training clip')
     made = versions(samples, config)
     return plots.versions([(v.title, v.samples, v.features) for v in made])
 
 
 def _beginning(file: str, samples: 'np.ndarray', seconds: int) -> 'np.ndarray':
-    """What of float32 (n,) samples at 16 kHz has room in a picture."""
+    """The part of float32 (n,) samples at 16 kHz that fits into a plot."""
     from ser_ros.audio import SAMPLE_RATE
 
     if len(samples) > seconds * SAMPLE_RATE:
-        print(f'ser_ros: {file}: only its first {seconds} s are drawn', file=sys.stderr)
+        print(f'ser_ros: {file}: only its first {seconds} s are plotted', file=sys.stderr)
     return samples[: seconds * SAMPLE_RATE]
 
 
 def _augmentation(recipe: str, bundle: str) -> 'AugmentationConfig':
-    """Of a recipe, or of the one that a bundle was trained by where that is ''."""
+    """The augmentation of a recipe, or of the bundle's recipe if `recipe` is ''."""
     from ser_ros.bundle import load_bundle
     from ser_ros.settings import from_dict
     from ser_ros.training.recipe import AugmentationConfig, load_recipe

@@ -9,8 +9,8 @@ def configure(commands: argparse._SubParsersAction) -> None:
         'models',
         help='list the architectures and their sizes',
         description="Each architecture with its parameters for eight classes: with the research's "
-        '128 mels, with the 64 of the modern recipes, and how many of them come from a published '
-        'file where a recipe asks for one; those can be frozen, all others are trained.',
+        '128 mels, with the 64 of the modern recipes, and how many of them a recipe can load from '
+        'a published file and freeze; all others are always trained.',
     )
     parser.set_defaults(run=run)
 
@@ -24,20 +24,20 @@ def run(options: argparse.Namespace) -> None:
     for name, architecture in MODELS.items():
         try:
             sizes = '{:>11}{:>12}{:>12}'.format(*_sizes(name))
-        except SerError as error:  # what it needs is not installed
+        except SerError as error:  # a package that it needs is not installed
             print(f'{name:<28} {error}')
         else:
             print(f'{name:<28}{sizes}  {architecture.__doc__.splitlines()[0]}')
 
 
 def _sizes(architecture: str) -> tuple[str, str, str]:
-    """Parameters with 128 mels and with 64, and those of them that are published."""
+    """Parameters with 128 mels and with 64, and the published ones among them."""
     import torch
 
     from ser_ros.models import build_model, count_parameters
     from ser_ros.models.transfer import published_parameters
 
-    with torch.device('meta'):  # shapes without numbers, so that large ones cost nothing
+    with torch.device('meta'):  # shapes without memory, so that large models cost nothing
         models = [build_model(architecture, n_mels, 8) for n_mels in (128, 64)]
     totals = [count_parameters(model) for model in models]
     published = published_parameters(models[0])

@@ -1,4 +1,4 @@
-"""Print the emotions heard in sound files."""
+"""Print the emotions in sound files."""
 
 import argparse
 import json
@@ -20,9 +20,9 @@ def configure(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         'predict',
         parents=[device_argument()],
-        help='print the emotions heard in sound files',
+        help='print the emotions in sound files',
         description='One JSON line for each window, each utterance, and each file as a whole '
-        '(kind: window, utterance, clip), times in seconds. A bundle that hears whole clips gives '
+        '(kind: window, utterance, clip), times in seconds. A bundle that cannot stream prints '
         'only the last.',
     )
     parser.add_argument('files', nargs='+', metavar='FILE', help='WAV, FLAC, ...')
@@ -32,7 +32,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the estimates; 1 when a file could not be read."""
+    """Print the estimates; return 1 if a file could not be processed."""
     import torch
 
     from ser_ros.bundle import load_bundle
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     from ser_ros.stream.recognizer import Recognizer
     from ser_ros.stream.voice import can_stream
 
-    torch.set_num_threads(1)  # a window is too little work to share
+    torch.set_num_threads(1)  # a window is too little work for several
     bundle = load_bundle(options.bundle)
     if can_stream(bundle):
         recognizer = Recognizer(bundle, options.device)
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     failed = False
     for file in options.files:
         try:
-            lines = _classify(bundle, file) if recognizer is None else _hear(recognizer, file)
+            lines = _classify(bundle, file) if recognizer is None else _stream(recognizer, file)
         except SerError as error:
             print(f'ser_ros: {error}', file=sys.stderr)
             failed = True
@@ -58,12 +58,12 @@ def run(options: argparse.Namespace) -> int:
         for line in lines[-1:] if options.whole else lines:
             print(json.dumps({'file': file, **line}))
         if not lines:
-            print(f'ser_ros: {file}: no speech was heard', file=sys.stderr)
+            print(f'ser_ros: {file}: no speech was detected', file=sys.stderr)
     return int(failed)
 
 
-def _hear(recognizer: 'Recognizer', file: str) -> list[dict[str, Any]]:
-    """The lines of one file that is streamed; none where nobody speaks."""
+def _stream(recognizer: 'Recognizer', file: str) -> list[dict[str, Any]]:
+    """The lines of one streamed file; none without detected speech."""
     from ser_ros.audio import SAMPLE_RATE, SECOND
     from ser_ros.audio.sources import read_audio
     from ser_ros.stream.voice import pool_windows
@@ -90,7 +90,7 @@ def _hear(recognizer: 'Recognizer', file: str) -> list[dict[str, Any]]:
 
 
 def _classify(bundle: 'Bundle', file: str) -> list[dict[str, Any]]:
-    """The line of one file that is heard as a whole."""
+    """The line of one file that is classified as a whole."""
     import torch
 
     from ser_ros.audio.sources import read_audio

@@ -1,4 +1,4 @@
-"""Write the page of results from what cross-validation kept of each fold."""
+"""Write the page of results from the stored results of cross-validation."""
 
 import argparse
 from pathlib import Path
@@ -9,9 +9,8 @@ def configure(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         'results',
         help='write the page of results of all recipes',
-        description='Make the tables of docs/RESULTS.md from the JSON files that '
-        'cross-validate --results leaves of each fold, and of what the shipped bundle says of '
-        'itself.',
+        description='Write docs/RESULTS.md from the JSON files that cross-validate --results '
+        'stores for each fold, and from the metadata of the shipped bundle.',
     )
     parser.add_argument(
         'folder',

@@ -1,4 +1,7 @@
-"""Folds and seeds of one recipe, each trained and then tested once; any number of terminals."""
+"""Cross-validation: each fold and seed of a recipe is trained and then tested once.
+
+Several processes may share the folds.
+"""
 
 import dataclasses
 import datetime
@@ -18,21 +21,19 @@ from ser_ros.files import make_folder, write_atomically
 from ser_ros.models import count_parameters
 from ser_ros.settings import from_dict
 from ser_ros.training.data.corpora import Clip, CorpusPath
-from ser_ros.training.data.splits import FOLDS, Split
-from ser_ros.training.evaluation.metrics import from_predictions, listen
+from ser_ros.training.data.splits import FOLDS, Split, split_corpora
+from ser_ros.training.evaluation.clip_result import from_records
+from ser_ros.training.evaluation.prediction import predict_clips
 from ser_ros.training.learning.fit import Compute
-from ser_ros.training.learning.train import Run, open_corpora, recipe_split, train_split
-from ser_ros.training.recipe import Recipe, SplitConfig
+from ser_ros.training.recipe import Recipe, SplitConfig, differences, plain_recipe
 from ser_ros.training.reports.html import write_report
 from ser_ros.training.reports.results import (
     FoldResult,
     Summary,
-    columns_of,
-    differences,
     fold_table,
-    plain_recipe,
+    from_columns,
     read_fold,
-    records_of,
+    to_columns,
     write_fold,
 )
 from ser_ros.training.reports.run_report import (
@@ -43,18 +44,19 @@ from ser_ros.training.reports.run_report import (
     versions,
     write_run_report,
 )
+from ser_ros.training.run import Run, load_corpora, train_split
 
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """What came of all folds and seeds that were asked for."""
+    """The outcome of all requested folds and seeds."""
 
     summary: Optional[Summary]
-    """Of those that are finished; None where none is."""
+    """Of the finished runs; None if there are none."""
     failures: dict[str, str]
-    """Name of a run → what was wrong."""
+    """Name of a run → its error."""
     elsewhere: list[str]
-    """Runs that another process is at."""
+    """Runs that another process is training or testing."""
 
 
 def cross_validate(
@@ -68,18 +70,18 @@ def cross_validate(
 ) -> CrossValidation:
     """Train each fold (default: all) with each seed (default: the recipe's), below `out`.
 
-    The test part is heard once, when the training is over, and what it came to is written as
-    foldN_seedN.json to `results` (default: `out`). What is finished is not run again, what was
-    interrupted goes on, what another process is at is left to it, and what fails does not keep
-    the others from running. SerError for a corpus that is not there, a fold that is none, folders
-    that cannot be made, and results of another recipe or of a corpus that has changed since.
+    The model is evaluated on the test set once, after training, and the result is written as
+    foldN_seedN.json to `results` (default: `out`). A finished run is not repeated, an interrupted
+    one continues, one that another process works on is skipped, and one that fails does not stop
+    the others. SerError for a missing corpus, a fold that does not exist, folders that cannot be
+    made, and existing results of another recipe or of a corpus that has changed since.
     """
     compute, results = compute or Compute(), results or out
-    read = open_corpora(corpora)
-    clips = [clip for corpus in read for clip in corpus.clips]
+    loaded = load_corpora(corpora)
+    clips = [clip for corpus in loaded for clip in corpus.clips]
     n_folds = count_folds(recipe, clips)
-    if foreign := [fold for fold in folds if not 1 <= fold <= n_folds]:
-        raise SerError(f'there is no fold {foreign[0]}: the folds are 1 to {n_folds}')
+    if unknown := [fold for fold in folds if not 1 <= fold <= n_folds]:
+        raise SerError(f'there is no fold {unknown[0]}: the folds are 1 to {n_folds}')
     runs = {
         f'fold{fold}_seed{seed}': dataclasses.replace(recipe, seed=seed, split=_fold(recipe, fold))
         for seed, fold in itertools.product(
@@ -89,7 +91,7 @@ def cross_validate(
     splits, failures, elsewhere = {}, {}, []
     for name, run_recipe in runs.items():
         try:
-            splits[name] = recipe_split(run_recipe, read)
+            splits[name] = split_corpora(run_recipe, loaded)
         except SerError as error:
             failures[name] = str(error)
     for name, split in splits.items():
@@ -103,7 +105,7 @@ def cross_validate(
             elsewhere.append(name)
         except SerError as error:
             failures[name] = str(error)
-        except Exception as error:  # whatever it is, it must not lose the others
+        except Exception as error:  # any error; the other runs must still be trained
             traceback.print_exc()
             failures[name] = f'{type(error).__name__}: {error}'
     finished = [
@@ -123,7 +125,7 @@ def _fold(recipe: Recipe, fold: int) -> SplitConfig:
 
 
 def count_folds(recipe: Recipe, clips: Sequence[Clip]) -> int:
-    """Folds that the recipe's protocol has in each of the corpora; SerError where it has none."""
+    """Number of folds that the recipe's protocol has in each of the corpora; SerError for none."""
     if recipe.split.protocol in ('speakers', 'random'):
         return recipe.split.n_folds
     corpora = {clip.corpus for clip in clips}
@@ -138,24 +140,24 @@ def count_folds(recipe: Recipe, clips: Sequence[Clip]) -> int:
 
 
 def results_folder(folder: Path, recipe: Recipe) -> Path:
-    """Where in a folder of all recipes' results those of this one belong."""
+    """The folder for the results of this recipe, in a folder for those of all recipes."""
     suffix = '_random' if recipe.split.protocol == 'random' else ''
     return folder / (recipe.name.replace('/', '_') + suffix)
 
 
 def _finished(path: Path, recipe: Recipe, split: Split) -> Optional[FoldResult]:
-    """The result that is there; SerError where it is another recipe's, or another corpus's."""
+    """The existing result; SerError if it belongs to another recipe or to other clips."""
     if not path.is_file():
         return None
     result = read_fold(path)
     if changed := differences(from_dict(Recipe, result.recipe), recipe):
         raise SerError(
-            f'{path} is the result of another recipe ({", ".join(changed)}); give another folder, '
-            'or remove it'
+            f'{path} is the result of another recipe ({", ".join(changed)}); choose another '
+            'folder, or remove it'
         )
     if result.split_digest not in ('', split.digest):
         raise SerError(
-            f'{path} is the result of other clips: the corpus is not what it was; give another '
+            f'{path} is the result on other clips, the corpus has changed since; choose another '
             'folder, or remove it'
         )
     return result
@@ -170,8 +172,8 @@ def _run_once(
     n_folds: int,
     compute: Compute,
 ) -> None:
-    """Train and test one fold, unless it is finished; Timeout where another process is at it."""
-    # The lock ends with the process that holds it, however that ends; its file may stay.
+    """Train and test one fold, unless it is finished; Timeout if another process works on it."""
+    # The lock ends with its process, even one that is killed; the file may stay.
     with FileLock(out / f'{name}.lock', timeout=0):
         path = results / f'{name}.json'
         if _finished(path, recipe, split):
@@ -182,51 +184,56 @@ def _run_once(
 
 
 def _test(run: Run, recipe: Recipe, n_folds: int, compute: Compute) -> FoldResult:
-    """Hear the test part, and write what stands beside a bundle."""
+    """Evaluate on the test set, and write the card and the report beside the bundle."""
     bundle = load_bundle(run.bundle)
-    # Before it is moved to a GPU.
+    # Measured before the bundle is moved to a GPU.
     milliseconds = milliseconds_per_window(bundle)
-    heard = listen(bundle, run.split.test, compute.device)
-    parts = write_run_report(run, {'validation': run.validation, 'test': heard}, compute)['parts']
+    results = {
+        'validation': run.validation,
+        'test': predict_clips(bundle, run.split.test, compute.device),
+    }
+    subsets = write_run_report(
+        run.bundle, run.split.protocol, run.history, results, compute.device
+    )
     info = bundle.info
     return FoldResult(
         recipe=plain_recipe(recipe),
         n_folds=n_folds,
-        protocol=parts['test']['figures']['protocol'],
+        protocol=subsets['test']['metrics']['protocol'],
         is_speaker_independent=run.split.is_speaker_independent,
         class_names=list(info.class_names),
         parameters=count_parameters(bundle.model),
         trainable_parameters=trainable_parameters(bundle),
         epochs=len(run.history),
-        seconds_per_epoch=seconds_per_epoch(run),
+        seconds_per_epoch=seconds_per_epoch(run.history),
         milliseconds_per_window=milliseconds,
         source_rate=min(soundfile.info(clip.path).samplerate for clip in run.split.test),
-        machine=machine(compute),
+        machine=machine(compute.device),
         versions=versions(),
         temperature=info.temperature,
         threshold=info.threshold,
-        validation=parts['validation']['figures'],
-        test=parts['test']['figures'],
-        predictions=columns_of(parts['test']['predictions']),
+        validation=subsets['validation']['metrics'],
+        test=subsets['test']['metrics'],
+        predictions=to_columns(subsets['test']['predictions']),
         date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         split_digest=run.split.digest,
     )
 
 
 def _write_summary(summary: Summary, clips: Sequence[Clip], out: Path) -> None:
-    """Write the table, and a report of all test parts together."""
+    """Write the table, and a report of all test sets together."""
     first = summary.runs[0]
     paths = {(clip.voice, clip.name): clip.path for clip in clips}
-    # Of one seed: with the others the same clips were heard.
+    # One seed is enough for the hardest clips: the others tested the same clips.
     records = [
         record
         for run in summary.runs
         if run.seed == first.seed
-        for record in records_of(run.predictions, run.class_names)
+        for record in from_columns(run.predictions, run.class_names)
     ]
-    heard = [
+    results = [
         dataclasses.replace(result, clip=dataclasses.replace(result.clip, path=path))
-        for result in from_predictions(records)
+        for result in from_records(records)
         if (path := paths.get((result.clip.voice, result.clip.name)))
     ]
     page = {
@@ -238,9 +245,9 @@ def _write_summary(summary: Summary, clips: Sequence[Clip], out: Path) -> None:
             'versions': first.versions,
             'settings': first.recipe,
         },
-        'parts': {'test parts, pooled': summary.pooled},
+        'subsets': {'test sets, pooled': summary.pooled},
         'history': [],
     }
     with FileLock(out / 'report.lock'):
         write_atomically(out / 'table.md', '\n'.join(fold_table(summary)) + '\n')
-        write_report(out / 'report.html', page, heard)
+        write_report(out / 'report.html', page, results)

@@ -1,8 +1,9 @@
-"""A training recipe: everything that decides what a model becomes, in one YAML file."""
+"""A training recipe: all settings that a trained model depends on, in one YAML file."""
 
+import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Union
 
@@ -11,24 +12,25 @@ import yaml
 from ser_ros import SerError
 from ser_ros.bundle import WINDOW_RANGE
 from ser_ros.features import FrontendConfig, LogMelConfig
+from ser_ros.models import default_hyperparameters
 from ser_ros.settings import from_dict
 from ser_ros.shipped import shipped_file, shipped_recipes
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What is learnt from."""
+    """The training data."""
 
     corpora: tuple[str, ...] = ('RAVDESS',)
-    """Names of the corpora, as `python -m ser_ros corpus` tells them."""
+    """Names of the corpora, as `python -m ser_ros corpus` prints them."""
     merge: dict[str, str] = field(default_factory=dict)
-    """Class → the class it is counted as, such as calm → neutral: a common vocabulary."""
+    """Class → the class that replaces it, such as calm → neutral: a common vocabulary."""
     balance_classes: bool = False
-    """Draw clips so that each class comes equally often; else each clip once an epoch."""
+    """Draw clips so that all classes are equally frequent; otherwise each clip once an epoch."""
     noisy_copies: int = 0
-    """Copies of each training clip, each with white noise of its own, beside the clip itself."""
+    """Copies of each training clip, each with other white noise, in addition to the clip itself."""
     nonspeech: float = 0.0
-    """Share of windows that are noise, music or other sound without a voice, to be uncertain of."""
+    """Share of windows that are replaced by sound without a voice, trained to be uncertain."""
 
     def __post_init__(self):
         _at_least(0, self, 'noisy_copies')
@@ -37,18 +39,19 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """Who is heard in which part."""
+    """The training, validation and test set."""
 
     protocol: str = 'folds'
-    """folds (published), leave_one_speaker_out, speakers (n_folds parts) or random (no claim)."""
+    """folds (published), leave_one_speaker_out, speakers (n_folds folds of them), or random,
+    which is not speaker-independent."""
     fold: int = 1
-    """Which one is tested on, from 1; the same number in each corpus."""
+    """Fold to test on, from 1; the same number in each corpus."""
     n_folds: int = 5
-    """Of the protocols speakers and random."""
+    """Number of folds of the protocols speakers and random."""
     n_validation: int = 4
-    """Speakers of each corpus that are taken out of the training part, to choose by."""
+    """Validation speakers that are taken out of each corpus's training set."""
     validation_speakers: tuple[str, ...] = ()
-    """These instead, where given: `03`, or `RAVDESS:03` where there are several corpora."""
+    """Validation speakers by name instead: `03`, or `RAVDESS:03` if there are several corpora."""
 
     def __post_init__(self):
         _one_of(
@@ -58,36 +61,36 @@ class SplitConfig:
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """What a training clip goes through, drawn anew each epoch; ranges are uniform."""
+    """Changes of a training clip, drawn again for each epoch; ranges are uniform."""
 
     crop: tuple[float, float] = (1.0, 3.0)
-    """Seconds of a window, as long as the stream's."""
+    """Seconds of a window, like the stream's."""
     edge_jitter: float = 0.15
-    """Seconds by which voice activity may open too early or too late."""
+    """Seconds by which detected speech may begin or end too early or too late."""
     onset_probability: float = 0.5
-    """Share of windows that begin where speech begins, as most of the stream's do."""
+    """Share of windows that begin where speech begins, like most of the stream's."""
     whole_probability: float = 0.5
-    """Share of windows that are as long as can be: by such an utterance is decided."""
+    """Share of windows as long as possible, like those that decide an utterance."""
     speed: tuple[float, float] = (0.88, 1.12)
-    """Speed factor, pitch and formants with it: speakers who are not in the corpus."""
+    """Speed factor; it also changes pitch and formants, like a speaker outside the corpus."""
     pitch_probability: float = 0.0
     pitch_semitones: tuple[float, float] = (-2.0, 2.0)
-    """Pitch alone, at the same speed."""
+    """Change of pitch alone, at the same speed."""
     silence_probability: float = 0.0
     silence: tuple[float, float] = (0.05, 0.3)
     """Seconds of digital silence somewhere in the window."""
     reverb_probability: float = 0.0
     reverb_rt60: tuple[float, float] = (0.2, 0.8)
-    """Seconds in which a generated room's sound dies away by 60 dB."""
+    """Seconds in which a generated room's sound decays by 60 dB."""
     reverb_folder: str = ''
-    """Room impulse responses to draw from instead."""
+    """Folder of room impulse responses to draw from instead."""
     noise_probability: float = 0.5
     noise_snr_db: tuple[float, float] = (10.0, 40.0)
     noise_folder: str = ''
-    """Recordings to draw noise from, half of the time; else it is white."""
+    """Folder of recordings to draw half of the noises from; the others are white."""
     gain_db: tuple[float, float] = (-30.0, 5.0)
     mel_shift: float = 0.0
-    """Bands by which the spectrogram moves up or down at most: other vocal tracts."""
+    """Most bands by which the spectrogram is shifted up or down, like another vocal tract."""
     mel_masks: int = 2
     mel_mask_width: int = 8
     time_masks: int = 2
@@ -100,14 +103,17 @@ class AugmentationConfig:
         for setting in fields(self):
             value = getattr(self, setting.name)
             if isinstance(value, tuple) and not value[0] <= value[1]:
-                raise SerError(f'{setting.name} runs from {value[0]} to {value[1]}, it must rise')
+                raise SerError(
+                    f'{setting.name} is from {value[0]} to {value[1]}; the first number must not be '
+                    'larger'
+                )
             if setting.name.endswith('_probability'):
                 _within_one(self, setting.name)
         shortest, longest = WINDOW_RANGE
         if not shortest <= self.crop[1] <= longest:
             raise SerError(
-                f'crop ends at {self.crop[1]} s, the longest window, not between {shortest:g} and '
-                f'{longest:g}'
+                f'crop ends at {self.crop[1]} s; the longest window must be between {shortest:g} '
+                f'and {longest:g} s'
             )
         for name in ('crop', 'speed', 'reverb_rt60'):
             if getattr(self, name)[0] <= 0:
@@ -120,7 +126,7 @@ class AugmentationConfig:
 
 @dataclass(frozen=True)
 class OptimizationConfig:
-    """How the weights are found."""
+    """How the weights are optimised."""
 
     epochs: int = 100
     batch_size: int = 32
@@ -128,22 +134,22 @@ class OptimizationConfig:
     """adamw or sgd."""
     learning_rate: float = 1e-3
     momentum: float = 0.9
-    """Of sgd."""
+    """Momentum of sgd."""
     weight_decay: float = 1e-2
     schedule: str = 'one_cycle'
-    """one_cycle (torch's, which cycles the momentum, too), cosine, step or constant; each batch."""
+    """one_cycle (torch's, which also cycles the momentum), cosine, step or constant; each batch."""
     warmup_epochs: float = 0.0
     """Epochs of linear warm-up before cosine, step or constant; one_cycle has its own."""
     step_epochs: int = 30
     step_factor: float = 0.1
-    """Of the schedule step: every so many epochs the learning rate is multiplied."""
+    """Schedule step: the learning rate is multiplied by the factor after each `step_epochs`."""
     gradient_clip: float = 0.0
-    """Largest norm of the gradient; 0 for none."""
+    """Largest norm of the gradient; 0 for no limit."""
     loss: str = 'cross_entropy'
     """cross_entropy, or focal (Lin et al., 2017)."""
     focal_gamma: float = 2.0
     class_weights: bool = False
-    """Weigh each class by the inverse of its share of the training part."""
+    """Weight each class by the inverse of its share of the training set."""
     label_smoothing: float = 0.1
     average: str = 'ema'
     """Weights that are validated and kept: ema, swa (Izmailov et al., 2018) or none (the last)."""
@@ -152,9 +158,9 @@ class OptimizationConfig:
     swa_start: float = 0.75
     """Share of the epochs after which the stochastic weight average begins."""
     early_stopping: int = 0
-    """Epochs without a better validation accuracy after which to stop; 0 for never."""
+    """Stop after so many epochs without a better validation accuracy; 0 for never."""
     precision: str = '32-true'
-    """32-true, bf16-mixed or 16-mixed; bf16-mixed is half as long on a CPU that has it."""
+    """32-true, bf16-mixed or 16-mixed; bf16-mixed takes half the time on a CPU that supports it."""
 
     def __post_init__(self):
         _one_of('optimizer', self.optimizer, ('adamw', 'sgd'))
@@ -171,27 +177,27 @@ class OptimizationConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training run; `name` is the recipe's as it was asked for, without `.yaml`."""
+    """All settings of a training run; `name` is the name of the recipe, without `.yaml`."""
 
     name: str = 'unnamed'
     seed: int = 1
     deterministic: bool = True
-    """The same seed on the same machine gives the same figures to the last digit."""
+    """The same seed on the same machine has the same metrics to the last digit."""
     architecture: str = 'parallel_cnn_transformer'
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     pretrained: str = ''
-    """Weights that vgg and vggish start from: published (in torch's cache), a file, or none."""
+    """Weights that vgg and vggish start from: published (in torch's cache), a file, or ''."""
     freeze: int = 0
-    """Stages of those weights, of five, that stay as they are."""
+    """Stages of those weights, out of five, that are not trained."""
     frontend: FrontendConfig = field(default_factory=LogMelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
     refit: bool = False
-    """Train once more on the validation part, too; calibrated by the last epoch without it."""
+    """Train again from the start with the validation set, after calibration without it."""
     target_accuracy: float = 0.75
-    """Share of right expressions at which the decision threshold is set, on validation."""
+    """Share of right expressions on the validation set that sets the decision threshold."""
 
     def __post_init__(self):
         if not 0 <= self.seed < 2**32:
@@ -211,7 +217,7 @@ def _at_least(least: int, config: Any, *names: str) -> None:
 
 
 def _within_one(config: Any, *names: str, is_open: bool = False) -> None:
-    """From 0 to 1; `is_open`: 1 is too much."""
+    """SerError unless the values are from 0 to 1; `is_open`: below 1."""
     for name in names:
         value = getattr(config, name)
         if not 0 <= value <= 1 or (is_open and value == 1):
@@ -221,14 +227,14 @@ def _within_one(config: Any, *names: str, is_open: bool = False) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """Takes `1e-3` for a number, which YAML 1.1 does not, and no key twice, which it does."""
+    """Reads `1e-3` as a number, which YAML 1.1 does not, and refuses a repeated key."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        """YAMLError where a key is there twice: one of the two would be lost."""
+        """YAMLError for a repeated key: one of the two values would be lost."""
         names = [key.value for key, _ in node.value]
-        if twice := [name for name in names if names.count(name) > 1]:
+        if repeated := [name for name in names if names.count(name) > 1]:
             raise yaml.constructor.ConstructorError(
-                None, None, f'the key {twice[0]} is there twice', node.start_mark
+                None, None, f'the key {repeated[0]} is repeated', node.start_mark
             )
         return super().construct_mapping(node, deep)
 
@@ -244,8 +250,8 @@ def load_recipe(name: Union[str, Path], overrides: Sequence[str] = ()) -> Recipe
     """Read a shipped recipe by its name, or a file; its `inherit` key names a file to start from.
 
     `overrides`: `key=value` or `key.key=value`, the value in YAML. SerError for an unreadable
-    file, an unknown key (naming the nearest known one), a value that cannot be, and a file that
-    is called as a shipped recipe is and says something else.
+    file, an unknown key (with the nearest known one), an invalid value, and a file that has the
+    name of a shipped recipe but other settings.
     """
     path = Path(name)
     is_file = path.suffix == '.yaml'
@@ -253,7 +259,7 @@ def load_recipe(name: Union[str, Path], overrides: Sequence[str] = ()) -> Recipe
         path = shipped_file(f'config/recipes/{name}.yaml')
         if not path.is_file():
             known = ', '.join(shipped_recipes())
-            raise SerError(f'no recipe {str(name)!r}; give a .yaml file or one of {known}')
+            raise SerError(f'no recipe {str(name)!r}; use a .yaml file or one of {known}')
     try:
         values = _read(path, ())
         if is_file:
@@ -261,20 +267,20 @@ def load_recipe(name: Union[str, Path], overrides: Sequence[str] = ()) -> Recipe
         for override in overrides:
             values = _merge(values, _parse(override))
         if 'name' in values:
-            raise SerError('name is no setting: a recipe is called as its file is')
+            raise SerError('name is not a setting: a recipe has the name of its file')
         return from_dict(Recipe, {**values, 'name': str(name)})
     except SerError as error:
         raise SerError(f'recipe {path}: {error}') from error
 
 
 def _name_of(path: Path, values: dict) -> str:
-    """A file's own; a shipped recipe's only for that recipe, since results are filed by it."""
+    """The file's name; that of a shipped recipe only for its own settings: results are named so."""
     alike = [n for n in shipped_recipes() if path.stem in (Path(n).name, n.replace('/', '_'))]
     for name in alike:
         if _read(shipped_file(f'config/recipes/{name}.yaml'), ()) == values:
             return name
     if alike:
-        raise SerError(f'{alike[0]} is a shipped recipe, and this is another: rename the file')
+        raise SerError(f'{alike[0]} is a shipped recipe with other settings: rename the file')
     return path.stem
 
 
@@ -300,7 +306,7 @@ def _read(path: Path, heirs: tuple[Path, ...]) -> dict:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SerError(f'{path.name} cannot be read: {" ".join(str(error).split())}') from error
     if not isinstance(values, dict):
-        raise SerError(f'{path.name} is no mapping of keys to values')
+        raise SerError(f'{path.name} is not a mapping of keys to values')
     parent = values.pop('inherit', None)
     if parent is None:
         return values
@@ -313,3 +319,41 @@ def _merge(base: dict, override: dict) -> dict:
         both = isinstance(value, dict) and isinstance(base.get(key), dict)
         merged[key] = _merge(base[key], value) if both else value
     return merged
+
+
+# --- Comparing recipes -------------------------------------------------------------------------
+
+OF_A_RUN = ('name', 'seed', 'split.fold')
+"""Settings in which the runs of one cross-validation may differ."""
+
+
+def plain_recipe(recipe: Recipe) -> dict[str, Any]:
+    """A recipe's settings as JSON returns them; hyperparameters with the defaults of today."""
+    defaults = default_hyperparameters(recipe.architecture)
+    values = {**asdict(recipe), 'hyperparameters': {**defaults, **recipe.hyperparameters}}
+    return json.loads(json.dumps(values))
+
+
+def flat_settings(recipe: Recipe, ignored: Sequence[str] = OF_A_RUN) -> dict[str, Any]:
+    """`key.key` → value of all settings that are not ignored."""
+    settings = dict(_flatten(plain_recipe(recipe)))
+    return {key: value for key, value in settings.items() if key not in ignored}
+
+
+def _flatten(values: dict[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f'{prefix}{key}.')
+        else:
+            yield prefix + key, value
+
+
+def differences(recipe: Recipe, other: Recipe, ignored: Sequence[str] = OF_A_RUN) -> list[str]:
+    """`key=value` of each setting of `recipe` that has another value in `other`."""
+    mine, theirs = flat_settings(recipe, ignored), flat_settings(other, ignored)
+    changed = [
+        f'{key}={value if value and isinstance(value, str) else json.dumps(value)}'
+        for key, value in mine.items()
+        if key not in theirs or theirs[key] != value
+    ]
+    return changed + [f'no {key}' for key in theirs if key not in mine]

@@ -1,4 +1,4 @@
-"""What a corpus holds, printed and drawn."""
+"""The contents of a corpus, printed and plotted."""
 
 import json
 
@@ -65,40 +65,40 @@ def test_it_prints_what_there_is(run, corpus, tmp_path):
         'all 6 2 4 5 1',
     ]
     assert 'speakers: 01 3, 02 2, 03 1' in lines
-    said = '(nothing in it is louder than -60 dBFS)'
+    detail = '(its peak is below -60 dBFS)'
     first = lines.index('problem: 2 × silent, not used:')
     assert lines[first + 1 : first + 3] == [
-        f'{corpus}/03-01-05-01-01-01-03.wav {said}',
-        f'{corpus}/03-01-05-01-01-02-03.wav {said}',
+        f'{corpus}/03-01-05-01-01-01-03.wav {detail}',
+        f'{corpus}/03-01-05-01-01-02-03.wav {detail}',
     ]
     assert 'problem: 1 × not mono, used:' in lines
-    assert lines[-1] == 'picture: corpus_RAVDESS.png'
+    assert lines[-1] == 'plot: corpus_RAVDESS.png'
     assert (tmp_path / 'here' / 'corpus_RAVDESS.png').read_bytes().startswith(b'\x89PNG')
 
 
 def test_it_prints_json(run, corpus, tmp_path):
     status, out, err = run(corpus, '--json')
     assert (status, err) == (0, [])
-    figures = json.loads(out)
-    assert figures == describe(read_corpus(corpus))
-    assert figures['emotions'] == {'neutral': 1, 'happy': 3, 'fearful': 1, 'surprised': 1}
-    silent = figures['problems']['silent']
+    contents = json.loads(out)
+    assert contents == describe(read_corpus(corpus))
+    assert contents['emotions'] == {'neutral': 1, 'happy': 3, 'fearful': 1, 'surprised': 1}
+    silent = contents['problems']['silent']
     assert silent['is_used'] is False
     assert [path[-8:] for path in silent['files']] == ['1-03.wav', '2-03.wav']
-    assert figures['seconds']['total'] == pytest.approx(10.0)
+    assert contents['seconds']['total'] == pytest.approx(10.0)
     assert list((tmp_path / 'here').iterdir()) == []
 
 
-def test_the_picture_goes_where_it_is_asked_for(run, corpus, tmp_path):
+def test_the_plot_has_the_path_of_the_option(run, corpus, tmp_path):
     status, out, _ = run(corpus, '--plot', tmp_path / 'mine.svg', '--kind', 'ravdess')
     assert status == 0
-    assert out.endswith(f'picture: {tmp_path / "mine.svg"}\n')
+    assert out.endswith(f'plot: {tmp_path / "mine.svg"}\n')
     assert '<svg' in (tmp_path / 'mine.svg').read_text()
     assert list((tmp_path / 'here').iterdir()) == []
 
 
 @pytest.mark.parametrize('name', ['mine.doc', 'mine', 'nowhere/mine.png'])
-def test_a_picture_that_cannot_be_written(run, corpus, name, tmp_path):
+def test_a_plot_that_cannot_be_written(run, corpus, name, tmp_path):
     status, _, err = run(corpus, '--plot', name)
     assert status == 1
     (line,) = err
@@ -107,22 +107,22 @@ def test_a_picture_that_cannot_be_written(run, corpus, name, tmp_path):
 
 
 @pytest.mark.parametrize('kind', ['auto', 'csv', 'sung'])
-def test_what_is_no_corpus_is_said_in_one_line(run, tmp_path, kind):
+def test_a_path_without_a_corpus_is_one_line(run, tmp_path, kind):
     status, out, err = run(tmp_path, '--kind', kind)
     assert (status, out) == (1, '')
     (line,) = err
     assert line.startswith('ser_ros: corpus')
 
 
-def test_labels_that_are_counted_as_one_class_are_said(run, corpus, tmp_path):
+def test_labels_of_one_class_are_printed(run, corpus, tmp_path):
     sounds = sorted(corpus.rglob('*01.wav'))
     rows = ['path,emotion,speaker']
     rows += [f'{sounds[0]},anger,ann', f'{sounds[1]},angry,bob', f'{sounds[2]},sad,bob']
     path = tmp_path / 'mine.csv'
     path.write_text('\n'.join(rows))
     _, out, _ = run(path)
-    assert 'counted as one class, angry: anger, angry' in out
-    assert 'gender not said' in out
+    assert 'labels of one class, angry: anger, angry' in out
+    assert 'gender unknown' in out
     assert 'problems: none' in out
 
 
@@ -137,10 +137,10 @@ def bars(axes):
 
 def test_the_bars_are_as_high_as_their_labels_say(corpus):
     read = read_corpus(corpus)
-    figures = describe(read)
+    contents = describe(read)
     by_gender, by_intensity, by_speaker, lengths = corpus_figure(read).axes
-    assert bars(by_gender) == bars(by_intensity) == figures['emotions']
-    assert bars(by_speaker) == figures['speakers'] == {'01': 3, '02': 2, '03': 1}
+    assert bars(by_gender) == bars(by_intensity) == contents['emotions']
+    assert bars(by_speaker) == contents['speakers'] == {'01': 3, '02': 2, '03': 1}
     layers = {c.get_label(): [p.get_height() for p in c.patches] for c in by_gender.containers}
     assert layers == {'female': [1, 1, 0, 0], 'male': [0, 2, 1, 1]}
     layers = {c.get_label(): [p.get_height() for p in c.patches] for c in by_intensity.containers}

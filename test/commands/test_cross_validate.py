@@ -1,4 +1,4 @@
-"""`cross-validate`, as it is typed: two folds, one epoch, and what is left when it is given again."""
+"""The command `cross-validate`: two folds, one epoch, and the same command repeated."""
 
 import json
 import shutil
@@ -21,13 +21,13 @@ optimization: {epochs: 1, batch_size: 8}
 
 
 class Session:
-    """A folder with a recipe, in which the command is given."""
+    """A folder with a recipe for the command."""
 
     def __init__(self, folder, corpus, cache, capsys):
         self.folder, self.corpus, self.cache, self.capsys = folder, corpus, cache, capsys
 
     def __call__(self, *arguments):
-        """Exit status, lines on stdout, lines on stderr that are no progress."""
+        """Exit status, lines on stdout, messages on stderr."""
         status = main(
             [
                 *('cross-validate', str(self.folder / 'short.yaml')),
@@ -46,7 +46,7 @@ class Session:
 
 @pytest.fixture(scope='module')
 def template(tmp_path_factory):
-    """Where the first session leaves what the others start from."""
+    """The folder of the first session; the others start from copies of it."""
     return tmp_path_factory.mktemp('cross_validation') / 'template'
 
 
@@ -72,7 +72,7 @@ def session(template, tmp_path, tiny_corpus, cache, capsys):
         first = Session(template, tiny_corpus, cache, capsys)
         template.mkdir()
         (template / 'short.yaml').write_text(RECIPE)
-        # Fold 3 tests the speaker who validates: it fails, and the one behind it is run.
+        # Fold 3 tests the validation speaker: it fails, and the next fold is still run.
         first.outcome = first('--folds', '5,3,1')
         (template / 'outcome.json').write_text(json.dumps(first.outcome))
     shutil.copytree(template, session.folder)
@@ -80,7 +80,7 @@ def session(template, tmp_path, tiny_corpus, cache, capsys):
     return session
 
 
-def test_a_fold_that_fails_does_not_lose_the_others(session):
+def test_a_fold_that_fails_does_not_stop_the_others(session):
     status, out, err = session.outcome
     assert status == 1
     assert any(line.startswith('ser_ros: fold3_seed1: ') and '03' in line for line in err)
@@ -95,13 +95,13 @@ def test_a_fold_that_fails_does_not_lose_the_others(session):
     assert page.count('<audio') > 0  # the hardest clips
 
 
-def test_what_is_kept_of_a_fold(session):
+def test_the_stored_result_of_a_fold(session):
     result = read_fold(session.result('fold5_seed1'))
     assert (result.name, result.fold, result.seed, result.n_folds) == ('short', 5, 1, 7)
     assert result.is_speaker_independent
     assert 'fold 5' in result.protocol
     assert result.protocol.split('; ')[2] == (
-        'the test part has no clips of calm, disgust, fearful, sad, surprised'
+        'the test set has no clips of calm, disgust, fearful, sad, surprised'
     )
     assert len(result.class_names) == 8
     assert result.epochs == 1
@@ -121,7 +121,7 @@ def test_what_is_kept_of_a_fold(session):
         result.test['accuracy'], abs=1e-4
     )
     written = json.loads((bundle.path.parent / 'results.json').read_text())
-    assert list(written['parts']) == ['validation', 'test']
+    assert list(written['subsets']) == ['validation', 'test']
 
 
 def test_the_recipes_seed_is_that_of_the_runs(session):
@@ -129,7 +129,7 @@ def test_the_recipes_seed_is_that_of_the_runs(session):
     assert read_fold(session.result('fold4_seed9')).seed == 9
 
 
-def test_what_is_finished_is_not_run_again(session, steps):
+def test_finished_folds_are_not_repeated(session, steps):
     before = {path: path.read_bytes() for path in session.result('x').parent.iterdir()}
     assert len(before) == 2
     status, out, err = session('--folds', '1,5')
@@ -143,7 +143,7 @@ def test_a_fold_that_was_trained_but_not_tested_is_only_tested(session, steps):
     path = session.result('fold1_seed1')
     before = read_fold(path)
     path.unlink()
-    (session.folder / 'runs' / 'fold1_seed1.lock').touch()  # of a process that was killed
+    (session.folder / 'runs' / 'fold1_seed1.lock').touch()  # left by a process that was killed
     status, _, err = session('--folds', '1')
     assert (status, err, steps['steps']) == (0, [], 0)
     after = read_fold(path)
@@ -151,7 +151,7 @@ def test_a_fold_that_was_trained_but_not_tested_is_only_tested(session, steps):
     assert after.test == before.test
 
 
-def test_another_processs_fold_is_left_to_it(session, steps):
+def test_a_fold_of_another_process_is_skipped(session, steps):
     session.result('fold1_seed1').unlink()
     with FileLock(session.folder / 'runs' / 'fold1_seed1.lock'):
         status, out, err = session('--folds', '1,5')
@@ -171,7 +171,7 @@ def test_results_of_another_recipe_are_not_mixed_in(session, steps):
 
 @pytest.mark.parametrize('has_digest', [True, False])
 def test_results_of_another_corpus_are_not_mixed_in(session, steps, has_digest):
-    """Those of a release that kept no digest are taken as they are."""
+    """Results of a release that stored no digest are accepted."""
     path = session.result('fold1_seed1')
     if not has_digest:
         values = json.loads(path.read_text())
@@ -185,7 +185,7 @@ def test_results_of_another_corpus_are_not_mixed_in(session, steps, has_digest):
         (line,) = err
         assert (status, out) == (1, [])
         assert 'fold1_seed1.json' in line
-        assert 'the corpus is not what it was' in line
+        assert 'the corpus has changed since' in line
     else:
         assert (status, err) == (0, [])
 
@@ -200,7 +200,7 @@ def test_a_file_where_a_folder_should_be(session, option):
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'said'),
+    ('arguments', 'message'),
     [
         (['--folds', '8'], 'fold 8'),
         (['--folds', '0'], 'there is no fold 0: the folds are 1 to 7'),
@@ -210,14 +210,14 @@ def test_a_file_where_a_folder_should_be(session, option):
         (['--set', 'split.fold=2'], '--folds'),
     ],
 )
-def test_what_cannot_be_is_said_in_one_line(session, arguments, said):
+def test_errors_are_one_line(session, arguments, message):
     status, out, err = session(*arguments)
     assert (status, out) == (1, [])
     (line,) = err
-    assert said in line
+    assert message in line
 
 
-def test_what_is_wrong_with_all_folds_is_said_once(session):
+def test_an_error_of_all_folds_is_printed_once(session):
     out = str(session.folder / 'others')
     status, _, err = session('--set', 'data.corpora=[SAVEE]', '--out', out, '--results', out)
     assert status == 1
@@ -228,7 +228,7 @@ def test_what_is_wrong_with_all_folds_is_said_once(session):
 
 
 @pytest.mark.parametrize('text', ['', '1-', '3-1', 'all', '1,,2', '-1', '1-99999'])
-def test_numbers_that_are_none(capsys, text):
+def test_invalid_lists_of_numbers(capsys, text):
     with pytest.raises(SystemExit) as caught:
         main(['cross-validate', 'vgg', '--corpus', 'x', '--out', 'y', f'--seeds={text}'])
     assert caught.value.code == 2

@@ -1,4 +1,4 @@
-"""`evaluate`, as it is typed."""
+"""The command `evaluate`."""
 
 import json
 
@@ -13,7 +13,7 @@ CODES = {'happy': '03', 'sad': '04', 'calm': '02'}
 
 @pytest.fixture(scope='module')
 def sounds(speech, segments):
-    """A function: number → one second and a half of speech, another one for each number."""
+    """A function: number → one and a half seconds of speech, different for each number."""
 
     def sound(number):
         start = segments[number % len(segments)].start + 40 * number
@@ -46,7 +46,7 @@ def savee_like(sounds, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def trained(write_bundle, tmp_path_factory):
-    """A bundle that knows who of RAVDESS is for what."""
+    """A bundle that names the speakers of each subset of RAVDESS."""
     path = tmp_path_factory.mktemp('bundles') / 'trained.safetensors'
     return write_bundle(path, corpora=CORPORA)
 
@@ -61,7 +61,7 @@ def evaluate(run, trained, ravdess_like):
     return run_evaluate
 
 
-def test_it_prints_figures_and_protocol(evaluate):
+def test_it_prints_metrics_and_protocol(evaluate):
     status, out, err = evaluate()
     assert (status, err) == (0, [])
     assert out[0] == 'validation'
@@ -69,26 +69,26 @@ def test_it_prints_figures_and_protocol(evaluate):
     assert lines[0].startswith('protocol: speaker-independent: validation speakers of RAVDESS,')
     assert 'clips 3' in lines
     assert 'speakers 1' in lines
-    words = ('unweighted accuracy', 'calibration error', 'recall of happy', 'recall of calm')
-    words = (*words, 'calibration error by chance 0.', 'siren (held out) count 1, too uncertain')
-    assert all(any(line.startswith(word) for line in lines) for word in words)
+    starts = ('unweighted accuracy', 'calibration error', 'recall of happy', 'recall of calm')
+    starts = (*starts, 'calibration error by chance 0.', 'siren (held out) count 1, too uncertain')
+    assert all(any(line.startswith(start) for line in lines) for start in starts)
 
 
 def test_it_prints_json(evaluate):
-    status, out, _ = evaluate('--part', 'test', '--gain-db', '-20', '--json')
+    status, out, _ = evaluate('--subset', 'test', '--gain-db', '-20', '--json')
     assert status == 0
-    (figures,) = map(json.loads, out)
-    assert list(figures) == ['test']
-    assert figures['test']['clips'] == 6
-    assert figures['test']['speakers'] == ['RAVDESS:01', 'RAVDESS:11']
-    assert figures['test']['protocol'].endswith('-20 dB')
+    (metrics,) = map(json.loads, out)
+    assert list(metrics) == ['test']
+    assert metrics['test']['clips'] == 6
+    assert metrics['test']['speakers'] == ['RAVDESS:01', 'RAVDESS:11']
+    assert metrics['test']['protocol'].endswith('-20 dB')
 
 
-def test_all_speakers_are_not_called_independent(evaluate):
-    _, out, _ = evaluate('--part', 'all', '--json')
-    figures = json.loads(out[0])['all']
-    assert figures['clips'] == 12
-    assert figures['protocol'].startswith('NOT speaker-independent')
+def test_all_speakers_are_not_speaker_independent(evaluate):
+    _, out, _ = evaluate('--subset', 'all', '--json')
+    metrics = json.loads(out[0])['all']
+    assert metrics['clips'] == 12
+    assert metrics['protocol'].startswith('NOT speaker-independent')
 
 
 def test_the_kind_of_a_corpus_can_be_named(evaluate, ravdess_like, savee_like, tmp_path):
@@ -101,30 +101,30 @@ def test_the_kind_of_a_corpus_can_be_named(evaluate, ravdess_like, savee_like, t
         '--corpus', f'savee={tmp_path}', '--json', corpus=f'RAVDESS={tmp_path}'
     )
     assert status == 0
-    figures = json.loads(out[0])
-    assert [part['clips'] for part in figures.values()] == [3, 6]
+    metrics = json.loads(out[0])
+    assert [values['clips'] for values in metrics.values()] == [3, 6]
     status, _, err = evaluate(corpus=f'SAVE={tmp_path}')
     assert status == 1
     assert "'SAVE' is not one of" in err[-1]
-    # What stands before a folder's = is no kind.
+    # The text before the = of a folder's name is no kind.
     (tmp_path / 'a=b').symlink_to(ravdess_like)
     assert evaluate(corpus=tmp_path / 'a=b')[0] == 0
 
 
-def test_another_corpus_is_measured_beside(evaluate, savee_like):
+def test_another_corpus_is_evaluated_as_well(evaluate, savee_like):
     status, out, err = evaluate('--corpus', savee_like, '--json')
     assert status == 0
-    figures = json.loads(out[0])
-    assert list(figures) == ['validation', 'SAVEE (other corpus)']
-    other = figures['SAVEE (other corpus)']
+    metrics = json.loads(out[0])
+    assert list(metrics) == ['validation', 'SAVEE (other corpus)']
+    other = metrics['SAVEE (other corpus)']
     assert other['clips'] == 6
-    assert other['confusion']['columns'] == ['happy', 'sad', 'disgust', 'unheard']
+    assert other['confusion']['columns'] == ['happy', 'sad', 'disgust', 'no speech']
     assert 'other corpus: all speakers of SAVEE' in other['protocol']
     assert 'unrestricted_accuracy' in other
     assert err == []
 
 
-def test_labels_are_merged_as_for_the_training(
+def test_labels_are_merged_as_in_training(
     evaluate, write_bundle, tmp_path, ravdess_like, savee_like
 ):
     path = write_bundle(
@@ -135,9 +135,9 @@ def test_labels_are_merged_as_for_the_training(
     )
     status, out, err = evaluate('--corpus', savee_like, '--json', bundle=path)
     assert status == 0
-    figures = json.loads(out[0])
-    assert figures['validation']['classes'].keys() == {'neutral', 'happy', 'sad'}
-    assert figures['SAVEE (other corpus)']['clips'] == 4
+    metrics = json.loads(out[0])
+    assert metrics['validation']['classes'].keys() == {'neutral', 'happy', 'sad'}
+    assert metrics['SAVEE (other corpus)']['clips'] == 4
     assert err == ['ser_ros: SAVEE: 2 clips of disgust left out, no class of the bundle']
 
 
@@ -146,7 +146,7 @@ def test_it_records_in_the_bundle_and_its_card(evaluate, write_bundle, savee_lik
     path = write_bundle(path, corpora=CORPORA)
     before = load_bundle(path)
     status, out, _ = evaluate(
-        '--corpus', savee_like, '--part', 'test', '--record', '--json', bundle=path
+        '--corpus', savee_like, '--subset', 'test', '--record', '--json', bundle=path
     )
     assert status == 0
     after = load_bundle(path)
@@ -158,19 +158,17 @@ def test_it_records_in_the_bundle_and_its_card(evaluate, write_bundle, savee_lik
     text = (tmp_path / 'mine.md').read_text()
     assert '| test | 6 | 2 |' in text
     assert '| SAVEE (other corpus) | 6 | 2 |' in text
-    # A part that is measured later stands beside.
+    # A subset that is evaluated later is added.
     evaluate('--record', bundle=path)
     assert list(load_bundle(path).info.metrics) == ['test', 'SAVEE (other corpus)', 'validation']
 
 
-def test_it_quotes_what_others_recorded_across_corpora(
-    evaluate, write_bundle, savee_like, tmp_path
-):
+def test_it_quotes_the_metrics_of_other_bundles(evaluate, write_bundle, savee_like, tmp_path):
     other = write_bundle(tmp_path / 'other.safetensors', corpora=CORPORA)
     mine = write_bundle(tmp_path / 'mine.safetensors', corpora=CORPORA)
     status, out, err = evaluate('--record', '--quote', other, bundle=mine)
     assert (status, out) == (1, [])
-    assert 'recorded nothing of other corpora' in err[0]
+    assert 'it has no metrics of other corpora' in err[0]
     evaluate('--corpus', savee_like, '--record', bundle=other)
     status, _, _ = evaluate('--record', '--quote', other, bundle=mine)
     assert status == 0
@@ -188,15 +186,15 @@ def test_it_writes_a_report(evaluate, tmp_path):
     status, out, _ = evaluate('--report', tmp_path / 'report.html', '--json')
     assert status == 0
     results = json.loads((tmp_path / 'report.json').read_text())
-    assert results['parts']['validation']['figures'] == json.loads(out[0])['validation']
-    assert len(results['parts']['validation']['predictions']) == 3
+    assert results['subsets']['validation']['metrics'] == json.loads(out[0])['validation']
+    assert len(results['subsets']['validation']['predictions']) == 3
     text = (tmp_path / 'report.html').read_text()
     assert text.count('<audio') == 3
     assert 'contains recordings of RAVDESS' in text
 
 
-@pytest.mark.parametrize('arguments', [('--gain-db', '-20'), ('--part', 'all')])
-def test_only_a_part_as_it_is_is_recorded(evaluate, trained, arguments):
+@pytest.mark.parametrize('arguments', [('--gain-db', '-20'), ('--subset', 'all')])
+def test_only_an_unchanged_subset_is_recorded(evaluate, trained, arguments):
     before = trained.read_bytes()
     status, out, err = evaluate('--record', *arguments)
     assert (status, out) == (1, [])
@@ -204,7 +202,7 @@ def test_only_a_part_as_it_is_is_recorded(evaluate, trained, arguments):
     assert trained.read_bytes() == before
 
 
-def test_only_the_whole_part_is_recorded(evaluate, write_bundle, tmp_path):
+def test_only_a_whole_subset_is_recorded(evaluate, write_bundle, tmp_path):
     path = write_bundle(
         tmp_path / 'two.safetensors',
         corpora={**CORPORA, 'SAVEE': {'train': ['DC'], 'validation': ['JE'], 'test': ['KL']}},
@@ -214,7 +212,7 @@ def test_only_the_whole_part_is_recorded(evaluate, write_bundle, tmp_path):
     assert (status, out) == (1, [])
     assert 'SAVEE:JE' in err[0]
     assert path.read_bytes() == before
-    # Without being recorded it is measured on who is there, and that is said.
+    # Without --record the speakers that are present are evaluated, with a note.
     status, _, err = evaluate(bundle=path)
     assert status == 0
     assert err == ['ser_ros: validation: no clips of SAVEE:JE']
@@ -231,7 +229,7 @@ def test_a_corpus_without_the_speakers(evaluate, write_bundle, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'said'),
+    ('arguments', 'message'),
     [
         (('/nowhere/b.safetensors', '--corpus', '/nowhere'), '/nowhere/b.safetensors'),
         (('--corpus', '/nowhere'), '/nowhere'),
@@ -239,11 +237,11 @@ def test_a_corpus_without_the_speakers(evaluate, write_bundle, tmp_path):
         (('--corpus', '/nowhere', '--report', 'report.json'), 'name it .html'),
     ],
 )
-def test_what_is_not_there_is_said_in_one_line(run, trained, arguments, said):
+def test_errors_are_one_line(run, trained, arguments, message):
     if arguments[0].startswith('--'):
         arguments = (trained, *arguments)
     status, out, err = run('evaluate', *arguments)
     assert (status, out) == (1, [])
     (line,) = err
     assert line.startswith('ser_ros: ')
-    assert said in line
+    assert message in line

@@ -1,4 +1,4 @@
-"""`inspect`, as it is typed."""
+"""The command `inspect`."""
 
 import dataclasses
 
@@ -25,7 +25,7 @@ def written(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_it_draws_what_is_heard(run, here, wav, write_bundle, tmp_path):
+def test_it_plots_predictions(run, here, wav, write_bundle, tmp_path):
     path = write_bundle(
         tmp_path / 'attentive.safetensors',
         architecture='parallel_cnn_attention_lstm',
@@ -47,13 +47,13 @@ def test_it_says_where_there_is_no_attention(run, here, wav, bundle_path):
     assert 'voice activity' in text
 
 
-def test_it_draws_what_is_heard_whole(run, here, wav, write_bundle, tmp_path):
+def test_it_plots_a_file_classified_as_a_whole(run, here, wav, write_bundle, tmp_path):
     path = write_bundle(tmp_path / 'whole.safetensors', frontend=ResearchConfig())
     status, out, _ = run('inspect', wav, '--bundle', path)
     assert (status, out) == (0, ['speech.png'])
 
 
-def test_it_draws_augmented_versions(run, here, wav, write_bundle, tmp_path):
+def test_it_plots_augmented_versions(run, here, wav, write_bundle, tmp_path):
     config = AugmentationConfig(reverb_probability=0.5, mel_masks=0, time_masks=0)
     path = write_bundle(
         tmp_path / 'augmented.safetensors', recipe={'augmentation': dataclasses.asdict(config)}
@@ -67,7 +67,7 @@ def test_it_draws_augmented_versions(run, here, wav, write_bundle, tmp_path):
     assert 'masks' not in text
 
 
-def test_it_draws_versions_by_a_recipe(run, here, wav, tmp_path):
+def test_it_plots_versions_of_a_recipe(run, here, wav, tmp_path):
     recipe = tmp_path / 'loud.yaml'
     recipe.write_text(
         'augmentation: {gain_db: [6.0, 6.0], speed: [1.0, 1.0], noise_probability: 0.0,'
@@ -81,7 +81,7 @@ def test_it_draws_versions_by_a_recipe(run, here, wav, tmp_path):
     assert 'speed' not in text
 
 
-def test_of_a_long_file_the_beginning_is_drawn(run, here, speech, bundle_path, tmp_path):
+def test_only_the_beginning_of_a_long_file_is_plotted(run, here, speech, bundle_path, tmp_path):
     path = tmp_path / 'long.wav'
     soundfile.write(path, speech, 16_000)
     recipe = tmp_path / 'none.yaml'
@@ -95,7 +95,7 @@ def test_of_a_long_file_the_beginning_is_drawn(run, here, speech, bundle_path, t
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'said'),
+    ('arguments', 'message'),
     [
         (('--out', 'a.xyz'), 'a.xyz'),
         (('--out', 'nowhere/a.png'), 'nowhere/a.png'),
@@ -103,13 +103,13 @@ def test_of_a_long_file_the_beginning_is_drawn(run, here, speech, bundle_path, t
         (('--augment', 'no_such_recipe'), 'no_such_recipe'),
     ],
 )
-def test_what_cannot_be_is_said_in_one_line(run, here, wav, bundle_path, arguments, said):
+def test_errors_are_one_line(run, here, wav, bundle_path, arguments, message):
     if '--bundle' not in arguments:
         arguments = (*arguments, '--bundle', bundle_path)
     status, out, err = run('inspect', wav, *arguments)
     assert (status, out) == (1, [])
     assert err[-1].startswith('ser_ros: ')
-    assert said in err[-1]
+    assert message in err[-1]
     assert written(here) == []
 
 
@@ -119,7 +119,7 @@ def test_a_file_too_short_to_be_trained_on_is_not_augmented(run, here, tmp_path,
     soundfile.write(short, np.full(round(seconds * 16_000), 0.1), 16_000)
     status, out, err = run('inspect', short, '--augment', 'parallel_fusion')
     assert (status, out) == (1, [])
-    assert err == [f'ser_ros: {short}: no training takes a clip below 0.2 s']
+    assert err == [f'ser_ros: {short}: shorter than 0.2 s, the least for a training clip']
     soundfile.write(short, np.full(round(0.21 * 16_000), 0.1), 16_000)
     status, _, err = run('inspect', short, '--augment', 'parallel_fusion')
     assert (status, err) == (0, [])

@@ -1,4 +1,4 @@
-"""`predict`, as it is typed."""
+"""The command `predict`."""
 
 import dataclasses
 import json
@@ -82,7 +82,7 @@ def test_the_whole_of_several_utterances_is_the_mean_of_the_longest_windows(
     assert whole['expression'] == (name if summed.max() >= bundle.info.threshold else None)
 
 
-def test_each_file_is_heard_anew(predict, wav):
+def test_each_file_starts_a_new_stream(predict, wav):
     _, once, _ = predict(wav)
     _, twice, _ = predict(wav, wav)
     assert twice == once + once
@@ -143,15 +143,15 @@ def test_it_goes_on_after_a_file_that_is_not_there(predict, wav, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'said'),
+    ('arguments', 'message'),
     [
         (('--bundle', '/nowhere/b.safetensors'), '/nowhere/b.safetensors'),
         (('--device', 'gpu'), "'gpu'"),
     ],
 )
-def test_what_is_not_there_is_said_in_one_line(predict, wav, arguments, said):
+def test_errors_are_one_line(predict, wav, arguments, message):
     status, out, err = predict(wav, *arguments)
     assert (status, out) == (1, [])
     (line,) = err
     assert line.startswith('ser_ros: ')
-    assert said in line
+    assert message in line

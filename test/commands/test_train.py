@@ -1,4 +1,4 @@
-"""`train`, as it is typed."""
+"""The command `train`."""
 
 import json
 from collections import Counter
@@ -34,16 +34,16 @@ def run(capsys, tmp_path, tiny_corpus, cache, monkeypatch):
             ]
         )
         out, err = capsys.readouterr()
-        # Progress bars stand between them.
-        said = ('protocol: ', 'validation, ', 'bundle: ', 'card: ', 'report: ')
-        return status, [o for o in out.splitlines() if o.startswith(said)], err.splitlines()[-1]
+        # Between them are progress bars.
+        starts = ('protocol: ', 'validation, ', 'bundle: ', 'card: ', 'report: ')
+        return status, [o for o in out.splitlines() if o.startswith(starts)], err.splitlines()[-1]
 
     return run_train
 
 
 @pytest.fixture
 def steps():
-    """Counts training steps; that of the number `interrupt_at` is where Ctrl-C is pressed."""
+    """Counts training steps; Ctrl-C is pressed at step `interrupt_at`."""
     counter = Counter()
     counter.interrupt_at = None
 
@@ -58,7 +58,7 @@ def steps():
     handle.remove()
 
 
-def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(run, tmp_path, steps):
+def test_after_ctrl_c_the_same_command_continues(run, tmp_path, steps):
     command = ('--set', 'optimization.epochs=2', 'seed=5', '--cache', 'decoded')
     steps.interrupt_at = BATCHES + 1
     status, out, err = run(*command)
@@ -71,7 +71,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(run, tmp_path, steps
     steps.clear()
     status, out, _ = run(*command)
     assert status == 0
-    assert steps['steps'] == BATCHES  # only the epoch that was interrupted
+    assert steps['steps'] == BATCHES  # only the interrupted epoch
     assert out[0].startswith('protocol: speaker-independent')
     assert 'streamed' in out[0]
     assert 'validation, clips: 8' in out
@@ -86,14 +86,14 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(run, tmp_path, steps
     assert bundle.info.metrics['validation']['protocol'] == out[0].removeprefix('protocol: ')
     assert '# short' in (folder / 'short.md').read_text()
     results = json.loads((folder / 'results.json').read_text())
-    assert list(results['parts']) == ['validation']
+    assert list(results['subsets']) == ['validation']
     assert [row['epoch'] for row in results['history']] == [0, 1]
     assert results['facts']['settings']['seed'] == 5
     assert '<title>short, fold 1, seed 5' in (folder / 'report.html').read_text()
     assert list((tmp_path / 'decoded').rglob('*'))
 
 
-def test_only_what_came_of_it_stands_on_stdout(tiny_corpus, tmp_path, capsys, monkeypatch):
+def test_only_the_results_are_on_stdout(tiny_corpus, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'short.yaml').write_text(RECIPE)
     assert not main(['train', 'short.yaml', '--corpus', str(tiny_corpus), '--no-cache'])
@@ -102,7 +102,7 @@ def test_only_what_came_of_it_stands_on_stdout(tiny_corpus, tmp_path, capsys, mo
     assert 'Epoch 0: 100%' in err
 
 
-def test_a_recipe_that_is_none_is_said_in_one_line(capsys, tmp_path):
+def test_an_unknown_recipe_is_one_line(capsys, tmp_path):
     assert main(['train', 'no_such', '--corpus', str(tmp_path)]) == 1
     out, err = capsys.readouterr()
     assert out == ''
@@ -110,7 +110,7 @@ def test_a_recipe_that_is_none_is_said_in_one_line(capsys, tmp_path):
     assert 'parallel_fusion' in err
 
 
-def test_an_override_that_is_none_is_said_in_one_line(capsys, tmp_path):
+def test_an_unknown_key_is_one_line(capsys, tmp_path):
     arguments = ['train', 'vgg', '--corpus', str(tmp_path), '--set', 'optimization.epoch=3']
     assert main(arguments) == 1
     _, err = capsys.readouterr()
@@ -119,7 +119,7 @@ def test_an_override_that_is_none_is_said_in_one_line(capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'said'),
+    ('arguments', 'message'),
     [
         (['--devices', '0'], 'devices is 0, not 1 or more'),
         (['--nodes', '0'], 'nodes is 0, not 1 or more'),
@@ -128,14 +128,14 @@ def test_an_override_that_is_none_is_said_in_one_line(capsys, tmp_path):
         (['--nodes', '2'], 'set MASTER_ADDR'),
     ],
 )
-def test_machines_that_are_none_are_said_in_one_line(
-    capsys, tmp_path, monkeypatch, arguments, said
+def test_invalid_devices_and_processes_are_one_line(
+    capsys, tmp_path, monkeypatch, arguments, message
 ):
     monkeypatch.chdir(tmp_path)
     assert main(['train', 'vgg', '--corpus', '.', '--device', 'cpu', *arguments]) == 1
     out, err = capsys.readouterr()
     assert (out, err.count('\n')) == ('', 1)
-    assert said in err
+    assert message in err
     assert not list(tmp_path.iterdir())
 
 
@@ -143,7 +143,7 @@ def test_machines_that_are_none_are_said_in_one_line(
     'arguments',
     [['vgg'], ['--corpus', 'x'], ['vgg', '--corpus', 'x', '--cache', 'y', '--no-cache']],
 )
-def test_what_is_no_command_line(capsys, arguments):
+def test_invalid_command_lines(capsys, arguments):
     with pytest.raises(SystemExit) as caught:
         main(['train', *arguments])
     assert caught.value.code == 2
@@ -154,10 +154,10 @@ def test_what_is_no_command_line(capsys, arguments):
 def test_help_names_the_shipped_recipes(capsys, command):
     with pytest.raises(SystemExit):
         main([command, '--help'])
-    told = ' '.join(capsys.readouterr().out.split())
+    text = ' '.join(capsys.readouterr().out.split())
     # The formatter may break a line behind a hyphen or a slash.
-    assert recipe_names().replace(' ', '') in told.replace(' ', '')
+    assert recipe_names().replace(' ', '') in text.replace(' ', '')
 
 
-def test_the_names_in_the_help_are_those_that_are_taken():
+def test_recipe_names_lists_the_shipped_recipes():
     assert recipe_names() == f'shipped recipes: {", ".join(shipped_recipes())}'

@@ -9,8 +9,8 @@ from ser_ros.bundle import load_bundle
 from ser_ros.shipped import shipped_recipes
 from ser_ros.training.data.splits import FOLDS
 from ser_ros.training.learning.fit import Compute
-from ser_ros.training.learning.train import train
 from ser_ros.training.recipe import load_recipe
+from ser_ros.training.run import train
 
 SMALL = (
     'optimization.epochs=2',
@@ -20,7 +20,7 @@ SMALL = (
     'split.validation_speakers=["03"]',
     'augmentation.crop=[1.0, 1.5]',
 )
-# 14.7 and 72 million parameters: what need not be trained is not, and pictures are smaller.
+# 14.7 and 72 million parameters: layers are frozen where possible, and images are smaller.
 SMALLER = {
     'vgg': (
         'freeze=5',
@@ -37,7 +37,7 @@ SMALLER = {
 
 @pytest.fixture(scope='module')
 def corpora(tiny_corpus, tmp_path_factory):
-    """Name → folder; files named as BanglaSER's are of the same voice, with noise of their own."""
+    """Name → folder; files named like BanglaSER's have the same voice with other noise."""
     folder = tmp_path_factory.mktemp('bangla')
     samples, rate = soundfile.read(next(tiny_corpus.rglob('*-21.wav')))
     for speaker in ('02', '03', '04', *FOLDS['BanglaSER'][0]):
@@ -59,11 +59,11 @@ def test_two_epochs(name, corpora, cache, tmp_path):
     assert [row['epoch'] for row in run.history] == [0, 1]
     assert all(torch.tensor(row['train_loss']).isfinite() for row in run.history)
     assert len(run.validation) == sum({'RAVDESS': 8, 'BanglaSER': 5}[n] for n in names)
-    assert all(result.is_heard for result in run.validation)
+    assert all(result.has_speech for result in run.validation)
     bundle = load_bundle(run.bundle)
     assert bundle.info.recipe['name'] == name
     assert not recipe.data.merge.keys() & set(bundle.info.class_names)
     assert bundle.info.frontend == recipe.frontend
-    # Hundreds of megabytes, which pytest would keep.
+    # Hundreds of megabytes, and pytest keeps the folder.
     for path in (*tmp_path.glob('*.ckpt'), run.bundle):
         path.unlink()

@@ -6,8 +6,10 @@ import pytest
 import yaml
 
 from ser_ros import SerError
+from ser_ros.models import default_hyperparameters
+from ser_ros.settings import from_dict
 from ser_ros.shipped import shipped_file, shipped_recipes
-from ser_ros.training.recipe import Recipe, load_recipe
+from ser_ros.training.recipe import Recipe, differences, load_recipe, plain_recipe
 
 
 @pytest.fixture
@@ -240,3 +242,29 @@ def test_shipped_recipes_can_be_read(name):
     is_research = name.startswith('research/')
     assert (recipe.frontend.kind == 'log_mel') or is_research or 'vggish' in name or 'mfcc' in name
     assert recipe.optimization.optimizer == ('sgd' if is_research else 'adamw')
+
+
+def test_plain_values_have_the_defaults_of_the_architecture():
+    recipe = Recipe(name='a', architecture='cnn_lstm', hyperparameters={'level_invariant': False})
+    kept = plain_recipe(recipe)['hyperparameters']
+    assert kept == {**default_hyperparameters('cnn_lstm'), 'level_invariant': False}
+    # They stay even if the defaults change.
+    assert from_dict(Recipe, plain_recipe(recipe)).hyperparameters == kept
+
+
+def test_differences_are_named():
+    recipe = Recipe(name='a', seed=1)
+    other = dataclasses.replace(recipe, name='b', seed=2)
+    assert differences(recipe, other) == []
+    values = plain_recipe(recipe)
+    values['optimization'] |= {'epochs': 6, 'optimizer': 'sgd'}
+    values['hyperparameters'] = {'width': 64}
+    values['augmentation']['crop'] = [2.0, 3.0]
+    changed = from_dict(Recipe, values)
+    assert differences(changed, recipe) == [
+        'hyperparameters.width=64',
+        'augmentation.crop=[2.0, 3.0]',
+        'optimization.epochs=6',
+        'optimization.optimizer=sgd',
+    ]
+    assert differences(recipe, changed)[-1] == 'no hyperparameters.width'

@@ -1,6 +1,7 @@
-"""Who is trained on, chosen by, and tested on."""
+"""Splits of clips into a training, a validation and a test set."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -8,8 +9,9 @@ from dataclasses import dataclass
 from typing import Optional
 
 from ser_ros import SerError
-from ser_ros.training.data.corpora import Clip
-from ser_ros.training.recipe import SplitConfig
+from ser_ros.emotions import EMOTIONS
+from ser_ros.training.data.corpora import Clip, Corpus, merge_labels
+from ser_ros.training.recipe import Recipe, SplitConfig
 
 FOLDS = {
     # EmoBox (Ma et al., 2024), six.
@@ -34,66 +36,87 @@ FOLDS = {
 }
 """Corpus → test speakers of each of its published folds."""
 
-PARTS = ('train', 'validation', 'test')
+SUBSETS = {'train': 'training', 'validation': 'validation', 'test': 'test'}
+"""Subset → its name in messages."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Every clip in one of three parts."""
+    """Each clip in one of three subsets."""
 
     train: list[Clip]
     validation: list[Clip]
     test: list[Clip]
     protocol: str
-    """How it was made, in one sentence."""
+    """How the split was made, in one sentence."""
+
+    @functools.cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """Classes of the training set, in the vocabulary's order."""
+        present = {clip.emotion for clip in self.train}
+        return tuple(name for name in EMOTIONS if name in present)
 
     def voices(self) -> dict[str, list[str]]:
-        """Name of each part → its voices, sorted."""
-        return {part: sorted({clip.voice for clip in getattr(self, part)}) for part in PARTS}
+        """Subset → its voices, sorted."""
+        return {name: sorted({clip.voice for clip in getattr(self, name)}) for name in SUBSETS}
 
     def speakers(self) -> dict[str, dict[str, list[str]]]:
-        """Corpus → part → its speakers, sorted."""
-        parts = {part: getattr(self, part) for part in PARTS}
-        names = dict.fromkeys(clip.corpus for clips in parts.values() for clip in clips)
+        """Corpus → subset → its speakers, sorted."""
+        subsets = {name: getattr(self, name) for name in SUBSETS}
+        corpora = dict.fromkeys(clip.corpus for clips in subsets.values() for clip in clips)
         return {
-            name: {
-                part: sorted({clip.speaker for clip in clips if clip.corpus == name})
-                for part, clips in parts.items()
+            corpus: {
+                name: sorted({clip.speaker for clip in clips if clip.corpus == corpus})
+                for name, clips in subsets.items()
             }
-            for name in names
+            for corpus in corpora
         }
 
     @property
     def digest(self) -> str:
-        """Of who says what in which part, and of the sound: that of a changed corpus is another."""
-        parts = {
-            part: sorted((c.voice, c.name, c.emotion, c.digest) for c in getattr(self, part))
-            for part in PARTS
+        """Hash of the clips in each subset and of their sound; it changes with the corpus."""
+        subsets = {
+            name: sorted((c.voice, c.name, c.emotion, c.digest) for c in getattr(self, name))
+            for name in SUBSETS
         }
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(subsets).encode()).hexdigest()
 
     @property
     def is_speaker_independent(self) -> bool:
-        """Whether no voice is in two parts."""
+        """Whether no voice is in two subsets."""
         voices = self.voices()
         return len(set().union(*voices.values())) == sum(map(len, voices.values()))
 
 
+def split_corpora(recipe: Recipe, corpora: Sequence[Corpus]) -> Split:
+    """The recipe's split of these corpora; SerError if they are not the recipe's corpora."""
+    found = {corpus.name: corpus for corpus in corpora}
+    wanted = recipe.data.corpora
+    if set(found) != set(wanted):
+        raise SerError(
+            f'the recipe trains on {", ".join(wanted)}, but --corpus names {", ".join(found)}: '
+            f"they must be the same (--set 'data.corpora={json.dumps(list(found))}')"
+        )
+    clips = [clip for name in wanted for clip in found[name].clips]
+    return split_clips(merge_labels(clips, recipe.data.merge), recipe.split)
+
+
 def split_clips(clips: Sequence[Clip], config: SplitConfig) -> Split:
-    """Split clips of one corpus or more by the config's protocol.
+    """Split clips of one or more corpora by the config's protocol.
 
     - folds: the published folds in `FOLDS`.
     - leave_one_speaker_out: fold n tests the n-th speaker, in the published order or sorted.
-    - speakers: `n_folds` folds of speakers, balanced by gender, then by clips.
-    - random: `n_folds` parts of clips, balanced by class, in an order that their names alone
-      decide; one is tested on, the next one validates. Identical recordings stay together.
+    - speakers: `n_folds` folds of speakers, balanced by gender, then by number of clips.
+    - random: `n_folds` folds of clips, balanced by class; the order depends only on their names.
+      One fold is the test set, the next one the validation set. Identical recordings stay
+      together.
 
-    Each corpus is split on its own, with the same fold number. All but random are by speaker:
-    there `n_validation` speakers of each corpus, but at most half of those who are not tested,
-    leave the training part: equally many women and men as far as there are, evenly spaced in
-    sorted order. Raises SerError for a split that cannot be, or that could not be measured: each
-    class that is trained must be validated and tested. Only a speaker of leave_one_speaker_out
-    or of speakers may lack one, and then the protocol says so.
+    Each corpus is split on its own, with the same fold number. All protocols but random split by
+    speaker: `n_validation` speakers of each corpus leave the training set, but at most half of
+    those outside the test set. They are equally many women and men if possible, evenly spaced in
+    sorted order. SerError for a split that is impossible, or that could not be evaluated: each
+    class of the training set must be in the validation and the test set. Only a test speaker of
+    leave_one_speaker_out or speakers may lack a class, and then the protocol states it.
     """
     if not clips:
         raise SerError('there are no clips to split')
@@ -106,7 +129,7 @@ def split_clips(clips: Sequence[Clip], config: SplitConfig) -> Split:
     )
     _check(split, config)
     if untested := _classes_without(split.test, split.train):
-        protocol = f'{split.protocol}; the test part has no clips of {", ".join(untested)}'
+        protocol = f'{split.protocol}; the test set has no clips of {", ".join(untested)}'
         split = dataclasses.replace(split, protocol=protocol)
     return split
 
@@ -122,13 +145,16 @@ def _split_speakers(clips: Sequence[Clip], config: SplitConfig) -> Split:
         if missing := sorted(set(tested) - {clip.speaker for clip in members}):
             raise SerError(
                 f'fold {config.fold} of {name} tests speakers {", ".join(missing)}, '
-                'of whom there are no clips'
+                'but there are no clips of them'
             )
         test |= {f'{name}:{speaker}' for speaker in tested}
     if config.validation_speakers:
         validation = _named_voices(config.validation_speakers, corpora)
         if both := sorted(validation & test):
-            raise SerError(f'speakers both in test and validation: {", ".join(both)}')
+            raise SerError(
+                f'speakers both in the test and the validation set: {", ".join(both)}; change '
+                'split.validation_speakers'
+            )
     elif config.n_validation:
         for members in corpora.values():
             rest = [clip for clip in members if clip.voice not in test]
@@ -140,8 +166,8 @@ def _split_speakers(clips: Sequence[Clip], config: SplitConfig) -> Split:
     }
     protocol = (
         f'speaker-independent: {names[config.protocol]} {config.fold} of '
-        f'{" and of ".join(corpora)}; {len(test)} speakers test, {len(validation)} validate, '
-        f'{len({clip.voice for clip in clips} - test - validation)} train'
+        f'{" and of ".join(corpora)}; {len(test)} test, {len(validation)} validation and '
+        f'{len({clip.voice for clip in clips} - test - validation)} training speakers'
     )
     return Split(
         [clip for clip in clips if clip.voice not in test | validation],
@@ -183,7 +209,7 @@ def _balanced_folds(name: str, clips: Sequence[Clip], n_folds: int) -> list[tupl
     genders = _genders(clips)
     if not 2 <= n_folds <= len(genders):
         raise SerError(
-            f'{len(genders)} speakers of {name} make no {n_folds} folds; '
+            f'{len(genders)} speakers of {name} cannot be split into {n_folds} folds; '
             'set split.n_folds from 2 to their number'
         )
     sizes = {speaker: sum(clip.speaker == speaker for clip in clips) for speaker in genders}
@@ -198,19 +224,19 @@ def _balanced_folds(name: str, clips: Sequence[Clip], n_folds: int) -> list[tupl
 
 def _genders(clips: Iterable[Clip]) -> dict[str, Optional[str]]:
     """Speaker → gender, speakers sorted."""
-    # Where only some clips of a speaker say the gender, these come last and count.
+    # If only some clips of a speaker have a gender, these come last and decide.
     ordered = sorted(clips, key=lambda clip: (clip.speaker, clip.gender or ''))
     return {clip.speaker: clip.gender for clip in ordered}
 
 
 def _named_voices(names: Iterable[str], corpora: dict[str, list[Clip]]) -> set[str]:
-    """The voices of `CORPUS:SPEAKER`, or of `SPEAKER` where there is one corpus."""
+    """The voices named `CORPUS:SPEAKER`, or `SPEAKER` if there is one corpus."""
     known = {clip.voice for clips in corpora.values() for clip in clips}
     (only, *others) = corpora
     voices = {name if name in known or others else f'{only}:{name}' for name in names}
     if missing := sorted(voices - known):
         form = '; name each CORPUS:SPEAKER' if others else ''
-        raise SerError(f'there are no speakers {", ".join(missing)}{form}')
+        raise SerError(f'split.validation_speakers: no clips of {", ".join(missing)}{form}')
     return voices
 
 
@@ -237,21 +263,21 @@ def _split_random(clips: Sequence[Clip], config: SplitConfig) -> Split:
         raise SerError('a random split has no validation_speakers; set another split.protocol')
     if config.n_folds < 3:
         raise SerError(
-            f'a random split into {config.n_folds} parts is none; set n_folds 3 or more'
+            f'a random split needs 3 or more folds, not {config.n_folds}; set split.n_folds'
         )
     names = ' and '.join(_by_corpus(clips))
     _check_fold(config.fold, config.n_folds, names)
-    tested = config.fold - 1
-    validated = config.fold % config.n_folds if config.n_validation else None
-    part_of = _deal(clips, config.n_folds)
+    test = config.fold - 1
+    validation = config.fold % config.n_folds if config.n_validation else None
+    fold_of = _deal(clips, config.n_folds)
     protocol = (
-        f'NOT speaker-independent: random clips of {names}, part {config.fold} of '
-        f'{config.n_folds} tests; speakers are in several parts'
+        f'NOT speaker-independent: random clips of {names}, fold {config.fold} of '
+        f'{config.n_folds}; speakers are in several subsets'
     )
     return Split(
-        [clip for clip in clips if part_of[_recording(clip)] not in (tested, validated)],
-        [clip for clip in clips if part_of[_recording(clip)] == validated],
-        [clip for clip in clips if part_of[_recording(clip)] == tested],
+        [clip for clip in clips if fold_of[_recording(clip)] not in (test, validation)],
+        [clip for clip in clips if fold_of[_recording(clip)] == validation],
+        [clip for clip in clips if fold_of[_recording(clip)] == test],
         protocol,
     )
 
@@ -260,28 +286,28 @@ def _recording(clip: Clip) -> str:
     return clip.digest or str(clip.path)
 
 
-def _deal(clips: Iterable[Clip], n_parts: int) -> dict[str, int]:
-    """Recording → part; each corpus's clips of one class are dealt round."""
+def _deal(clips: Iterable[Clip], n_folds: int) -> dict[str, int]:
+    """Recording → fold; the clips of each corpus and class are dealt to the folds in turn."""
 
     def rank(clip: Clip) -> tuple[str, ...]:
         key = hashlib.sha256(f'{clip.voice}/{clip.name}'.encode()).hexdigest()
         return clip.corpus, clip.emotion, key, str(clip.path)
 
     recordings = dict.fromkeys(_recording(clip) for clip in sorted(clips, key=rank))
-    return {recording: i % n_parts for i, recording in enumerate(recordings)}
+    return {recording: i % n_folds for i, recording in enumerate(recordings)}
 
 
 def _check_classes(clips: Sequence[Clip]) -> None:
     for emotion, voices in _voices_by_class(clips).items():
         if len(voices) == 1:
             raise SerError(
-                f'class {emotion} has one speaker, {voices[0]}, who cannot be both trained and '
-                'tested on; merge the class with another, or leave its clips out'
+                f'class {emotion} has one speaker, {voices[0]}, who cannot be in both the '
+                'training and the test set; merge the class with another, or leave its clips out'
             )
 
 
 def _classes_without(clips: Iterable[Clip], others: Iterable[Clip]) -> list[str]:
-    """Classes of `others` that none of the clips is of."""
+    """Classes of `others` that the clips do not have."""
     return sorted({clip.emotion for clip in others} - {clip.emotion for clip in clips})
 
 
@@ -293,25 +319,25 @@ def _voices_by_class(clips: Iterable[Clip]) -> dict[str, list[str]]:
 
 
 def _check(split: Split, config: SplitConfig) -> None:
-    """What must hold of any split."""
-    for part in PARTS:
-        if not getattr(split, part) and (part != 'validation' or config.n_validation):
+    """SerError for a split that cannot be trained, calibrated and evaluated."""
+    for name in SUBSETS:
+        if not getattr(split, name) and (name != 'validation' or config.n_validation):
             count = len(set().union(*split.voices().values()))
             raise SerError(
-                f'no clips are left for the {part} part in fold {config.fold}; '
-                f'there are only {count} speakers'
+                f'fold {config.fold} leaves no clips for the {SUBSETS[name]} set; there are only {count} '
+                'speakers'
             )
     trained = _voices_by_class(split.train)
     for emotion, voices in _voices_by_class([*split.validation, *split.test]).items():
         if emotion not in trained:
             raise SerError(
-                f'fold {config.fold} leaves no clips of class {emotion} to train on: only '
-                f'{", ".join(voices)} have it, who validate or test'
+                f'fold {config.fold} leaves no clips of class {emotion} to train on: only the '
+                f'validation and test speakers {", ".join(voices)} have it'
             )
     if unvalidated := split.validation and _classes_without(split.validation, split.train):
         raise SerError(
-            f'fold {config.fold} leaves no clips of class {", ".join(unvalidated)} to validate by; '
-            'name other speakers in split.validation_speakers, or raise split.n_validation'
+            f'fold {config.fold} leaves no clips of class {", ".join(unvalidated)} to validate '
+            'on; name other speakers in split.validation_speakers, or raise split.n_validation'
         )
     untested = _classes_without(split.test, split.train)
     if untested and config.protocol in ('folds', 'random'):
@@ -320,11 +346,12 @@ def _check(split: Split, config: SplitConfig) -> None:
             'complete the corpus, merge the class with another, or set another split.protocol'
         )
     owners: dict[str, tuple[str, Clip]] = {}
-    for part in PARTS:
-        for clip in getattr(split, part):
-            owner, other = owners.setdefault(_recording(clip), (part, clip))
-            if owner != part:
+    for name in SUBSETS:
+        for clip in getattr(split, name):
+            owner, other = owners.setdefault(_recording(clip), (name, clip))
+            if owner != name:
                 raise SerError(
                     f'{clip.path} and {other.path} are one recording, of {clip.voice} and '
-                    f'{other.voice}; remove one, or both would be in {owner} and in {part}'
+                    f'{other.voice}; remove one: it would be in the {SUBSETS[owner]} '
+                    f'and the {SUBSETS[name]} set'
                 )

@@ -1,4 +1,4 @@
-"""Which clips a bundle may be measured on."""
+"""The clips that a bundle may be evaluated on, and the evaluation."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,75 +8,79 @@ from typing import Any
 from ser_ros import SerError
 from ser_ros.bundle import Bundle, BundleInfo
 from ser_ros.training.data.corpora import Clip, Corpus, merge_labels
-from ser_ros.training.evaluation.metrics import ClipResult, listen, manner, measure, record_part
-from ser_ros.training.evaluation.rejection import hear_nonspeech, rejection
+from ser_ros.training.evaluation.clip_result import ClipResult
+from ser_ros.training.evaluation.metrics import compute_metrics, subset_results
+from ser_ros.training.evaluation.prediction import describe_method, predict_clips
+from ser_ros.training.evaluation.rejection import evaluate_nonspeech, nonspeech_metrics
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Clips, and how they were chosen."""
+    """Clips, and how they were selected."""
 
     name: str
-    """Of the part."""
+    """Name of the subset."""
     clips: list[Clip]
     protocol: str
     class_names: list[str]
-    """Classes among which the bundle's guess is looked for."""
+    """Classes that the prediction is restricted to."""
     missing: list[str]
-    """Voices that the bundle names for the part, and that have no clips here."""
+    """Voices that the bundle names for the subset but that have no clips here."""
     notes: list[str]
     """What was left out."""
 
 
-def select(info: BundleInfo, corpora: Sequence[Corpus], part: str) -> list[Selection]:
-    """The bundle's own corpora as one part, and every other corpus as a part by itself.
+def select(info: BundleInfo, corpora: Sequence[Corpus], subset: str) -> list[Selection]:
+    """One subset of the bundle's own corpora, and every other corpus as a subset of its own.
 
-    `part`: validation, test, or all for whoever there is. Labels are merged as for the training.
-    Raises SerError where nothing is left, where the part's speakers were trained on, and for
-    another corpus that holds recordings which were.
+    `subset`: validation, test, or all for all speakers. Labels are merged as in training. SerError
+    if no clips are left, if the model was trained on speakers of the subset, or if another corpus
+    contains recordings that the model was trained on.
     """
     own = [corpus for corpus in corpora if corpus.name in info.corpora]
     others = [corpus for corpus in corpora if corpus.name not in info.corpora]
-    selections = [_select_own(info, own, part)] if own else []
+    selections = [_select_own(info, own, subset)] if own else []
     return selections + [_select_other(info, corpus) for corpus in others]
 
 
-def _select_own(info: BundleInfo, corpora: Sequence[Corpus], part: str) -> Selection:
+def _select_own(info: BundleInfo, corpora: Sequence[Corpus], subset: str) -> Selection:
     voices = {
         name: {
-            f'{corpus}:{s}' for corpus, parts in info.corpora.items() for s in parts.get(name, ())
+            f'{corpus}:{speaker}'
+            for corpus, subsets in info.corpora.items()
+            for speaker in subsets.get(name, ())
         }
-        for name in ('train', part)
+        for name in ('train', subset)
     }
     clips, notes = [], []
     for corpus in corpora:
         usable, more = _usable(info, corpus)
-        clips += [clip for clip in usable if part == 'all' or clip.voice in voices[part]]
+        clips += [clip for clip in usable if subset == 'all' or clip.voice in voices[subset]]
         notes += more
-    heard = {clip.voice for clip in clips}
+    present = {clip.voice for clip in clips}
     names = ' and '.join(corpus.name for corpus in corpora)
-    if part != 'all' and not voices[part]:
-        raise SerError(f'the bundle names no {part} speakers of {names}')
-    if not heard:
-        whom = f'of the {part} speakers, {", ".join(sorted(voices[part]))}'
-        if part == 'all':
-            whom = f'of {", ".join(info.class_names)}, the classes of the bundle'
-        raise SerError(f'{names}: there are no clips {whom}')
-    trained = heard & voices['train']
-    missing = sorted(voices[part] - heard)
-    n = f'{len(heard)} of the {len(voices[part])} ' if missing else ''
-    protocol = f'speaker-independent: {n}{part} speakers of {names}'
-    if part == 'validation':
-        protocol += ', by whom the bundle was calibrated'
-    if part == 'all':
-        protocol = f'all {len(heard)} speakers of {names}, {len(trained)} of them trained on'
+    if subset != 'all' and not voices[subset]:
+        raise SerError(f'the bundle names no {subset} speakers of {names}')
+    if not present:
+        wanted = f'the {subset} speakers {", ".join(sorted(voices[subset]))}'
+        if subset == 'all':
+            wanted = f'the classes of the bundle, {", ".join(info.class_names)}'
+        raise SerError(f'{names}: there are no clips of {wanted}')
+    trained = present & voices['train']
+    missing = sorted(voices[subset] - present)
+    n = f'{len(present)} of the {len(voices[subset])} ' if missing else ''
+    protocol = f'speaker-independent: {n}{subset} speakers of {names}'
+    if subset == 'validation':
+        protocol += ', which the bundle was calibrated on'
+    if subset == 'all':
+        protocol = f'all {len(present)} speakers of {names}, {len(trained)} of them trained on'
         protocol = f'{"NOT " if trained else ""}speaker-independent: {protocol}'
     elif trained:
         raise SerError(
-            f'the bundle was trained on {part} speakers, too ({", ".join(sorted(trained))}): '
-            'it cannot be measured on them'
+            f'the bundle was also trained on {subset} speakers ({", ".join(sorted(trained))}): '
+            'it cannot be evaluated on them'
         )
-    return Selection(part, clips, protocol, list(info.class_names), missing, notes)
+    return Selection(subset, clips, protocol, list(info.class_names), missing, notes)
 
 
 def _select_other(info: BundleInfo, corpus: Corpus) -> Selection:
@@ -84,29 +88,29 @@ def _select_other(info: BundleInfo, corpus: Corpus) -> Selection:
     if known := {clip.fingerprint for clip in corpus.clips} & set(info.recordings):
         raise SerError(
             f'{corpus.name}: the bundle was trained or calibrated on {len(known)} of its '
-            f'{len(corpus.clips)} recordings: it cannot be measured on them as another corpus'
+            f'{len(corpus.clips)} recordings: it cannot be evaluated on them as another corpus'
         )
     present = {clip.emotion for clip in clips}
     common = [name for name in info.class_names if name in present]
     if len(common) < 2:
         raise SerError(
-            f'{corpus.name} has the classes {", ".join(sorted({c.emotion for c in corpus.clips}))}, '
-            f'of which the bundle knows {len(common)}: there is nothing to choose between'
+            f'{corpus.name} has the classes {", ".join(sorted({c.emotion for c in corpus.clips}))}; '
+            f'the bundle knows {len(common)} of them, but an evaluation needs two or more'
         )
     protocol = (
-        f'other corpus: all speakers of {corpus.name}, of which the bundle names nobody; guesses '
-        f'among the {len(common)} common classes ({", ".join(common)})'
+        f'other corpus: all speakers of {corpus.name}, which the bundle does not name; predictions '
+        f'restricted to the {len(common)} common classes ({", ".join(common)})'
     )
     return Selection(f'{corpus.name} (other corpus)', clips, protocol, common, [], notes)
 
 
 def _usable(info: BundleInfo, corpus: Corpus) -> tuple[list[Clip], list[str]]:
-    """Clips of classes that the bundle has, and notes on all others."""
+    """Clips of classes that the bundle has, and notes about all others."""
     clips = merge_labels(corpus.clips, info.recipe.get('data', {}).get('merge', {}))
-    strange = Counter(clip.emotion for clip in clips if clip.emotion not in info.class_names)
+    unknown = Counter(clip.emotion for clip in clips if clip.emotion not in info.class_names)
     notes = [
         f'{corpus.name}: {n} clips of {emotion} left out, no class of the bundle'
-        for emotion, n in sorted(strange.items())
+        for emotion, n in sorted(unknown.items())
     ]
     if corpus.left_out:
         notes.append(corpus.left_out)
@@ -116,25 +120,27 @@ def _usable(info: BundleInfo, corpus: Corpus) -> tuple[list[Clip], list[str]]:
 def evaluate(
     bundle: Bundle, selections: Sequence[Selection], device: str = 'auto', gain_db: float = 0.0
 ) -> tuple[dict[str, dict[str, Any]], list[ClipResult]]:
-    """Name → part, see `evaluation.record_part`, and what the last of them was made of.
+    """Name → subset, see `metrics.subset_results`, and the clip results of the last subset.
 
-    Where the guess is looked for among some of the bundle's classes, `unrestricted_accuracy` is
-    the unweighted accuracy among all of them. `nonspeech`: see `rejection.rejection`.
+    If the predictions are restricted to some of the bundle's classes, `unrestricted_accuracy` is
+    the unweighted accuracy among all of them. `nonspeech`: see `rejection.nonspeech_metrics`.
     """
     names = bundle.info.class_names
-    sounds = hear_nonspeech(bundle, device)
+    sounds = evaluate_nonspeech(bundle, device)
     loudness = f', {gain_db:+g} dB' if gain_db else ''
-    parts = {}
+    subsets, restricted = {}, []
     for selection in selections:
         chosen = selection.class_names
-        results = listen(bundle, selection.clips, device, gain_db)
-        among = results
-        if len(chosen) < len(names):
-            among = [r.among(names, chosen) for r in results]
-        part = record_part(among, chosen, f'{selection.protocol}; {manner(bundle)}{loudness}')
-        if among is not results:
-            unrestricted = measure(results, names)['unweighted_accuracy']
-            part['figures']['unrestricted_accuracy'] = unrestricted
-        part['figures']['nonspeech'] = rejection(bundle, results, sounds)
-        parts[selection.name] = part
-    return parts, among
+        is_restricted = len(chosen) < len(names)
+        results = predict_clips(bundle, selection.clips, device, gain_db)
+        restricted = (
+            [r.restricted_to(chosen, names) for r in results] if is_restricted else results
+        )
+        protocol = f'{selection.protocol}; {describe_method(bundle)}{loudness}'
+        subset = subset_results(restricted, chosen, protocol)
+        if is_restricted:
+            unrestricted = compute_metrics(results, names)['unweighted_accuracy']
+            subset['metrics']['unrestricted_accuracy'] = unrestricted
+        subset['metrics']['nonspeech'] = nonspeech_metrics(bundle, results, sounds)
+        subsets[selection.name] = subset
+    return subsets, restricted

@@ -1,4 +1,4 @@
-"""Finding the weights: Lightning's trainer as a recipe wants it."""
+"""Fitting weights with Lightning's trainer, configured by a recipe."""
 
 import contextlib
 import io
@@ -38,11 +38,11 @@ from ser_ros.training.recipe import OptimizationConfig
 
 @dataclass(frozen=True)
 class Compute:
-    """Where a training runs.
+    """The devices and processes of a training.
 
-    Of what it learns only the number of processes decides anything but rounding: each draws its
-    own augmentation, and on CPUs its batch norm sees only its own share of a batch. SerError for
-    numbers that cannot be and devices that are not there.
+    Only the number of processes changes the result by more than rounding: each process draws its
+    own augmentation, and on CPUs its batch norm uses only its own share of a batch. SerError for
+    invalid numbers and missing devices.
     """
 
     device: str = 'auto'
@@ -54,7 +54,7 @@ class Compute:
     workers: int = 0
     """Processes that prepare batches."""
     cache: Optional[Path] = None
-    """Folder for decoded sound; None for none."""
+    """Folder for decoded sound; None to decode it each time."""
 
     def __post_init__(self):
         for name, least in (('devices', 1), ('nodes', 1), ('workers', 0)):
@@ -67,7 +67,7 @@ class Compute:
             return
         device = select_device(self.device)
         if device.type == 'cuda' and self.devices > (n := n_gpus - (device.index or 0)):
-            raise SerError(f'devices is {self.devices}, and from {device} on there are {n}')
+            raise SerError(f'devices is {self.devices}, but from {device} on there are {n}')
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Fit:
     """A finished fit."""
 
     best: Path
-    """Checkpoint of the best epoch by validation; the last one's where there is none."""
+    """Checkpoint of the best epoch by validation, or of the last one without a validation set."""
     last: Path
     history: list[dict[str, float]]
     """One row an epoch: losses, validation accuracy, learning rate, seconds."""
@@ -89,7 +89,7 @@ QUIET = (
     r"The '\w+' does not have many workers",
     '.*LeafSpec',
 )
-"""Beginnings of Lightning's warnings of what is meant, or what a user can do nothing about."""
+"""Beginnings of Lightning's warnings about intended settings, or that a user cannot act on."""
 
 
 @contextlib.contextmanager
@@ -104,9 +104,9 @@ def _quiet() -> Iterator[None]:
 def fit(task: EmotionTask, data: EmotionData, out: Path, compute: Compute) -> Fit:
     """Train `task` on `data`; checkpoints and logs are written to `out`.
 
-    A fit that was interrupted goes on from its last whole epoch. SerError for a loss that is not
-    finite, a checkpoint that cannot be read or a device that is not there; KeyboardInterrupt
-    passes, the last checkpoint written, and is what SIGTERM becomes, with its number.
+    An interrupted fit continues from its last completed epoch. SerError if the loss is not finite,
+    a checkpoint cannot be read or a device is missing. Ctrl-C and SIGTERM raise KeyboardInterrupt
+    with the signal's number; the last checkpoint stays.
     """
     device = select_device(compute.device)
     config = task.recipe.optimization
@@ -151,7 +151,7 @@ def fit(task: EmotionTask, data: EmotionData, out: Path, compute: Compute) -> Fi
     last = out / 'last.ckpt'
     if is_resumed := last.is_file():
         read_checkpoint(last)
-    # Progress bars belong on stderr; Lightning draws them on what stdout is.
+    # Progress bars belong on stderr, but Lightning draws them on stdout.
     with interruption, _logs(out), contextlib.redirect_stdout(sys.stderr):
         trainer.fit(task, data, ckpt_path=last if is_resumed else None, weights_only=True)
     best = out / 'best.ckpt' if data.validation else last
@@ -159,24 +159,24 @@ def fit(task: EmotionTask, data: EmotionData, out: Path, compute: Compute) -> Fi
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What `fit` wrote; SerError names a file that is not there, or damaged."""
+    """A checkpoint that `fit` wrote; SerError if the file is missing or damaged."""
     try:
         return torch.load(path, weights_only=True, map_location='cpu')
-    # Whatever torch, pickle or zip make of bytes that were not written by them.
+    # Any error that torch, pickle or zip raise for damaged bytes.
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SerError(
-            f'{path} cannot be read ({reason}): remove {path.parent}, and train anew'
+            f'{path} cannot be read ({reason}): remove {path.parent} and train from the start'
         ) from error
 
 
 @contextlib.contextmanager
 def _logs(out: Path) -> Iterator[None]:
-    """SerError where TensorBoard's logs cannot be written."""
+    """SerError if TensorBoard's logs cannot be written."""
     before = threading.excepthook
 
     def hook(arguments: threading.ExceptHookArgs) -> None:
-        # Its thread's error is raised once more when the next figure is logged.
+        # An OSError of the writer's thread is raised again when the next value is logged.
         if not isinstance(arguments.exc_value, OSError):
             before(arguments)
 
@@ -190,29 +190,29 @@ def _logs(out: Path) -> Iterator[None]:
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Checkpoints that are there whole or not at all; SerError where there is no room.
+    """Checkpoints that are written completely or not at all; SerError if the disk is full.
 
-    Lightning's own are moved from the folder for temporary files, which is a copy that may fail
-    half-way where that is on another disk.
+    Lightning's own are moved from the folder for temporary files. If that is on another disk, the
+    move is a copy, which may be cut off.
     """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str, storage_options: Optional[Any] = None
     ) -> None:
-        """Write to a file beside it, and rename that."""
+        """Write to a file beside `path`, then rename it."""
         data = io.BytesIO()
         torch.save(checkpoint, data)
         write_atomically(Path(path), data.getvalue())
 
 
 class MovableCheckpoint(ModelCheckpoint):
-    """A checkpoint that knows of what is best when its folder has been moved since.
+    """A checkpoint that keeps the best score when its folder is moved between two sessions.
 
-    Lightning's forgets the score, so that the next epoch, however bad, takes the best one's place.
+    Lightning's forgets the score, so that the next epoch always replaces the best one.
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From the checkpoint, as if that had been written where it is."""
+        """Restore from the checkpoint, with its paths replaced by those in the present folder."""
 
         def here(path: str) -> str:
             return path and str(Path(self.dirpath, Path(path).name))
@@ -231,17 +231,17 @@ class MovableCheckpoint(ModelCheckpoint):
 
 
 class ProgressBar(TQDMProgressBar):
-    """One that ends where something goes wrong, so that what is said of that begins a line."""
+    """A bar that is closed on an error, so that the error message begins a new line."""
 
     def on_exception(self, *_: Any) -> None:
-        """Close what is open, the upper bar last."""
+        """Close the open bars, the upper one last."""
         for bar in (self._val_progress_bar, self._train_progress_bar):
             if bar is not None:
                 bar.close()
 
 
 class History(Callback):
-    """What each epoch came to; kept in the checkpoints, so that a resumed run has all of it."""
+    """Metrics of each epoch; stored in the checkpoints, so that a resumed run has all of them."""
 
     def __init__(self):
         self.rows: list[dict[str, float]] = []
@@ -252,29 +252,29 @@ class History(Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, task: EmotionTask) -> None:
         """Add the epoch's row."""
-        figures = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
         self.rows.append(
             {
                 'epoch': trainer.current_epoch,
-                **figures,
+                **metrics,
                 'learning_rate': trainer.optimizers[0].param_groups[0]['lr'],
                 'seconds': time.monotonic() - self._start,
             }
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint."""
+        """The state to store in the checkpoint."""
         return {'rows': self.rows}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """From the checkpoint."""
+        """Restore the state from the checkpoint."""
         self.rows = state['rows']
 
 
 class Interruption(Callback):
-    """Ctrl-C or SIGTERM, heeded between two batches: elsewhere a library's lock may stay held.
+    """Stops between two batches on Ctrl-C or SIGTERM: elsewhere a library's lock may stay held.
 
-    A second one is heeded at once.
+    A second signal stops immediately.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -288,7 +288,7 @@ class Interruption(Callback):
     def __exit__(self, kind: Optional[type], *_: Any) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        # What Lightning makes of KeyboardInterrupt, or raises itself on SIGTERM.
+        # Lightning turns KeyboardInterrupt into SystemExit, and raises it itself on SIGTERM.
         if kind is not None and issubclass(kind, SystemExit):
             raise KeyboardInterrupt(self._asked or signal.SIGINT)
 
@@ -298,7 +298,7 @@ class Interruption(Callback):
         self._asked = number
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """Stop here if asked to."""
+        """Stop here if a signal was received."""
         if self._asked:
             raise KeyboardInterrupt
 
@@ -314,7 +314,7 @@ def _averaging(config: OptimizationConfig, n_items: int) -> list[Callback]:
         def average(
             averaged: torch.Tensor, current: torch.Tensor, n: torch.Tensor
         ) -> torch.Tensor:
-            # The weights themselves until the average begins: they are validated, too.
+            # Until the average begins, the weights themselves: they are validated as well.
             if n < start:
                 return current
             return averaged + (current - averaged) / (n - start + 1)
@@ -334,10 +334,10 @@ def _best(out: Path, data: EmotionData) -> list[Callback]:
 
 
 class Stopping(EarlyStopping):
-    """Early stopping that a run which had stopped, and is started again, remembers."""
+    """Early stopping that stays in force when a stopped run is started again."""
 
     def on_train_start(self, trainer: lightning.Trainer, task: EmotionTask) -> None:
-        """Stop at once where it had stopped."""
+        """Stop immediately if the run had stopped before."""
         trainer.should_stop = self.wait_count >= self.patience
 
 

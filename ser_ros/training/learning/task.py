@@ -1,4 +1,4 @@
-"""The learning task: what a model is given, what it is asked, how it is judged."""
+"""The learning task: inputs, targets, loss, and validation metrics."""
 
 import math
 from typing import Any, Optional
@@ -19,7 +19,7 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 
 class EmotionTask(lightning.LightningModule):
-    """A front-end and a model, trained by a recipe."""
+    """A front-end and a model, trained with a recipe."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class EmotionTask(lightning.LightningModule):
         self.register_buffer('class_weights', weights, persistent=False)
         # Macro average: the mean of the classes' recalls, the field's "unweighted accuracy".
         self.accuracy = MulticlassAccuracy(n_classes, average='macro')
-        # One that is not a number must be seen, not left out.
+        # A loss that is not a number must show, not be left out.
         self.validation_loss = MeanMetric(nan_strategy='disable')
 
     def forward(self, samples: Tensor, lengths: Tensor) -> Tensor:
@@ -61,10 +61,10 @@ class EmotionTask(lightning.LightningModule):
 
     def training_step(self, batch: Batch) -> Tensor:
         """Return the mean loss over all processes' clips; SerError if it is not finite."""
-        # So that a resumed run draws what an unbroken one would have.
+        # Seeded for each step, so that a resumed run draws the same as an uninterrupted one.
         torch.manual_seed(mixed_seed(self.recipe.seed, self.global_step, self.global_rank))
         losses = self.losses(batch)
-        # Processes average their gradients, however many clips each has: count clips instead.
+        # Processes average their gradients, even if their numbers of clips differ: count clips.
         n_clips = torch.tensor(len(losses), device=self.device)
         n_clips = self.trainer.strategy.reduce(n_clips, reduce_op='sum')
         loss = losses.sum() * self.trainer.world_size / n_clips
@@ -80,7 +80,7 @@ class EmotionTask(lightning.LightningModule):
             )
 
     def validation_step(self, batch: Batch) -> None:
-        """A batch is one utterance's longest windows: see `voice.pool_windows`."""
+        """A batch holds the longest windows of one utterance: see `voice.pool_windows`."""
         samples, lengths, labels = batch
         score = self(samples, lengths).log_softmax(dim=1).mean(dim=0, keepdim=True)
         self.validation_loss.update(nn.functional.nll_loss(score, labels[:1]))
@@ -119,7 +119,7 @@ class EmotionTask(lightning.LightningModule):
 
 
 def soft_targets(labels: Tensor, n_classes: int) -> Tensor:
-    """(batch,) labels → (batch, n_classes) probabilities; -1, which is no class, is all of them."""
+    """(batch,) labels → (batch, n_classes) probabilities; for -1, no class, all are equal."""
     targets = nn.functional.one_hot(labels.clamp(min=0), n_classes).float()
     return targets.masked_fill((labels < 0)[:, None], 1 / n_classes)
 
@@ -142,7 +142,7 @@ def clip_losses(
 def learning_rate_schedule(
     optimizer: torch.optim.Optimizer, config: OptimizationConfig, steps: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """The recipe's schedule over `steps` batches, behind its linear warm-up."""
+    """The recipe's schedule over `steps` batches, after its linear warm-up."""
     schedules = torch.optim.lr_scheduler
     if config.schedule == 'one_cycle':
         return schedules.OneCycleLR(optimizer, config.learning_rate, steps)

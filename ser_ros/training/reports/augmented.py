@@ -1,4 +1,4 @@
-"""One recording as a training may hear it: each augmentation by itself, and all together."""
+"""Augmented versions of one recording: each augmentation by itself, and all together."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from ser_ros.training.data.dataset import TrainingWindows, Utterance, WholeClips
 from ser_ros.training.recipe import AugmentationConfig, DataConfig
 
 N_TOGETHER = 3
-"""Versions that everything was done to, as to a training clip."""
+"""Versions with all augmentations, as in training."""
 
 OFF = AugmentationConfig(
     edge_jitter=0.0,
@@ -32,25 +32,25 @@ OFF = AugmentationConfig(
     time_masks=0,
     mixup_alpha=0.0,
 )
-"""Nothing is done to a clip."""
+"""Settings without any augmentation."""
 
 
 @dataclass(frozen=True)
 class Version:
-    """One picture."""
+    """One augmented version of a recording."""
 
     title: str
-    """What was done, and the value that was drawn for it."""
+    """The augmentation, and the value drawn for it."""
     samples: np.ndarray
     """Float32 (n,) at 16 kHz."""
     features: Optional[np.ndarray] = None
-    """(n_features, frames), standardised, where something was done to those."""
+    """(n_features, frames), standardised; None if only the waveform was changed."""
 
 
 def versions(samples: np.ndarray, config: AugmentationConfig, seed: int = 1) -> list[Version]:
-    """Versions of float32 (n,) samples at 16 kHz by the augmentations that `config` uses.
+    """Versions of float32 (n,) samples at 16 kHz with the augmentations that `config` uses.
 
-    The first is the recording itself; masks are of a log-mel spectrogram, whatever the front-end.
+    The first is the recording itself; masks apply to a log-mel spectrogram, whatever the front-end.
     """
     speech = speech_span(SileroVad(), samples) or Segment(0, len(samples))
     utterance = Utterance(samples, speech, 0)
@@ -67,7 +67,7 @@ def versions(samples: np.ndarray, config: AugmentationConfig, seed: int = 1) -> 
 def _each(
     config: AugmentationConfig, rng: np.random.Generator
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A title and the settings that do one thing to a clip, by a value drawn as in training."""
+    """Title and settings of each single augmentation, with a value drawn as in training."""
 
     def drawn(bounds: tuple[float, float]) -> tuple[float, tuple[float, float]]:
         value = rng.uniform(*bounds)
@@ -113,7 +113,7 @@ def _each(
         yield f'gain {value:+.0f} dB', {'gain_db': pinned}
     if config.mel_shift:
         limit = config.mel_shift
-        yield f'mel bands moved by up to {limit:g}', {'mel_shift': limit}
+        yield f'mel bands shifted by up to {limit:g}', {'mel_shift': limit}
     if config.mel_masks or config.time_masks:
         names = ('mel_masks', 'mel_mask_width', 'time_masks', 'time_mask_width')
         yield 'masks', {name: getattr(config, name) for name in names}
@@ -126,7 +126,7 @@ def _make(
     config: AugmentationConfig,
     seed: int,
 ) -> Version:
-    """By the very code of the training; `items`: the data set that cuts it, or does not."""
+    """Augment with the code of the training; `items`: the data set that cuts a window or not."""
     augment = Augment(config, SAMPLE_RATE)
     changed, _ = items([utterance], DataConfig(), config, seed)[0, 0]
     with torch.random.fork_rng():
@@ -140,6 +140,6 @@ def _make(
 
 
 def _features(waveform: Tensor) -> Tensor:
-    """(1, samples) → (1, n_mels, frames), standardised by their own statistics."""
+    """(1, samples) → (1, n_mels, frames), standardised with their own mean and deviation."""
     decibels = build_frontend(LogMelConfig())(waveform)
     return (decibels - decibels.mean()) / decibels.std()

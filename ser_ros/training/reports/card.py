@@ -1,4 +1,4 @@
-"""The model card that stands beside a bundle, written from what the bundle says of itself."""
+"""The model card beside a bundle, written from the bundle's metadata."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ from ser_ros.features import (
 from ser_ros.files import write_atomically
 from ser_ros.models import count_parameters
 from ser_ros.stream.voice import can_stream
-from ser_ros.training.reports.html import (
+from ser_ros.training.reports.formatting import (
     NONSPEECH_HEADER,
     decimal,
     markdown_table,
@@ -32,14 +32,14 @@ SPEECH = {
     'EmoDB': 'actors who read ten German sentences',
     'BanglaSER': 'people who acted three Bengali sentences',
 }
-"""Whom one hears in a corpus."""
+"""Who speaks in a corpus, and what."""
 
-OWN_PARTS = ('validation', 'test')
-"""Names of figures that are of the bundle's own corpora; all others are across corpora."""
+OWN_SUBSETS = ('validation', 'test')
+"""Names of metrics on the bundle's own corpora; all others are across corpora."""
 
 
 def write_card(bundle: Bundle) -> Path:
-    """Write `NAME.md` beside the bundle, whole or not at all; return its path."""
+    """Write `NAME.md` beside the bundle, completely or not at all; return its path."""
     path = bundle.path.with_suffix('.md')
     write_atomically(path, card(bundle))
     return path
@@ -62,29 +62,29 @@ def card(bundle: Bundle) -> str:
         '## What it is for',
         '',
         'A robot that adapts how it behaves to how it is spoken to. It was trained on '
-        f'{_speech(info)}; on other voices, languages and spontaneous speech it is less right '
-        'than the figures on its own corpora. It is no lie detector and no diagnosis, and must '
-        'not decide anything about a person.',
+        f'{_speech(info)}; with other voices, languages and spontaneous speech it is less '
+        'accurate than the metrics on its own corpora state. It is no lie detector and no '
+        'diagnosis, and must not decide anything about a person.',
         '',
         '## Data and licence',
         '',
     ]
-    for corpus, parts in info.corpora.items():
+    for corpus, subsets in info.corpora.items():
         lines += [f'{corpus}, speakers:', '']
-        lines += [f'- {part}: {", ".join(speakers)}' for part, speakers in parts.items()]
+        lines += [f'- {subset}: {", ".join(speakers)}' for subset, speakers in subsets.items()]
         lines.append('')
     lines += [
-        f'Licence of the weights: {info.license}, as the data asks for: **not for commercial use**.'
+        f'Licence of the weights: {info.license}, as the data requires: **not for commercial use**.'
         if '-NC' in info.license
         else f'Licence of the weights: {info.license}.',
         '',
-        '## Figures',
+        '## Metrics',
         '',
-        *_own_figures(info, streamed),
-        *_foreign_figures(info),
+        *_own_metrics(info, streamed),
+        *_foreign_metrics(info),
         *_nonspeech(info),
         f'One seed ({info.seed}); temperature {info.temperature:.3f}; below a confidence of '
-        f'{info.threshold:.3f} no expression is given.',
+        f'{info.threshold:.3f} no expression is decided.',
         '',
         f'This card was written by ser_ros {__version__}.',
         '',
@@ -102,9 +102,9 @@ def _frontend(config: FrontendConfig) -> str:
     )
     if isinstance(config, ResearchConfig):
         return (
-            f'log-mel at {config.sample_rate} Hz, {config.n_mels} mels, {frames}, of each clip '
-            f'the {config.duration:g} s from {config.offset:g} s on, decibels relative to their '
-            'maximum, standardised per bin'
+            f'log-mel at {config.sample_rate} Hz, {config.n_mels} mels, {frames}, for the '
+            f'{config.duration:g} s of each clip that begin at {config.offset:g} s, decibels '
+            'relative to their maximum, standardised per bin'
         )
     what = f'log-mel at {config.sample_rate} Hz'
     if isinstance(config, MfccConfig):
@@ -119,110 +119,115 @@ def _frontend(config: FrontendConfig) -> str:
 def _speech(info: BundleInfo) -> str:
     """The corpora and who speaks in them."""
     known = [f'{name} ({SPEECH[name]})' if name in SPEECH else name for name in info.corpora]
-    return ' and '.join(known) or 'corpora that it does not name'
+    return ' and '.join(known) or 'corpora that its metadata does not name'
 
 
-def _own_figures(info: BundleInfo, streamed: bool) -> list[str]:
-    figures = {part: info.metrics[part] for part in OWN_PARTS if part in info.metrics}
-    heard = (
+def _own_metrics(info: BundleInfo, streamed: bool) -> list[str]:
+    metrics = {subset: info.metrics[subset] for subset in OWN_SUBSETS if subset in info.metrics}
+    method = (
         'Each clip was streamed through the recogniser as on the robot, between half a second of '
-        'silence; its class is that of the mean log-probability of its longest windows.'
+        'silence; its class is the one with the highest mean log-probability over its longest '
+        'windows.'
         if streamed
         else 'Each clip was classified as a whole.'
     )
     chosen = (
-        'Temperature and threshold were chosen by the validation part. Then the model was trained '
-        'once more, to the last epoch, on the validation speakers as well: their figures are of '
-        'the weights before that.'
+        'Temperature and threshold were chosen on the validation set. Then the model was trained '
+        'again from the start, to the last epoch, with the validation speakers as well: their '
+        'metrics are those of the weights before that.'
         if info.recipe.get('refit')
-        else 'Epoch, temperature and threshold were chosen by the validation part.'
+        else 'Epoch, temperature and threshold were chosen on the validation set.'
     )
     lines = [
-        f'{heard} {_independence(info)} {chosen} The training did not hear the test part. UA is '
+        f'{method} {_independence(info)} {chosen} The test set was not used in training. UA is '
         "unweighted accuracy, the mean of the classes' recalls, with a 95 % bootstrap interval "
-        'over speakers; ECE the expected calibration error in 15 bins.',
+        'over speakers; ECE is the expected calibration error in 15 bins.',
         '',
-        *_table(figures),
+        *_table(metrics),
         '',
     ]
     if len(info.corpora) > 1:
         rows = [
             (
-                part,
+                subset,
                 corpus,
                 group['clips'],
                 group['n_classes'],
                 with_interval(group),
                 percent(group['accuracy']),
             )
-            for part, values in figures.items()
+            for subset, values in metrics.items()
             for corpus, group in values['groups']['corpus'].items()
         ]
-        header = ('part', 'corpus', 'clips', 'classes', 'UA', 'accuracy')
+        header = ('subset', 'corpus', 'clips', 'classes', 'UA', 'accuracy')
         lines += [*markdown_table(header, rows), '']
-    for part, values in figures.items():
+    for subset, values in metrics.items():
         recalls = ', '.join(f'{n} {c["recall"]:.0%}' for n, c in values['classes'].items())
-        lines += [f'Recall of each class, {part}: {recalls}.', '']
+        lines += [f'Recall of each class, {subset}: {recalls}.', '']
     return lines
 
 
 def _independence(info: BundleInfo) -> str:
-    for corpus, parts in info.corpora.items():
-        speakers = [speaker for part in parts.values() for speaker in part]
+    for corpus, subsets in info.corpora.items():
+        speakers = [speaker for subset in subsets.values() for speaker in subset]
         if len(set(speakers)) < len(speakers):
-            return f'**Not speaker-independent**: speakers of {corpus} are in several parts.'
-    return 'No speaker is in two parts.'
+            return f'**Not speaker-independent**: speakers of {corpus} are in several subsets.'
+    return 'No speaker is in two subsets.'
 
 
 def foreign_metrics(info: BundleInfo) -> dict[str, Any]:
-    """What was recorded on corpora of which the bundle names no speaker."""
-    return {name: info.metrics[name] for name in info.metrics if name not in OWN_PARTS}
+    """The recorded metrics on corpora of which the bundle names no speaker."""
+    return {name: info.metrics[name] for name in info.metrics if name not in OWN_SUBSETS}
 
 
-def _foreign_figures(info: BundleInfo) -> list[str]:
-    figures = foreign_metrics(info)
-    if not figures:
+def _foreign_metrics(info: BundleInfo) -> list[str]:
+    metrics = foreign_metrics(info)
+    if not metrics:
         return []
     return [
         '### Across corpora',
         '',
-        'Corpora of which the model that was measured heard no speaker in training; the guess is '
-        'among the classes of both.',
+        'Corpora that the evaluated model was not trained on; predictions are restricted to the '
+        'classes that the model and the corpus have in common.',
         '',
-        *_table(figures),
+        *_table(metrics),
         '',
-        *(f'- {name}: {values["protocol"]}.' for name, values in figures.items()),
+        *(f'- {name}: {values["protocol"]}.' for name, values in metrics.items()),
         '',
     ]
 
 
 def _nonspeech(info: BundleInfo) -> list[str]:
-    """Of the last part of its own that it was measured beside."""
-    figures = [
-        info.metrics[part] for part in OWN_PARTS if 'nonspeech' in info.metrics.get(part, ())
+    """The table of the last of its own subsets that was evaluated with such sounds."""
+    metrics = [
+        info.metrics[name] for name in OWN_SUBSETS if 'nonspeech' in info.metrics.get(name, ())
     ]
-    if not figures:
+    if not metrics:
         return []
     return [
         '### Sounds without a voice',
         '',
-        f'Of the model itself: {figures[-1]["nonspeech"]["protocol"]}. Too uncertain is what is '
-        'below the threshold; answered, what any expression is given of where voice activity '
-        'detection comes first, as on the robot.',
+        f'{_capitalised(metrics[-1]["nonspeech"]["protocol"])}. "Too uncertain" is the share below '
+        'the threshold; "decided in a stream" is the share for which an expression is decided when '
+        'the sound is streamed, with voice activity detection, as on the robot.',
         '',
-        *markdown_table(NONSPEECH_HEADER, nonspeech_rows(figures[-1])),
+        *markdown_table(NONSPEECH_HEADER, nonspeech_rows(metrics[-1])),
         '',
     ]
 
 
-def _table(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _capitalised(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
+
+
+def _table(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
     header = (
-        'part', 'clips', 'speakers', 'UA', 'accuracy', 'macro F1', 'ECE', 'ECE of windows',
-        'expressions given', 'right when given',
+        'subset', 'clips', 'speakers', 'UA', 'accuracy', 'macro F1', 'ECE', 'ECE of windows',
+        'expressions decided', 'right when decided',
     )  # fmt: skip
     rows = [
         (
-            part,
+            name,
             values['clips'],
             len(values['speakers']),
             with_interval(values),
@@ -231,8 +236,8 @@ def _table(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
             decimal(values['calibration_error']),
             decimal(values['window_calibration_error']),
             percent(values['coverage']),
-            percent(values['expression_accuracy_when_given']),
+            percent(values['expression_accuracy_when_decided']),
         )
-        for part, values in figures.items()
+        for name, values in metrics.items()
     ]
     return markdown_table(header, rows)

@@ -1,4 +1,4 @@
-"""What a corpus holds, in figures and in one picture."""
+"""The contents of a corpus, as counts and as one plot."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ from matplotlib.ticker import MaxNLocator
 from ser_ros.emotions import EMOTIONS
 from ser_ros.training.data.corpora import Clip, Corpus
 
-UNKNOWN = 'not said'
-"""Gender or intensity of a clip whose corpus does not say it."""
+UNKNOWN = 'unknown'
+"""Gender or intensity of a clip if the corpus does not state it."""
 GENDERS = ('female', 'male', UNKNOWN)
 INTENSITIES = ('low', 'normal', 'medium', 'strong', 'high')
 COLORS = {'female': 'tab:purple', 'male': 'tab:green', UNKNOWN: 'tab:gray'}
 
 
 def describe(corpus: Corpus) -> dict[str, Any]:
-    """The figures, as plain values; seconds of the clips, not of what cannot be used."""
+    """Counts and lengths of the usable clips, and the faulty files, as plain values."""
     clips = corpus.clips
     emotions = [name for name in EMOTIONS if any(clip.emotion == name for clip in clips)]
     durations = [clip.duration for clip in clips]
@@ -62,7 +62,7 @@ def _count(clips: Sequence[Clip], field: str, values: Sequence[str]) -> dict[str
 def _table(
     clips: Sequence[Clip], emotions: Sequence[str], field: str, values: Sequence[str]
 ) -> dict[str, dict[str, int]]:
-    """Emotion → value of a field → number of clips; without the values that no clip has."""
+    """Emotion → value of a field → number of clips, for the values that clips have."""
     present = [value for value, count in _count(clips, field, values).items() if count]
     return {
         emotion: _count([clip for clip in clips if clip.emotion == emotion], field, present)
@@ -72,20 +72,20 @@ def _table(
 
 def corpus_figure(corpus: Corpus) -> Figure:
     """Clips per emotion by gender, per emotion by intensity, per speaker, and their lengths."""
-    figures = describe(corpus)
+    contents = describe(corpus)
     figure = Figure(figsize=(12, 9), dpi=120, layout='constrained')
     (by_gender, by_intensity), (by_speaker, lengths) = figure.subplots(2, 2)
-    total = figures['seconds']['total'] / 60
+    total = contents['seconds']['total'] / 60
     figure.suptitle(
-        f'{corpus.name}: {len(corpus.clips)} clips of {len(figures["speakers"])} speakers, '
+        f'{corpus.name}: {len(corpus.clips)} clips of {len(contents["speakers"])} speakers, '
         f'{total:.0f} minutes'
     )
-    _stacked_bars(by_gender, figures['genders'], COLORS)
+    _stacked_bars(by_gender, contents['genders'], COLORS)
     by_gender.set(title='emotion and gender', ylabel='clips')
-    _stacked_bars(by_intensity, figures['intensities'], {})
+    _stacked_bars(by_intensity, contents['intensities'], {})
     by_intensity.set(title='emotion and intensity', ylabel='clips')
-    speakers = figures['speakers']
-    colors = [COLORS[figures['speaker_genders'][name] or UNKNOWN] for name in speakers]
+    speakers = contents['speakers']
+    colors = [COLORS[contents['speaker_genders'][name] or UNKNOWN] for name in speakers]
     by_speaker.bar(range(len(speakers)), list(speakers.values()), color=colors)
     by_speaker.set(title='speaker (colours as above)', ylabel='clips')
     _label_bars(by_speaker, list(speakers))
@@ -97,7 +97,7 @@ def corpus_figure(corpus: Corpus) -> Figure:
 
 
 def _stacked_bars(axes: Axes, table: dict[str, dict[str, int]], colors: dict[str, str]) -> None:
-    """One bar a row of the table, one layer a column."""
+    """One bar for each row of the table, one layer for each column."""
     bottom = np.zeros(len(table))
     for column in next(iter(table.values())):
         heights = np.array([row[column] for row in table.values()])

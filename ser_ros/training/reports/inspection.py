@@ -1,4 +1,4 @@
-"""What a bundle hears in one recording: voice activity, attention, emotions over time."""
+"""Predictions of a bundle for one recording over time, with voice activity and attention."""
 
 import contextlib
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from ser_ros.stream.recognizer import Recognizer
 from ser_ros.stream.types import StreamConfig
 from ser_ros.stream.voice import can_stream
 from ser_ros.training.data.dataset import one_thread
-from ser_ros.training.evaluation.metrics import decide
+from ser_ros.training.evaluation.prediction import decide
 
 RESOLUTION = 0.01
 """Seconds between two instants of the attention curves."""
@@ -27,29 +27,30 @@ RESOLUTION = 0.01
 
 @dataclass(frozen=True)
 class Inspection:
-    """What `figures.overview` draws beside the sound; all times in seconds."""
+    """What `plots.overview` draws below the sound; all times in seconds."""
 
     attention: dict[str, tuple[np.ndarray, np.ndarray]]
-    """Layer → instants (m,) and weights (m,), 1 where they are even, NaN outside of windows."""
-    heard: np.ndarray
-    """(n, 2): the stretch of time that a row of `probabilities` is drawn over."""
+    """Layer → instants (m,) and weights (m,), 1 for even weights, NaN outside of windows."""
+    spans: np.ndarray
+    """(n, 2): the time over which a row of `probabilities` is drawn."""
     probabilities: np.ndarray
     """(n, n_classes)."""
     class_names: tuple[str, ...]
     decisions: list[tuple[float, str]]
-    """When something was decided, and what."""
+    """Time and text of each decision."""
 
 
 @one_thread()
 def inspect(bundle: Bundle, samples: np.ndarray) -> Inspection:
-    """Hear float32 (n,) samples, at the front-end's rate, on the CPU.
+    """Process float32 (n,) samples, at the front-end's rate, on the CPU.
 
-    As a stream, where a curve of attention is the mean of all windows at each instant; or whole,
-    where the bundle cannot stream. Raises BundleError for sound that cannot be judged whole.
+    They are streamed, and a curve of attention is the mean of all windows at each instant; or
+    classified as a whole if the bundle cannot stream. BundleError for sound that cannot be
+    classified as a whole.
     """
     with _watched(bundle.model) as watched:
-        hear = _stream if can_stream(bundle) else _classify
-        return hear(bundle, samples, watched)
+        process = _stream if can_stream(bundle) else _classify
+        return process(bundle, samples, watched)
 
 
 _Weights = dict[str, list[np.ndarray]]
@@ -83,25 +84,25 @@ def _stream(bundle: Bundle, samples: np.ndarray, watched: _Weights) -> Inspectio
     windows = [estimate for estimate in estimates if estimate.is_window]
     ends = np.array([estimate.stamp_ns / SECOND for estimate in windows])
     lengths = [estimate.n_samples / SAMPLE_RATE for estimate in windows]
-    spans = np.stack((ends - lengths, ends), axis=1) if windows else np.zeros((0, 2))
+    extents = np.stack((ends - lengths, ends), axis=1) if windows else np.zeros((0, 2))
     hop = recognizer.config.hop
-    # A window is drawn over what is new in it, the first one of an utterance over a hop as well.
-    heard = np.stack((ends - hop, ends), axis=1)
-    heard[1:, 0] = np.maximum(heard[1:, 0], ends[:-1])
+    # A window is drawn over its new part, the first one of an utterance over one hop as well.
+    spans = np.stack((ends - hop, ends), axis=1)
+    spans[1:, 0] = np.maximum(spans[1:, 0], ends[:-1])
     return Inspection(
-        _attention(watched, spans, len(samples) / SAMPLE_RATE),
-        heard,
+        _attention(watched, extents, len(samples) / SAMPLE_RATE),
+        spans,
         np.array([e.probabilities for e in windows]).reshape(-1, len(bundle.info.class_names)),
         bundle.info.class_names,
         [
-            (e.stamp_ns / SECOND, _words(e.expression, e.confidence))
+            (e.stamp_ns / SECOND, _decision(e.expression, e.confidence))
             for e in estimates
             if e.is_final
         ],
     )
 
 
-def _words(expression: Optional[str], confidence: float) -> str:
+def _decision(expression: Optional[str], confidence: float) -> str:
     return f'{expression} {confidence:.2f}' if expression else f'uncertain ({confidence:.2f})'
 
 
@@ -117,15 +118,15 @@ def _classify(bundle: Bundle, samples: np.ndarray, watched: _Weights) -> Inspect
         np.array([[start, min(end, seconds)]]),
         np.exp(score)[None],
         bundle.info.class_names,
-        [(min(end, seconds), _words(*decision))],
+        [(min(end, seconds), _decision(*decision))],
     )
 
 
 @one_thread()
 def voice_activity(samples: np.ndarray) -> list[tuple[float, float]]:
-    """Seconds at which speech begins and ends in float32 (n,) samples at 16 kHz.
+    """Start and end in seconds of each utterance in float32 (n,) samples at 16 kHz.
 
-    As the recogniser cuts utterances, but for those that it cuts for their length.
+    As the recogniser cuts them, except that long utterances are not cut.
     """
     config, vad = StreamConfig(), SileroVad()
     segmenter = Segmenter(config.vad_threshold, round(config.end_silence * SAMPLE_RATE))
@@ -140,7 +141,7 @@ def voice_activity(samples: np.ndarray) -> list[tuple[float, float]]:
 def _attention(
     watched: _Weights, spans: np.ndarray, seconds: float
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Weights of each call spread evenly over its span (n, 2), and the mean of all calls."""
+    """Mean weights of all calls at each instant; those of a call cover its span (n, 2) evenly."""
     instants = np.arange(0, seconds, RESOLUTION)
     curves = {}
     for name, calls in watched.items():

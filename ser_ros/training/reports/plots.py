@@ -1,6 +1,6 @@
-"""Pictures of sound and of figures, for the report and for `inspect`.
+"""Plots of sound and of metrics, for the report and for `inspect`.
 
-Every function returns a Figure of its own: nothing of pyplot's state is used or changed.
+Every function returns a new Figure; pyplot's state is neither used nor changed.
 """
 
 import io
@@ -21,7 +21,7 @@ from ser_ros.audio import SAMPLE_RATE
 from ser_ros.files import write_atomically
 
 INK = '#1f2328'
-"""Of text and axes; `svg` lets the reader's colour scheme replace it."""
+"""Colour of text and axes; in an `svg` the reader's colour scheme replaces it."""
 LIGHT_INK = '#e6e8eb'
 ACCENT, SECOND_ACCENT, MUTED = '#2f7ebc', '#d55e00', '#8b949e'
 
@@ -35,10 +35,10 @@ COLORS = {
     'disgust': '#009e73',
     'surprised': '#c9b400',
 }
-"""One colour for an emotion in all pictures, after Okabe & Ito (2008)."""
+"""One colour for an emotion in all plots, after Okabe & Ito (2008)."""
 
 WIDTH = 4.8
-"""Inches of a figure in the report: its text can be read on a telephone."""
+"""Width of a plot in the report, in inches: its text can be read on a telephone."""
 
 _STYLE = {
     'axes.edgecolor': INK,
@@ -81,27 +81,27 @@ def svg(figure: Figure) -> str:
 
 
 KINDS = ('.png', '.svg', '.pdf')
-"""Suffixes of the pictures that `save` writes."""
+"""Suffixes of the files that `save` writes."""
 
 
 def check_kind(path: Path) -> None:
-    """SerError for a picture that `save` does not write."""
+    """SerError for a suffix that `save` does not write."""
     if path.suffix.lower() not in KINDS:
-        raise SerError(f'picture {path}: give it one of the suffixes {", ".join(KINDS)}')
+        raise SerError(f'plot {path}: use one of the suffixes {", ".join(KINDS)}')
 
 
 @_styled
 def save(figure: Figure, path: Path) -> None:
-    """Write a picture on white, whole or not at all; SerError where it cannot be written."""
+    """Write a plot on white, completely or not at all; SerError if it cannot be written."""
     check_kind(path)
-    picture = io.BytesIO()
-    figure.savefig(picture, format=path.suffix[1:].lower(), dpi=120, facecolor='white')
-    write_atomically(path, picture.getvalue())
+    image = io.BytesIO()
+    figure.savefig(image, format=path.suffix[1:].lower(), dpi=120, facecolor='white')
+    write_atomically(path, image.getvalue())
 
 
 @_styled
 def spectrogram(samples: np.ndarray) -> Figure:
-    """Of float32 (n,) samples at 16 kHz."""
+    """Spectrogram of float32 (n,) samples at 16 kHz."""
     figure = Figure((WIDTH, 2.2))
     _draw_spectrogram(figure.subplots(), samples)
     return figure
@@ -111,9 +111,9 @@ def spectrogram(samples: np.ndarray) -> Figure:
 def versions(
     sounds: Sequence[tuple[str, np.ndarray, Optional[np.ndarray]]], columns: int = 3
 ) -> Figure:
-    """Waveform above spectrogram of several sounds at 16 kHz, each under its title.
+    """Waveform and spectrogram of several sounds at 16 kHz, each with its title.
 
-    Where standardised features (n_features, frames) are given they take the spectrogram's place.
+    Standardised features (n_features, frames), if not None, replace the spectrogram.
     """
     columns = min(columns, len(sounds))
     rows = -(-len(sounds) // columns)
@@ -137,16 +137,16 @@ def overview(
     samples: np.ndarray,
     speech: Sequence[tuple[float, float]],
     attention: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    heard: np.ndarray,
+    spans: np.ndarray,
     probabilities: np.ndarray,
     class_names: Sequence[str],
     decisions: Sequence[tuple[float, str]],
 ) -> Figure:
-    """What a bundle heard in float32 (n,) samples at 16 kHz, over seconds.
+    """Predictions of a bundle for float32 (n,) samples at 16 kHz, over seconds.
 
-    `speech`: where voice activity begins and ends. `attention`: name → instants (m,) and weights
-    (m,), NaN where nothing was attended to. `heard`: (n, 2), the stretch that each row of
-    `probabilities` (n, n_classes) is drawn over. `decisions`: instants and what was decided then.
+    `speech`: starts and ends of detected speech. `attention`: layer → instants (m,) and weights
+    (m,), NaN outside of windows. `spans`: (n, 2), the time over which each row of `probabilities`
+    (n, n_classes) is drawn. `decisions`: time and text of each.
     """
     rows = ['waveform', 'spectrogram', *(['attention'] if attention else []), 'emotions']
     heights = {'waveform': 1.2, 'spectrogram': 2.2, 'attention': 1.2, 'emotions': 2.4}
@@ -170,7 +170,7 @@ def overview(
         top = max(np.nan_to_num(weights).max() for _, weights in attention.values())
         axes['attention'].set(ylabel='attention\n(1 = even)', ylim=(0, 1.5 * max(1.0, top)))
         axes['attention'].legend(loc='upper right', ncols=len(attention))
-    _draw_emotions(axes['emotions'], heard, probabilities, class_names, decisions)
+    _draw_emotions(axes['emotions'], spans, probabilities, class_names, decisions)
     axes['emotions'].set(xlim=(0, len(samples) / SAMPLE_RATE), xlabel='time (s)')
     handles, labels = axes['emotions'].get_legend_handles_labels()
     figure.legend(
@@ -182,16 +182,16 @@ def overview(
 
 def _draw_emotions(
     axes: Axes,
-    heard: np.ndarray,
+    spans: np.ndarray,
     probabilities: np.ndarray,
     class_names: Sequence[str],
     decisions: Sequence[tuple[float, str]],
 ) -> None:
-    """Probabilities stacked, each row over the stretch that it belongs to."""
-    bottom = np.zeros(len(heard))
+    """Stacked probabilities, each row over its span."""
+    bottom = np.zeros(len(spans))
     for name, share in zip(class_names, probabilities.T):
         axes.bar(
-            heard[:, 0], share, heard[:, 1] - heard[:, 0], bottom,
+            spans[:, 0], share, spans[:, 1] - spans[:, 0], bottom,
             align='edge', color=COLORS[name], label=name,
         )  # fmt: skip
         bottom += share
@@ -211,7 +211,7 @@ def _draw_waveform(axes: Axes, samples: np.ndarray) -> None:
 
 
 def _draw_spectrogram(axes: Axes, samples: np.ndarray) -> None:
-    """Decibels on the mel scale, whose ticks are in Hz."""
+    """Decibels on the mel scale, with ticks in Hz."""
     n_fft, hop_length, f_max = 1024, 160, SAMPLE_RATE / 2
     power = librosa.feature.melspectrogram(
         y=np.pad(samples, (0, max(0, n_fft - len(samples)))),
@@ -249,7 +249,7 @@ def _draw_features(axes: Axes, features: np.ndarray, seconds: float) -> None:
 
 @_styled
 def history(rows: Sequence[Mapping[str, float]]) -> Figure:
-    """Loss and validation accuracy of each epoch, as far as known; the best one is marked."""
+    """Loss and validation accuracy of the epochs that have them; the best epoch is marked."""
     figure = Figure((WIDTH, 3.6))
     loss, accuracy = figure.subplots(2, sharex=True)
     for key, label, color in (
@@ -297,7 +297,7 @@ def confusion(counts: Sequence[Sequence[int]], columns: Sequence[str], normalise
         )  # fmt: skip
     axes.set_xticks(range(len(columns)), columns, rotation=45, ha='right', rotation_mode='anchor')
     axes.set_yticks(range(len(counts)), columns[: len(counts)])
-    axes.set(xlabel='heard as', ylabel='true class')
+    axes.set(xlabel='predicted class', ylabel='true class')
     axes.set_title('% of the true class' if normalised else 'clips')
     axes.grid(False)
     axes.tick_params(length=0)
@@ -306,31 +306,31 @@ def confusion(counts: Sequence[Sequence[int]], columns: Sequence[str], normalise
 
 
 @_styled
-def classes(figures: Mapping[str, Mapping[str, float]]) -> Figure:
+def classes(metrics: Mapping[str, Mapping[str, float]]) -> Figure:
     """Precision, recall and F1 of each class."""
-    metrics = {'precision': MUTED, 'recall': ACCENT, 'f1': SECOND_ACCENT}
-    figure = Figure((WIDTH, 0.42 * len(figures) + 0.9))
+    colors = {'precision': MUTED, 'recall': ACCENT, 'f1': SECOND_ACCENT}
+    figure = Figure((WIDTH, 0.42 * len(metrics) + 0.9))
     axes = figure.subplots()
-    height = 0.8 / len(metrics)
+    height = 0.8 / len(colors)
     # Labels and bars come from one sequence, from top to bottom.
-    positions = np.arange(len(figures))
-    for number, (metric, color) in enumerate(metrics.items()):
-        values = [100 * class_figures[metric] for class_figures in figures.values()]
-        offset = (number - (len(metrics) - 1) / 2) * height
+    positions = np.arange(len(metrics))
+    for number, (metric, color) in enumerate(colors.items()):
+        values = [100 * class_metrics[metric] for class_metrics in metrics.values()]
+        offset = (number - (len(colors) - 1) / 2) * height
         axes.barh(
             positions + offset, values, height, color=color, label=metric.replace('f1', 'F1')
         )
-    axes.set_yticks(positions, list(figures))
+    axes.set_yticks(positions, list(metrics))
     axes.invert_yaxis()
     axes.set(xlim=(0, 100), xlabel='%')
     axes.grid(False, axis='y')
-    figure.legend(loc='outside upper center', ncols=len(metrics))
+    figure.legend(loc='outside upper center', ncols=len(colors))
     return figure
 
 
 @_styled
 def reliability(bins: Mapping[str, Sequence[float]]) -> Figure:
-    """Accuracy in bins of confidence, above how many fall into each."""
+    """Accuracy in bins of confidence, and below the count of each bin."""
     figure = Figure((WIDTH, 4.2))
     accuracy, count = figure.subplots(2, sharex=True, height_ratios=(3, 1))
     n_bins = len(bins['count'])
@@ -344,34 +344,34 @@ def reliability(bins: Mapping[str, Sequence[float]]) -> Figure:
         np.array(bins['confidence'])[filled], np.array(bins['accuracy'])[filled], 'o',
         markersize=3, color=SECOND_ACCENT, label='at its mean confidence',
     )  # fmt: skip
-    accuracy.set(ylabel='share that is right', ylim=(0, 1))
+    accuracy.set(ylabel='accuracy', ylim=(0, 1))
     figure.legend(loc='outside upper center', ncols=3, fontsize='small', columnspacing=1)
     count.bar(left, bins['count'], 0.94 / n_bins, align='edge', color=MUTED)
-    count.set(xlim=(0, 1), xlabel='confidence', ylabel='how many')
+    count.set(xlim=(0, 1), xlabel='confidence', ylabel='count')
     return figure
 
 
 @_styled
 def risk_coverage(curve: Mapping[str, Any]) -> Figure:
-    """Share of errors when only the most certain clips are decided."""
+    """Share of errors if only the most certain clips are decided."""
     figure = Figure((WIDTH, 2.6))
     axes = figure.subplots()
     axes.plot(curve['coverage'], curve['risk'], color=ACCENT, linewidth=1.4)
     axes.set(xlim=(0, 1), ylim=(0, max(0.5, *curve['risk']) * 1.05))
-    axes.set(xlabel='share of clips decided', ylabel='share of these\nthat is wrong')
+    axes.set(xlabel='share of clips decided', ylabel='share of these\nthat are wrong')
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1))
     return figure
 
 
 @_styled
-def groups(figures: Mapping[str, Mapping[str, float]], overall: float) -> Figure:
+def groups(metrics: Mapping[str, Mapping[str, float]], overall: float) -> Figure:
     """Unweighted accuracy of each group, such as speakers, best first; `overall` is marked."""
-    order = sorted(figures, key=lambda name: -figures[name]['unweighted_accuracy'])
+    order = sorted(metrics, key=lambda name: -metrics[name]['unweighted_accuracy'])
     figure = Figure((WIDTH, 0.2 * len(order) + 0.9))
     axes = figure.subplots()
-    values = [100 * figures[name]['unweighted_accuracy'] for name in order]
-    # The value stands in the label, where nothing crosses it.
+    values = [100 * metrics[name]['unweighted_accuracy'] for name in order]
+    # The value is in the label, where no line crosses it.
     axes.barh(
         [f'{name}  {value:.0f}%' for name, value in zip(order, values)], values, color=ACCENT
     )

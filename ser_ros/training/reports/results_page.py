@@ -1,4 +1,4 @@
-"""docs/RESULTS.md: what cross-validation kept and the shipped bundle tells, in tables."""
+"""docs/RESULTS.md: tables of the results of cross-validation and of the shipped bundle."""
 
 import json
 import statistics
@@ -17,16 +17,25 @@ from ser_ros.models.transfer import TransferModel
 from ser_ros.settings import from_dict
 from ser_ros.shipped import shipped_recipes
 from ser_ros.training.data.splits import FOLDS
-from ser_ros.training.recipe import Recipe, SplitConfig, load_recipe
+from ser_ros.training.recipe import (
+    Recipe,
+    SplitConfig,
+    differences,
+    flat_settings,
+    load_recipe,
+)
 from ser_ros.training.reports.card import foreign_metrics
-from ser_ros.training.reports.html import decimal, markdown_table, percent, with_interval
+from ser_ros.training.reports.formatting import (
+    calibration_errors,
+    decimal,
+    markdown_table,
+    percent,
+    with_interval,
+)
 from ser_ros.training.reports.results import (
     REFITTED,
     FoldResult,
     Summary,
-    calibration,
-    differences,
-    flat_settings,
     fold_table,
     mean_deviation,
     read_folds,
@@ -34,14 +43,14 @@ from ser_ros.training.reports.results import (
 )
 
 DEFAULT = 'parallel_fusion'
-"""The recipe that is told of at length."""
+"""The recipe that the page shows in detail."""
 
 TEMPLATE = Path(__file__).with_name('templates') / 'results.md.jinja'
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting that was tried on validation speakers."""
+    """A setting that was tried on validation speakers."""
 
     name: str
     settings: dict[str, Any]
@@ -54,11 +63,11 @@ class Trial:
     """Negative log-likelihood."""
     seed: int
     longest: list[float] = field(default_factory=list)
-    """Unweighted accuracy and negative log-likelihood by the longest windows alone, if known."""
+    """Unweighted accuracy and negative log-likelihood of the longest windows alone, if known."""
 
 
 def render(folder: Path, shipped: Bundle) -> str:
-    """The page for the results in a folder and the shipped bundle; the same for the same files.
+    """The page for the results in a folder and the shipped bundle; the same files, the same page.
 
     SerError: see `read_folds`.
     """
@@ -112,7 +121,7 @@ HEADER = (
 
 
 def _systems(summaries: Sequence[Summary], letters: Mapping[str, str]) -> str:
-    """The table of all shipped recipes and all others that were run; `letters` are of machines."""
+    """The table of all shipped recipes and all others that were run; `letters` name machines."""
     shipped = {name: load_recipe(name) for name in shipped_recipes()}
     shipped = {name: recipe for name, recipe in shipped.items() if _is_comparable(recipe)}
     recipes = {s.runs[0].name: from_dict(Recipe, s.runs[0].recipe) for s in summaries} | shipped
@@ -127,7 +136,7 @@ def _systems(summaries: Sequence[Summary], letters: Mapping[str, str]) -> str:
 
 
 def _settings_of(name: str, summaries: Sequence[Summary]) -> list[Summary]:
-    """A recipe's runs: as it is shipped, then in other settings, those with the most runs first."""
+    """Runs of a recipe: with the shipped settings, then with others, most runs first."""
     shipped = load_recipe(name) if name in shipped_recipes() else None
 
     def rank(summary: Summary) -> tuple[bool, int]:
@@ -138,19 +147,19 @@ def _settings_of(name: str, summaries: Sequence[Summary]) -> list[Summary]:
 
 
 def _is_comparable(recipe: Recipe) -> bool:
-    """Whether it is about what this page is about: RAVDESS alone, all of its classes."""
+    """Whether the recipe belongs on this page: RAVDESS alone, with all of its classes."""
     return recipe.data.corpora == ('RAVDESS',) and not recipe.data.merge
 
 
 def _rank(recipe: Recipe) -> tuple:
-    """Systems in the order of `MODELS`; of each the modern recipe, the research's, others."""
+    """Systems in the order of `MODELS`; for each the modern recipe, the research's, others."""
     system = [*MODELS, recipe.architecture].index(recipe.architecture)
     return system, recipe.name != recipe.architecture, '/' not in recipe.name, recipe.name
 
 
 def _row(summary: Summary, letters: Mapping[str, str], shipped: Optional[Recipe]) -> list[str]:
     run = summary.runs[0]
-    figures = summary.pooled['figures']
+    metrics = summary.pooled['metrics']
     machines = sorted({_machine(r) for r in summary.runs})
     medians = [
         [
@@ -167,9 +176,9 @@ def _row(summary: Summary, letters: Mapping[str, str], shipped: Optional[Recipe]
     return [
         summary.coverage,
         _epochs(summary),
-        with_interval(figures),
+        with_interval(metrics),
         mean_deviation(summary),
-        calibration(figures),
+        calibration_errors(metrics),
         f'{run.parameters:,}{trained}',
         *(', '.join(f'{value:.1f}' for value in values) for values in medians),
         ', '.join(letters[machine] for machine in machines),
@@ -192,15 +201,15 @@ def _epochs(summary: Summary) -> str:
 
 
 def _notes(summary: Summary, shipped: Optional[Recipe]) -> str:
-    """In what the runs are not what the name of the recipe says."""
+    """The differences between the runs and the shipped recipe of that name."""
     run = summary.runs[0]
     recipe = from_dict(Recipe, run.recipe)
     if shipped is None:
-        notes = ['no shipped recipe']
+        notes = ['not a shipped recipe']
     else:
         notes = [f'`{change}`' for change in differences(recipe, shipped)] or ['as shipped']
     if issubclass(MODELS[recipe.architecture], TransferModel) and not recipe.pretrained:
-        frozen = f', {recipe.freeze} stages frozen as they were drawn' if recipe.freeze else ''
+        frozen = f', {recipe.freeze} stages frozen at random values' if recipe.freeze else ''
         notes.append(f'from scratch, without the published weights{frozen}')
     if summary.is_refitted:
         notes.append(REFITTED)
@@ -216,7 +225,7 @@ def _notes(summary: Summary, shipped: Optional[Recipe]) -> str:
 
 
 def _random(summaries: Sequence[Summary]) -> str:
-    """Each recipe with a random split beside itself on the folds."""
+    """Each recipe with a random split, compared with the same recipe on the folds."""
 
     def key(summary: Summary) -> tuple[str, str]:
         run = summary.runs[0]
@@ -229,12 +238,12 @@ def _random(summaries: Sequence[Summary]) -> str:
     for summary in summaries:
         if summary.is_speaker_independent:
             continue
-        figures = summary.pooled['figures']
-        row = [f'`{summary.runs[0].name}`', with_interval(figures), summary.coverage]
+        metrics = summary.pooled['metrics']
+        row = [f'`{summary.runs[0].name}`', with_interval(metrics), summary.coverage]
         if other := independent.get(key(summary)):
-            honest = other.pooled['figures']
-            gap = figures['unweighted_accuracy'] - honest['unweighted_accuracy']
-            row += [with_interval(honest), other.coverage, f'{100 * gap:+.1f} points']
+            by_speaker = other.pooled['metrics']
+            gap = metrics['unweighted_accuracy'] - by_speaker['unweighted_accuracy']
+            row += [with_interval(by_speaker), other.coverage, f'{100 * gap:+.1f} points']
         else:
             row += ['not run', '–', '–']
         rows.append(row)
@@ -246,23 +255,23 @@ def _random(summaries: Sequence[Summary]) -> str:
 
 
 def _default(summary: Summary) -> dict[str, str]:
-    """The default recipe at length."""
-    figures = summary.pooled['figures']
-    confusion = figures['confusion']
+    """The default recipe in detail."""
+    metrics = summary.pooled['metrics']
+    confusion = metrics['confusion']
     others = tuple(run for run in summary.runs if run.fold != 1)
     return {
-        'measured': with_interval(figures),
-        'without_fold_1': with_interval(Summary(others).pooled['figures']) if others else '',
-        'ece': decimal(figures['calibration_error']),
+        'measured': with_interval(metrics),
+        'without_fold_1': with_interval(Summary(others).pooled['metrics']) if others else '',
+        'ece': decimal(metrics['calibration_error']),
         'coverage': summary.coverage,
-        'calibration': calibration(figures),
-        'by_chance': calibration(figures, 'calibration_error_by_chance'),
+        'calibration': calibration_errors(metrics),
+        'by_chance': calibration_errors(metrics, 'calibration_error_by_chance'),
         'folds': '\n'.join(fold_table(summary)),
         'classes': _table(
             ['class', 'clips', 'recall', 'precision', 'F1'],
             [
-                [name, f['clips'], *(percent(f[key]) for key in ('recall', 'precision', 'f1'))]
-                for name, f in figures['classes'].items()
+                [name, v['clips'], *(percent(v[key]) for key in ('recall', 'precision', 'f1'))]
+                for name, v in metrics['classes'].items()
             ],
         ),
         'confusion': _table(
@@ -275,9 +284,9 @@ def _default(summary: Summary) -> dict[str, str]:
         'groups': _table(
             ['clips by gender and intensity', 'clips', 'classes', 'UA [95 %]'],
             [
-                [value, f['clips'], f['n_classes'], with_interval(f)]
+                [value, v['clips'], v['n_classes'], with_interval(v)]
                 for group in ('gender', 'intensity')
-                for value, f in figures['groups'][group].items()
+                for value, v in metrics['groups'][group].items()
             ],
         ),
     }
@@ -287,43 +296,43 @@ def _default(summary: Summary) -> dict[str, str]:
 
 
 def _shipped(bundle: Bundle, default: Optional[Summary]) -> dict[str, str]:
-    """What the bundle recorded of strangers, and of no voices beside the default's runs."""
+    """The metrics in the bundle, with sounds without a voice compared to the default's runs."""
     info = bundle.info
     test = info.metrics['test']
-    heard = {f'{name}, test speakers': f for name, f in test['groups']['corpus'].items()}
-    heard |= {
-        name: {**f, 'n_classes': len(f['classes'])} for name, f in foreign_metrics(info).items()
+    evaluated = {f'{name}, test speakers': v for name, v in test['groups']['corpus'].items()}
+    evaluated |= {
+        name: {**v, 'n_classes': len(v['classes'])} for name, v in foreign_metrics(info).items()
     }
     return {
         'name': bundle.path.stem,
         'architecture': info.architecture,
         'corpora': ' and '.join(info.corpora),
         'accuracies': _table(
-            ['what was heard', 'clips', 'classes', 'UA [95 %]', 'accuracy'],
+            ['evaluated on', 'clips', 'classes', 'UA [95 %]', 'accuracy'],
             [
-                [name, f['clips'], f['n_classes'], with_interval(f), percent(f['accuracy'])]
-                for name, f in heard.items()
+                [name, v['clips'], v['n_classes'], with_interval(v), percent(v['accuracy'])]
+                for name, v in evaluated.items()
             ],
         ),
         'nonspeech': _nonspeech(bundle.path.stem, test, default),
     }
 
 
-def _nonspeech(name: str, figures: Mapping[str, Any], default: Optional[Summary]) -> str:
-    """Of each sound, what the bundle makes of it, and what the default's runs do on average."""
-    sounds = figures['nonspeech']['rows']
-    measured = {name: [sounds]}
+def _nonspeech(name: str, metrics: Mapping[str, Any], default: Optional[Summary]) -> str:
+    """Rates of the bundle for each sound, and the mean rates of the default's runs."""
+    sounds = metrics['nonspeech']['rows']
+    evaluated = {name: [sounds]}
     if default:
-        measured[DEFAULT] = [run.test['nonspeech']['rows'] for run in default.runs]
+        evaluated[DEFAULT] = [run.test['nonspeech']['rows'] for run in default.runs]
 
     def share(models: Sequence[Mapping[str, Any]], sound: str, key: str) -> str:
         values = [model[sound][key] for model in models if sound in model]
         return percent(statistics.mean(values) if values and None not in values else None)
 
-    shares = {'too uncertain': 'rejected', 'answered': 'answered'}
-    header = ['sound', *(f'`{name}`: {said}' for name in measured for said in shares)]
+    shares = {'too uncertain': 'rejected', 'decided': 'answered'}
+    header = ['sound', *(f'`{name}`: {label}' for name in evaluated for label in shares)]
     rows = [
-        [sound, *(share(m, sound, key) for m in measured.values() for key in shares.values())]
+        [sound, *(share(m, sound, key) for m in evaluated.values() for key in shares.values())]
         for sound in sounds
     ]
     return _table(header, rows)
@@ -356,7 +365,7 @@ def _search(trials: Sequence[Trial]) -> str:
         for trial in sorted(trials, key=lambda t: (-t.unweighted_accuracy, t.name))
     ]
     header = ['trial', 'architecture', 'settings', 'fold', 'validation speakers', 'seed', 'epochs']
-    header += ['parameters', 'UA', 'negative log-likelihood', 'UA of the longest', 'the same loss']
+    header += ['parameters', 'UA', 'NLL', 'UA, longest windows', 'NLL, longest windows']
     return _table(header, rows) if rows else ''
 
 
@@ -369,13 +378,13 @@ def _setting(key: str, value: Any) -> str:
 
 
 def _n_validation(summaries: Sequence[Summary]) -> str:
-    """How many speakers validate, by what the runs say of themselves."""
+    """How many validation speakers the runs had."""
     counts = sorted({len(run.validation['speakers']) for s in summaries for run in s.runs})
     return ' or '.join(map(str, counts)) or str(SplitConfig().n_validation)
 
 
 def _leak(trials: Sequence[Trial]) -> Optional[dict[str, str]]:
-    """By whom settings were chosen, and who of them are test speakers of which folds."""
+    """Speakers that settings were chosen on, and the folds in which they are test speakers."""
     tried = {speaker for trial in trials for speaker in trial.validation_speakers}
     folds = [str(n) for n, fold in enumerate(FOLDS['RAVDESS'], 1) if tried & set(fold)]
     return {'speakers': ', '.join(sorted(tried)), 'folds': ', '.join(folds)} if folds else None
@@ -385,4 +394,4 @@ def _read_trial(path: Path) -> Trial:
     try:
         return from_dict(Trial, json.loads(path.read_text()))
     except (OSError, ValueError, SerError) as error:
-        raise SerError(f'{path} tells of no trial on validation: {error}') from error
+        raise SerError(f'{path} is not a trial on validation speakers: {error}') from error

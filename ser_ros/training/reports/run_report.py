@@ -1,4 +1,4 @@
-"""What is written beside the bundle of a finished run: its card, its figures, its report."""
+"""The files beside the bundle of a finished run: its card, its metrics, its report."""
 
 import dataclasses
 import platform
@@ -17,63 +17,68 @@ from ser_ros.models import count_parameters
 from ser_ros.models.transfer import freeze
 from ser_ros.stream.engine import select_device
 from ser_ros.training.data.dataset import one_thread
-from ser_ros.training.evaluation.metrics import ClipResult, manner, record_part
-from ser_ros.training.evaluation.rejection import hear_nonspeech, rejection
-from ser_ros.training.learning.fit import Compute
-from ser_ros.training.learning.train import Run
+from ser_ros.training.evaluation.clip_result import ClipResult
+from ser_ros.training.evaluation.metrics import subset_results
+from ser_ros.training.evaluation.prediction import describe_method
+from ser_ros.training.evaluation.rejection import evaluate_nonspeech, nonspeech_metrics
 from ser_ros.training.reports.card import write_card
 from ser_ros.training.reports.html import write_report, write_results
 from ser_ros.training.reports.results import REFITTED
 
 
 def write_run_report(
-    run: Run, heard: Mapping[str, Sequence[ClipResult]], compute: Compute
+    path: Path,
+    protocol: str,
+    history: Sequence[Mapping[str, float]],
+    results: Mapping[str, Sequence[ClipResult]],
+    device: str = 'auto',
 ) -> dict[str, Any]:
-    """Write the card, results.json and report.html beside the bundle; return the results.
+    """Write the card, results.json and report.html beside the bundle `path`; return the subsets.
 
-    `heard`: what the bundle made of each part. The figures go into the bundle, too; the last
-    part's hardest clips into the report.
+    `protocol`: of the split. `history`: one row an epoch. `results`: subset → results of its
+    clips. The metrics are also stored in the bundle; the report contains the hardest clips of the
+    last subset.
     """
-    bundle = load_bundle(run.bundle)
+    bundle = load_bundle(path)
     info = bundle.info
-    sounds = hear_nonspeech(bundle, compute.device)
-    parts = {}
-    for name, clips in heard.items():
+    sounds = evaluate_nonspeech(bundle, device)
+    subsets = {}
+    for name, clips in results.items():
         is_before = info.recipe['refit'] and name == 'validation'
         refit = [f'before the model was {REFITTED}' if is_before else REFITTED]
-        protocol = [run.split.protocol, *refit * info.recipe['refit'], manner(bundle)]
-        parts[name] = record_part(clips, info.class_names, '; '.join(protocol))
-        # What another model made of speech is not to be compared with.
+        sentences = [protocol, *refit * info.recipe['refit'], describe_method(bundle)]
+        subsets[name] = subset_results(clips, info.class_names, '; '.join(sentences))
+        # Speech that another model classified is no comparison for this one's sounds.
         speech = [] if is_before else clips
-        parts[name]['figures']['nonspeech'] = rejection(bundle, speech, sounds)
-    metrics = {name: part['figures'] for name, part in parts.items()}
+        subsets[name]['metrics']['nonspeech'] = nonspeech_metrics(bundle, speech, sounds)
+    metrics = {name: subset['metrics'] for name, subset in subsets.items()}
     bundle.info = dataclasses.replace(info, metrics={**info.metrics, **metrics})
     save_bundle(bundle.path, bundle.info, bundle.frontend, bundle.model)
     write_card(bundle)
-    results = {
+    page = {
         'title': f'{info.recipe["name"]}, fold {info.recipe["split"]["fold"]}, seed {info.seed}',
         'facts': {
             'recipe': info.recipe['name'],
             'architecture': info.architecture,
             'classes': list(info.class_names),
             'parameters': f'{count_parameters(bundle.model):,}',
-            'epochs': len(run.history),
-            'seconds per epoch': round(seconds_per_epoch(run), 1),
-            'machine': machine(compute),
+            'epochs': len(history),
+            'seconds per epoch': round(seconds_per_epoch(history), 1),
+            'machine': machine(device),
             'versions': versions(),
             'speakers': info.corpora,
             'settings': info.recipe,
         },
-        'parts': parts,
-        'history': run.history,
+        'subsets': subsets,
+        'history': list(history),
     }
-    write_results(run.bundle.with_name('results.json'), results)
-    write_report(run.bundle.with_name('report.html'), results, list(heard.values())[-1])
-    return results
+    write_results(path.with_name('results.json'), page)
+    write_report(path.with_name('report.html'), page, list(results.values())[-1])
+    return subsets
 
 
 def trainable_parameters(bundle: Bundle) -> int:
-    """Those that its recipe did not freeze."""
+    """Number of parameters that the bundle's recipe did not freeze."""
     model = bundle.model.requires_grad_(True)
     freeze(model, bundle.info.recipe['freeze'])
     n = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -81,23 +86,23 @@ def trainable_parameters(bundle: Bundle) -> int:
     return n
 
 
-def seconds_per_epoch(run: Run) -> float:
+def seconds_per_epoch(history: Sequence[Mapping[str, float]]) -> float:
     """The median of all epochs."""
-    return statistics.median(row['seconds'] for row in run.history)
+    return statistics.median(row['seconds'] for row in history)
 
 
-def machine(compute: Compute) -> dict[str, Any]:
-    """What a training runs on: processor, threads, device."""
-    device = select_device(compute.device)
+def machine(device: str) -> dict[str, Any]:
+    """Processor, threads and device of a training."""
+    selected = select_device(device)
     return {
         'processor': _processor(),
         'threads': torch.get_num_threads(),
-        'device': torch.cuda.get_device_name(device) if device.type == 'cuda' else 'cpu',
+        'device': torch.cuda.get_device_name(selected) if selected.type == 'cuda' else 'cpu',
     }
 
 
 def _processor() -> str:
-    """Its model, as Linux calls it; elsewhere as Python does."""
+    """The processor's model as Linux names it; on other systems as Python does."""
     try:
         lines = Path('/proc/cpuinfo').read_text().splitlines()
     except OSError:
@@ -107,7 +112,7 @@ def _processor() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of what decides the figures."""
+    """Versions of the software that the metrics depend on."""
     return {
         'ser_ros': __version__,
         'python': platform.python_version(),
@@ -118,9 +123,10 @@ def versions() -> dict[str, str]:
 
 @one_thread()
 def milliseconds_per_window(bundle: Bundle, calls: int = 30) -> float:
-    """Median time of front-end and model on one thread of the processor.
+    """Median time of front-end and model on one CPU thread.
 
-    For the longest window of the stream, or for a clip as long as the front-end hears of one.
+    For the longest window of the stream, or for a clip as long as the part that the front-end
+    reads of it.
     """
     frontend = bundle.frontend
     seconds = bundle.info.window
@@ -129,7 +135,7 @@ def milliseconds_per_window(bundle: Bundle, calls: int = 30) -> float:
     n_samples = round(seconds * frontend.sample_rate)
     noise = 0.1 * torch.randn(n_samples, generator=torch.Generator().manual_seed(1))
     times = []
-    for _ in range(calls + 1):  # the first one sets up
+    for _ in range(calls + 1):  # the first call also allocates
         start = time.perf_counter()
         bundle.classify(noise)
         times.append(time.perf_counter() - start)

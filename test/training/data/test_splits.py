@@ -1,4 +1,4 @@
-"""Parts share no voice, and no recording."""
+"""The subsets of a split share no voice and no recording."""
 
 import dataclasses
 from collections import Counter
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ser_ros import SerError
 from ser_ros.training.data.corpora import Clip, read_corpus
-from ser_ros.training.data.splits import FOLDS, PARTS, Split, split_clips
+from ser_ros.training.data.splits import Split, split_clips
 from ser_ros.training.recipe import SplitConfig
 
 ACTORS = [f'{actor:02}' for actor in range(1, 25)]
@@ -48,52 +48,55 @@ def voices_of(corpus, speakers):
 
 
 def check(split, clips):
-    """What holds of every split."""
-    parts = [getattr(split, part) for part in PARTS]
-    assert Counter(clip for part in parts for clip in part) == Counter(clips)
-    digests = [{clip.digest or clip.path for clip in part} for part in parts]
+    """Assert what every split must fulfil."""
+    subsets = [split.train, split.validation, split.test]
+    assert Counter(clip for subset in subsets for clip in subset) == Counter(clips)
+    digests = [{clip.digest or clip.path for clip in subset} for subset in subsets]
     assert sum(map(len, digests)) == len(set().union(*digests))
     assert {clip.emotion for clip in split.train} == {clip.emotion for clip in clips}
     assert split.test
     order = {clip: i for i, clip in enumerate(clips)}
-    for part in parts:
-        assert part == sorted(part, key=order.get)
+    for subset in subsets:
+        assert subset == sorted(subset, key=order.get)
 
 
-def test_folds_are_those_of_emobox():
-    assert FOLDS['RAVDESS'] == (
-        ('01', '11', '20', '21'),
-        ('04', '10', '12', '14'),
-        ('08', '09', '19', '23'),
-        ('03', '05', '07', '24'),
-        ('02', '15', '16', '18'),
-        ('06', '13', '17', '22'),
-    )
-    assert FOLDS['SAVEE'] == (('JE',), ('KL',), ('DC',), ('JK',))
+# The test speakers of each fold: EmoBox's for RAVDESS and SAVEE, this project's for BanglaSER.
+PUBLISHED = {
+    'RAVDESS': """
+        01 11 20 21 | 04 10 12 14 | 08 09 19 23 | 03 05 07 24 | 02 15 16 18 | 06 13 17 22
+    """,
+    'SAVEE': 'JE | KL | DC | JK',
+    'BanglaSER': """
+        01 06 11 14 20 22 27 33 | 02 07 12 15 23 28 29 34 | 03 08 13 17 24 30 | 04 09 16 19 25 31
+        | 05 10 18 21 26 32
+    """,
+}
 
 
 @pytest.mark.parametrize('corpus', [RAVDESS, SAVEE, BANGLASER], ids=lambda c: c[0].corpus)
 def test_published_folds_test_every_speaker_once(corpus):
     name = corpus[0].corpus
     tested = []
-    for fold, speakers in enumerate(FOLDS[name], 1):
+    for fold, speakers in enumerate(PUBLISHED[name].split('|'), 1):
         split = split_clips(corpus, SplitConfig(fold=fold))
         check(split, corpus)
         assert split.is_speaker_independent
-        assert split.voices()['test'] == voices_of(name, sorted(speakers))
-        tested += speakers
+        assert split.voices()['test'] == voices_of(name, speakers.split())
+        tested += speakers.split()
     assert sorted(tested) == sorted({clip.speaker for clip in corpus})
+    with pytest.raises(SerError, match=f'its folds are 1 to {fold}'):
+        split_clips(corpus, SplitConfig(fold=fold + 1))
 
 
 def test_validation_speakers_are_balanced_and_evenly_spaced():
-    """Of fold 1, nine men and eleven women are left."""
+    """In fold 1, nine men and eleven women are not test speakers."""
     voices = split_clips(RAVDESS, SplitConfig(fold=1)).voices()
     assert voices['validation'] == voices_of('RAVDESS', ['06', '07', '17', '18'])
     assert len(voices['train']) == 16
 
 
 @pytest.mark.parametrize(('n', 'taken'), [(0, 0), (1, 1), (3, 3), (4, 4), (9, 9), (99, 10)])
-def test_as_many_speakers_validate_as_asked_but_never_more_than_half(n, taken):
+def test_the_requested_number_of_validation_speakers_but_at_most_half(n, taken):
     split = split_clips(RAVDESS, SplitConfig(n_validation=n))
     check(split, RAVDESS)
     validating = {clip.speaker: clip.gender for clip in split.validation}
@@ -102,12 +105,12 @@ def test_as_many_speakers_validate_as_asked_but_never_more_than_half(n, taken):
     assert abs(genders['female'] - genders['male']) <= 1
 
 
-def test_a_corpus_of_one_gender_or_of_none_known():
+def test_a_corpus_with_one_gender_or_without_genders():
     for gender in ('male', None):
         clips = [dataclasses.replace(clip, gender=gender) for clip in RAVDESS]
         split = split_clips(clips, SplitConfig())
         check(split, clips)
-        rest = sorted(set(ACTORS) - set(FOLDS['RAVDESS'][0]))
+        rest = sorted(set(ACTORS) - {'01', '11', '20', '21'})
         expected = [rest[i] for i in (2, 7, 12, 17)]
         assert split.voices()['validation'] == voices_of('RAVDESS', expected)
 
@@ -147,7 +150,7 @@ def test_folds_of_speakers_are_balanced():
     assert sorted(tested) == ACTORS
 
 
-def test_folds_of_speakers_who_said_unequally_much():
+def test_folds_of_speakers_with_unequal_numbers_of_clips():
     clips = [c for c in RAVDESS if c.speaker > '12' or c.name.endswith('0')]
     splits = [split_clips(clips, SplitConfig('speakers', fold, n_folds=4)) for fold in range(1, 5)]
     assert len({len(split.test) for split in splits}) == 1
@@ -160,7 +163,7 @@ def test_folds_of_speakers_who_said_unequally_much():
         assert Counter(genders) == {'female': 3, 'male': 3}
 
 
-def test_a_gender_that_some_of_the_clips_say_counts():
+def test_a_gender_that_only_some_clips_have_counts():
     clips = [
         dataclasses.replace(c, gender=c.gender if i % 3 == 1 else None)
         for i, c in enumerate(RAVDESS)
@@ -169,12 +172,12 @@ def test_a_gender_that_some_of_the_clips_say_counts():
     assert split.voices() == split_clips(RAVDESS, SplitConfig()).voices()
 
 
-def test_a_random_split_says_what_it_is():
+def test_a_random_split_is_named_in_the_protocol():
     split = split_clips(RAVDESS, SplitConfig('random', 2))
     check(split, RAVDESS)
     assert not split.is_speaker_independent
     assert split.protocol.startswith('NOT speaker-independent')
-    assert 'part 2 of 5' in split.protocol
+    assert 'fold 2 of 5' in split.protocol
 
 
 def test_a_random_split_is_balanced_by_class_and_tests_every_clip_once():
@@ -191,8 +194,8 @@ def test_a_random_split_is_balanced_by_class_and_tests_every_clip_once():
     assert (alone.validation, alone.test) == ([], splits[0].test)
 
 
-def test_a_random_split_goes_by_names_alone():
-    """Not by where a corpus lies, nor by the order in which it was read."""
+def test_a_random_split_depends_only_on_names():
+    """Neither the folder of a corpus nor the order of its clips changes it."""
     moved = [dataclasses.replace(clip, path=Path('/elsewhere', clip.path)) for clip in RAVDESS]
     split = split_clips(RAVDESS, SplitConfig('random'))
     other = split_clips(moved[::-1], SplitConfig('random'))
@@ -200,7 +203,7 @@ def test_a_random_split_goes_by_names_alone():
 
 
 def test_identical_recordings_stay_together():
-    """Two corpora may hold the same ones under other names."""
+    """Two corpora may have the same recordings with other names."""
     copies = [dataclasses.replace(clip, corpus='mine', speaker='x') for clip in RAVDESS[::3]]
     for fold in range(1, 4):
         split = split_clips(RAVDESS + copies, SplitConfig('random', fold, n_folds=3))
@@ -213,12 +216,13 @@ def test_every_corpus_has_its_own_fold():
     check(split, clips)
     voices = split.voices()
     assert voices['test'] == sorted(
-        voices_of('RAVDESS', FOLDS['RAVDESS'][0]) + voices_of('BanglaSER', FOLDS['BanglaSER'][0])
+        voices_of('RAVDESS', ['01', '11', '20', '21'])
+        + voices_of('BanglaSER', ['01', '06', '11', '14', '20', '22', '27', '33'])
     )
     assert Counter(v.split(':')[0] for v in voices['validation']) == {'RAVDESS': 4, 'BanglaSER': 4}
     assert split.protocol == (
         'speaker-independent: published fold 1 of RAVDESS and of BanglaSER; '
-        '12 speakers test, 8 validate, 38 train'
+        '12 test, 8 validation and 38 training speakers'
     )
 
 
@@ -231,17 +235,17 @@ def test_speakers_without_a_class():
         check(split_clips(clips, SplitConfig(fold=fold)), clips)
 
 
-def test_a_speaker_without_a_class_is_told_in_the_protocol():
+def test_a_test_speaker_without_a_class_is_named_in_the_protocol():
     clips = [c for c in MINE if (c.speaker, c.emotion) != ('ann', 'sad')]
     for protocol in ('leave_one_speaker_out', 'speakers'):
         for fold in range(1, 6):
             split = split_clips(clips, SplitConfig(protocol, fold, n_validation=1))
-            assert split.protocol.endswith('; the test part has no clips of sad') == (
+            assert split.protocol.endswith('; the test set has no clips of sad') == (
                 split.voices()['test'] == ['mine:ann']
             )
 
 
-def test_the_digest_is_that_of_the_clips_in_their_parts():
+def test_the_digest_changes_with_the_clips_of_a_subset():
     config = SplitConfig()
     digest = split_clips(RAVDESS, config).digest
     moved = [dataclasses.replace(clip, path=Path('/elsewhere', clip.path)) for clip in RAVDESS]
@@ -335,31 +339,41 @@ def test_any_clips_are_split_well_or_refused_in_one_line(clips, protocol, fold, 
         (MINE, SplitConfig(), 'mine has no published folds'),
         (RAVDESS[:60], SplitConfig(), 'fold 1 of RAVDESS tests speakers 11, 20, 21'),
         (MINE, SplitConfig('leave_one_speaker_out', 6), 'its folds are 1 to 5'),
-        (MINE, SplitConfig('speakers', n_folds=6), '5 speakers of mine make no 6 folds'),
-        (MINE, SplitConfig('speakers', n_folds=1), 'make no 1 folds'),
-        (MINE, SplitConfig('random', n_folds=2), 'set n_folds 3 or more'),
+        (MINE, SplitConfig('speakers', n_folds=6), '5 speakers of mine cannot be split into 6 folds'),
+        (MINE, SplitConfig('speakers', n_folds=1), 'cannot be split into 1 folds'),
+        (MINE, SplitConfig('random', n_folds=2), 'needs 3 or more folds, not 2'),
         (MINE, SplitConfig('random', 6), 'its folds are 1 to 5'),
         (MINE, SplitConfig('random', validation_speakers=('ann',)), 'validation_speakers'),
-        (MINE[:1], SplitConfig('random', 2), 'no clips are left for the validation part'),
-        (MINE[:2], SplitConfig('random', 3, n_validation=0), 'no clips are left for the test part'),
+        (MINE[:1], SplitConfig('random', 2), 'fold 2 leaves no clips for the validation set'),
+        (MINE[:2], SplitConfig('random', 3, n_validation=0), 'fold 3 leaves no clips for the test set'),
         (RAVDESS, SplitConfig(n_validation=-1), 'n_validation is -1'),
-        (RAVDESS, SplitConfig(validation_speakers=('01', '02')), 'both in test and validation: RAVDESS:01'),
+        (RAVDESS, SplitConfig(validation_speakers=('01', '02')), 'both in the test and the validation set: RAVDESS:01'),
         (RAVDESS, SplitConfig(validation_speakers=('98', '02', '99')), 'RAVDESS:98, RAVDESS:99'),
         (RAVDESS + BANGLASER, SplitConfig(validation_speakers=('03',)), 'name each CORPUS:SPEAKER'),
-        (SAVEE, SplitConfig(validation_speakers=('KL', 'DC', 'JK')), 'no clips are left for the train part'),
-        (SAVEE[:12], SplitConfig('leave_one_speaker_out'), 'no clips are left for the validation part in fold 1; there are only 2 speakers'),
+        (SAVEE, SplitConfig(validation_speakers=('KL', 'DC', 'JK')), 'leaves no clips for the training set'),
+        (SAVEE[:12], SplitConfig('leave_one_speaker_out'), 'fold 1 leaves no clips for the validation set; there are only 2 speakers'),
         (RAVDESS + clips_of('RAVDESS', ['02', '03', '04'], ['calm']), SplitConfig(validation_speakers=('03',)), 'fold 1 leaves no clips of class calm to test on'),
-        (RAVDESS + clips_of('RAVDESS', ['01', '02', '04'], ['calm']), SplitConfig(validation_speakers=('03',)), 'fold 1 leaves no clips of class calm to validate by; name other speakers in split.validation_speakers'),
+        (RAVDESS + clips_of('RAVDESS', ['01', '02', '04'], ['calm']), SplitConfig(validation_speakers=('03',)), 'fold 1 leaves no clips of class calm to validate on; name other speakers in split.validation_speakers'),
         (MINE + clips_of('mine', ['ann', 'bob'], ['calm'], 1), SplitConfig('random', 3, n_validation=0), 'fold 3 leaves no clips of class calm to test on'),
         (MINE + clips_of('mine', ['ann'], ['calm']), SplitConfig('speakers'), 'class calm has one speaker, mine:ann'),
-        (MINE + clips_of('mine', ['ann', 'bob'], ['calm']), SplitConfig('leave_one_speaker_out', validation_speakers=('bob',)), 'no clips of class calm to train on: only mine:ann, mine:bob'),
+        (MINE + clips_of('mine', ['ann', 'bob'], ['calm']), SplitConfig('leave_one_speaker_out', validation_speakers=('bob',)), 'no clips of class calm to train on: only the validation and test speakers mine:ann, mine:bob'),
     ],
 )  # fmt: skip
-def test_a_split_that_cannot_be_is_refused(clips, config, said):
+def test_an_impossible_split_is_refused(clips, config, said):
     with pytest.raises(SerError) as error:
         split_clips(clips, config)
     assert said in str(error.value)
     assert '\n' not in str(error.value)
+
+
+def test_the_classes_are_those_of_the_training_set_in_the_vocabularys_order():
+    split = split_clips(RAVDESS, SplitConfig())
+    assert split.class_names == ('happy', 'sad', 'angry')
+    calm = [dataclasses.replace(clip, emotion='calm') for clip in split.test]
+    assert dataclasses.replace(split, test=calm).class_names == ('happy', 'sad', 'angry')
+    assert dataclasses.replace(split, train=calm + split.train).class_names == (
+        *('calm', 'happy', 'sad', 'angry'),
+    )
 
 
 def test_one_recording_of_two_voices_is_refused():
@@ -368,7 +382,7 @@ def test_one_recording_of_two_voices_is_refused():
         split_clips([*MINE, twin], SplitConfig('leave_one_speaker_out'))
 
 
-def test_a_voice_in_two_parts_is_seen():
+def test_a_voice_in_two_subsets_is_noticed():
     assert Split(MINE[:6], MINE[6:12], MINE[12:], '').is_speaker_independent
     assert not Split(MINE[:5], MINE[5:12], MINE[12:], '').is_speaker_independent
     other = [dataclasses.replace(clip, corpus='other') for clip in MINE]

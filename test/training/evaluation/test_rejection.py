@@ -1,23 +1,25 @@
-"""Sounds without a voice are counted as the bundle's threshold and the stream take them."""
+"""Sounds without a voice: rejected by the threshold, decided by the stream."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ser_ros.audio.vad import Segment
 from ser_ros.bundle import load_bundle
-from ser_ros.features import ResearchConfig
+from ser_ros.features import LogMelConfig, ResearchConfig
+from ser_ros.training.data import dataset
 from ser_ros.training.data.corpora import Clip
-from ser_ros.training.data.dataset import _PURPOSES
-from ser_ros.training.data.nonspeech import FAMILIES, HELD_OUT
+from ser_ros.training.data.dataset import NO_CLASS, TrainingWindows, Utterance
 from ser_ros.training.evaluation import rejection
-from ser_ros.training.evaluation.metrics import ClipResult
-from ser_ros.training.evaluation.rejection import hear_nonspeech
+from ser_ros.training.evaluation.clip_result import ClipResult
+from ser_ros.training.evaluation.rejection import evaluate_nonspeech, nonspeech_metrics
+from ser_ros.training.recipe import AugmentationConfig, DataConfig
 
 
 @pytest.fixture
 def with_threshold(write_bundle, tmp_path):
-    """A function: threshold → a bundle that withholds what is below it."""
+    """A function: threshold → a bundle that decides nothing below it."""
 
     def load(threshold, **changes):
         path = tmp_path / f'{threshold}.safetensors'
@@ -26,27 +28,29 @@ def with_threshold(write_bundle, tmp_path):
     return load
 
 
-def test_every_kind_is_heard_and_the_same_each_time(with_threshold, monkeypatch):
+def test_every_kind_is_evaluated_and_repeatable(with_threshold, monkeypatch):
     monkeypatch.setattr(rejection, 'N_SOUNDS', 2)
-    figures = hear_nonspeech(with_threshold(0.5), 'cpu')
-    assert list(figures) == [
+    metrics = evaluate_nonspeech(with_threshold(0.5), 'cpu')
+    assert list(metrics) == [
         *('coloured noise', 'band noise', 'hum', 'engine', 'music', 'impacts', 'babble'),
         'siren (held out)',
     ]
-    assert all(row['count'] == 2 for row in figures.values())
-    assert all(1 / 8 < row['confidence'] <= 1 for row in figures.values())
-    assert len({row['confidence'] for row in figures.values()}) == len(figures)
-    assert hear_nonspeech(with_threshold(0.5), 'cpu') == figures
+    assert all(row['count'] == 2 for row in metrics.values())
+    assert all(1 / 8 < row['confidence'] <= 1 for row in metrics.values())
+    assert len({row['confidence'] for row in metrics.values()}) == len(metrics)
+    assert evaluate_nonspeech(with_threshold(0.5), 'cpu') == metrics
 
 
-def test_what_is_below_the_threshold_is_rejected(with_threshold):
-    sure, never = (hear_nonspeech(with_threshold(threshold), 'cpu') for threshold in (0.0, 1.0))
-    for kind in sure:
-        assert (sure[kind]['rejected'], never[kind]['rejected']) == (0, 1)
-        assert sure[kind]['confidence'] == never[kind]['confidence'] < 1
+def test_confidences_below_the_threshold_are_rejected(with_threshold):
+    always, never = (
+        evaluate_nonspeech(with_threshold(threshold), 'cpu') for threshold in (0.0, 1.0)
+    )
+    for kind in always:
+        assert (always[kind]['rejected'], never[kind]['rejected']) == (0, 1)
+        assert always[kind]['confidence'] == never[kind]['confidence'] < 1
 
 
-def test_the_stream_answers_what_voice_activity_detection_lets_through(
+def test_the_stream_answers_only_after_voice_activity_detection(
     with_threshold, monkeypatch, speech, segments
 ):
     def voice(rng, n, rate):
@@ -57,33 +61,33 @@ def test_the_stream_answers_what_voice_activity_detection_lets_through(
 
     monkeypatch.setattr(rejection, 'FAMILIES', (voice, silence))
     monkeypatch.setattr(rejection, 'HELD_OUT', ())
-    figures = hear_nonspeech(with_threshold(0.0), 'cpu')
-    assert {kind: row['answered'] for kind, row in figures.items()} == {'voice': 1, 'silence': 0}
-    # Both were given to the model itself.
-    assert {kind: row['rejected'] for kind, row in figures.items()} == {'voice': 0, 'silence': 0}
-    assert hear_nonspeech(with_threshold(1.0), 'cpu')['voice']['answered'] == 0
+    metrics = evaluate_nonspeech(with_threshold(0.0), 'cpu')
+    assert {kind: row['answered'] for kind, row in metrics.items()} == {'voice': 1, 'silence': 0}
+    # The model itself classified both.
+    assert {kind: row['rejected'] for kind, row in metrics.items()} == {'voice': 0, 'silence': 0}
+    assert evaluate_nonspeech(with_threshold(1.0), 'cpu')['voice']['answered'] == 0
 
 
 def test_a_bundle_of_whole_clips_has_no_stream(with_threshold):
     bundle = with_threshold(0.0, frontend=ResearchConfig(duration=1.0))
-    figures = hear_nonspeech(bundle, 'cpu')
-    assert {row['answered'] for row in figures.values()} == {None}
-    assert {row['rejected'] for row in figures.values()} == {0}
-    assert 'speech (clips)' in rejection.rejection(bundle, [], figures)['rows']
+    metrics = evaluate_nonspeech(bundle, 'cpu')
+    assert {row['answered'] for row in metrics.values()} == {None}
+    assert {row['rejected'] for row in metrics.values()} == {0}
+    assert 'speech (clips)' in nonspeech_metrics(bundle, [], metrics)['rows']
 
 
-def test_speech_stands_beside_it(with_threshold):
+def test_speech_is_in_the_first_row(with_threshold):
     bundle = with_threshold(0.5, recipe={'data': {'nonspeech': 0.1}})
-    sure, unsure = np.full(8, 0.03), np.full(8, 0.12)
-    sure[2], unsure[2] = 0.79, 0.16
+    certain, uncertain = np.full(8, 0.03), np.full(8, 0.12)
+    certain[2], uncertain[2] = 0.79, 0.16
     clip = Clip(Path('clip.wav'), 'happy', '01', 'RAVDESS')
     results = [
-        ClipResult(clip, np.log([sure, unsure]), [None]),
-        ClipResult(clip, np.log([sure, sure]), ['happy']),
+        ClipResult(clip, np.log([certain, uncertain]), [None]),
+        ClipResult(clip, np.log([certain, certain]), ['happy']),
         ClipResult(clip, np.zeros((0, 8)), []),
     ]
-    figures = rejection.rejection(bundle, results, {'hum': {'count': 3}})
-    assert figures['rows'] == {
+    metrics = nonspeech_metrics(bundle, results, {'hum': {'count': 3}})
+    assert metrics['rows'] == {
         'speech (windows)': {
             'count': 4,
             'rejected': 1 / 4,
@@ -93,20 +97,33 @@ def test_speech_stands_beside_it(with_threshold):
         },
         'hum': {'count': 3},
     }
-    assert 'others of the same generator' in figures['protocol']
-    assert 'none such' in rejection.rejection(with_threshold(0.5), results, {})['protocol']
+    assert 'other sounds of the same generator' in metrics['protocol']
+    assert 'no such sounds' in nonspeech_metrics(with_threshold(0.5), results, {})['protocol']
 
 
-def test_no_sound_is_one_of_the_training(with_threshold):
-    def draws(*entropy):
-        return tuple(np.random.SeedSequence(entropy).generate_state(4))
+def test_no_sound_has_a_seed_of_the_training(with_threshold, monkeypatch):
+    """Equal seeds could make the same sound, which would then be known from the training."""
+    seeds = {dataset: set(), rejection: set()}
 
-    purpose = _PURPOSES.index('nonspeech')
-    training = {
-        draws(seed, epoch, index, purpose)
-        for seed in range(3)
-        for epoch in range(5)
-        for index in range(5)
-    }
-    kinds = range(len(FAMILIES) + len(HELD_OUT))
-    assert not training & {draws(kind, number) for kind in kinds for number in range(50)}
+    def watch(module, name):
+        function = getattr(module, name)
+
+        def watched(*arguments):
+            (rng,) = (a for a in arguments if isinstance(a, np.random.Generator))
+            seeds[module].add(tuple(rng.bit_generator.seed_seq.generate_state(4)))
+            return function(*arguments)
+
+        monkeypatch.setattr(module, name, watched)
+
+    watch(dataset, 'generate')
+    watch(rejection, 'generate_one')
+    utterances = [Utterance(np.zeros(2_000, np.float32), Segment(0, 2_000), 0)] * 5
+    for seed in range(3):
+        items = TrainingWindows(utterances, DataConfig(nonspeech=1.0), AugmentationConfig(), seed)
+        assert all(items[epoch, i][1] == NO_CLASS for epoch in range(5) for i in range(5))
+    monkeypatch.setattr(rejection, 'N_SOUNDS', 10)
+    # A bundle that cannot stream is fast: it classifies each sound once.
+    evaluate_nonspeech(with_threshold(0.5, frontend=LogMelConfig(sample_rate=24_000)), 'cpu')
+    assert len(seeds[dataset]) == 3 * 5 * 5
+    assert len(seeds[rejection]) == 8 * 10
+    assert not seeds[dataset] & seeds[rejection]

@@ -1,4 +1,4 @@
-"""Each augmentation is drawn by itself, with the value that is said."""
+"""Each augmentation is shown by itself, with the value in its title."""
 
 import dataclasses
 import re
@@ -82,28 +82,28 @@ def test_nobody_elses_draws_are_changed(utterance):
     torch.testing.assert_close(torch.rand(3), expected)
 
 
-def test_gain_is_as_said(utterance):
+def test_gain_is_as_in_the_title(utterance):
     version = alone(utterance, gain_db=(-12.0, -3.0))
     ratio = np.linalg.norm(version.samples) / np.linalg.norm(utterance)
     assert -12 <= number(version.title) <= -3
     assert 20 * np.log10(ratio) == pytest.approx(number(version.title), abs=0.6)
 
 
-def test_noise_is_as_said(utterance):
+def test_noise_is_as_in_the_title(utterance):
     version = alone(utterance, noise_probability=0.01, noise_snr_db=(5.0, 25.0))
     noise = version.samples - utterance
     ratio = np.linalg.norm(utterance) / np.linalg.norm(noise)
     assert 20 * np.log10(ratio) == pytest.approx(number(version.title), abs=1)
 
 
-def test_speed_is_as_said(utterance):
+def test_speed_is_as_in_the_title(utterance):
     version = alone(utterance, speed=(0.8, 0.9))
     factor = len(utterance) / len(version.samples)
     assert 0.8 <= factor <= 0.9
     assert number(version.title) == pytest.approx(factor, abs=0.01)
 
 
-def test_silence_is_as_said(speech, segments):
+def test_silence_is_as_in_the_title(speech, segments):
     spoken = speech[segments[0].start : segments[0].end]
     version = alone(spoken, silence_probability=0.01, silence=(0.2, 0.4))
     changed = np.flatnonzero(np.abs(version.samples - spoken) > 1e-3)

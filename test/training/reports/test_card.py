@@ -1,4 +1,4 @@
-"""The card says what the bundle says, and what it must not be used for."""
+"""The card states what the bundle's metadata contains, and what it must not be used for."""
 
 import dataclasses
 from pathlib import Path
@@ -10,7 +10,8 @@ import ser_ros
 from ser_ros.bundle import load_bundle
 from ser_ros.features import LogMelConfig, MfccConfig, ResearchConfig, VggishConfig
 from ser_ros.training.data.corpora import Clip
-from ser_ros.training.evaluation.metrics import ClipResult, record_part
+from ser_ros.training.evaluation.clip_result import ClipResult
+from ser_ros.training.evaluation.metrics import subset_results
 from ser_ros.training.reports.card import card, write_card
 
 NAMES = ['happy', 'sad']
@@ -20,8 +21,8 @@ CORPORA = {
 }
 
 
-def figures(corpora, protocol='speaker-independent: test speakers'):
-    """Of eight clips of each corpus, three quarters of them right; two speakers each."""
+def metrics_of(corpora, protocol='speaker-independent: test speakers'):
+    """Metrics of eight clips of each corpus, three quarters of them right, by two speakers."""
     results = [
         ClipResult(
             Clip(Path(f'{corpus}-{index}.wav'), NAMES[index % 2], f'{index // 4}', corpus),
@@ -31,19 +32,19 @@ def figures(corpora, protocol='speaker-independent: test speakers'):
         for corpus in corpora
         for index in range(8)
     ]
-    return record_part(results, NAMES, protocol)['figures']
+    return subset_results(results, NAMES, protocol)['metrics']
 
 
 @pytest.fixture
-def with_figures(write_bundle, tmp_path):
+def evaluated(write_bundle, tmp_path):
     path = write_bundle(
         tmp_path / 'my_model.safetensors',
         class_names=tuple(NAMES),
         corpora=CORPORA,
         metrics={
-            'validation': figures(CORPORA),
-            'test': figures(CORPORA),
-            'SAVEE (other corpus)': figures(['SAVEE'], 'other corpus: all speakers of SAVEE'),
+            'validation': metrics_of(CORPORA),
+            'test': metrics_of(CORPORA),
+            'SAVEE (other corpus)': metrics_of(['SAVEE'], 'other corpus: all speakers of SAVEE'),
         },
     )
     return load_bundle(path)
@@ -57,16 +58,16 @@ def rows(text):
     return [line for line in text.splitlines() if line.startswith('|')]
 
 
-def test_the_card_stands_beside_the_bundle(with_figures):
-    path = write_card(with_figures)
-    assert path == with_figures.path.with_name('my_model.md')
-    assert path.read_text() == card(with_figures)
+def test_the_card_is_beside_the_bundle(evaluated):
+    path = write_card(evaluated)
+    assert path == evaluated.path.with_name('my_model.md')
+    assert path.read_text() == card(evaluated)
     assert not list(path.parent.glob('*.part'))
 
 
-def test_it_states_figures_protocol_and_licence(with_figures):
-    text = card(with_figures)
-    test = with_figures.info.metrics['test']
+def test_it_states_metrics_protocol_and_licence(evaluated):
+    text = card(evaluated)
+    test = evaluated.info.metrics['test']
     low, high = test['unweighted_accuracy_interval']
     for stated in (
         '# my_model',
@@ -80,7 +81,7 @@ def test_it_states_figures_protocol_and_licence(with_figures):
         'CC-BY-NC-SA-4.0',
         '**not for commercial use**',
         'no lie detector and no diagnosis',
-        'No speaker is in two parts',
+        'No speaker is in two subsets',
         '- train: 02, 04',
         '- test: 01, 11',
         'seed (7)',
@@ -93,38 +94,38 @@ def test_it_states_figures_protocol_and_licence(with_figures):
         assert stated in text, stated
 
 
-def test_figures_across_corpora_stand_apart(with_figures):
-    own, across = card(with_figures).split('### Across corpora')
+def test_metrics_across_corpora_are_apart(evaluated):
+    own, across = card(evaluated).split('### Across corpora')
     assert 'SAVEE' not in own
     assert '| SAVEE (other corpus) | 8 | 2 | 75.0%' in across
     assert '- SAVEE (other corpus): other corpus: all speakers of SAVEE.' in across
-    metrics = {'test': with_figures.info.metrics['test']}
-    assert 'Across' not in card(replaced(with_figures, metrics=metrics))
+    metrics = {'test': evaluated.info.metrics['test']}
+    assert 'Across' not in card(replaced(evaluated, metrics=metrics))
 
 
-def test_one_corpus_needs_no_table_of_corpora(with_figures):
+def test_one_corpus_needs_no_table_of_corpora(evaluated):
     alone = {'RAVDESS': CORPORA['RAVDESS']}
-    text = card(replaced(with_figures, corpora=alone, metrics={'test': figures(alone)}))
+    text = card(replaced(evaluated, corpora=alone, metrics={'test': metrics_of(alone)}))
     assert len(rows(text)) == 3
     assert 'Bengali' not in text
 
 
-def test_a_corpus_that_nobody_knows(with_figures):
-    text = card(replaced(with_figures, corpora={'mine': CORPORA['RAVDESS']}, metrics={}))
-    assert 'It was trained on mine; on other voices' in text
+def test_an_unknown_corpus(evaluated):
+    text = card(replaced(evaluated, corpora={'mine': CORPORA['RAVDESS']}, metrics={}))
+    assert 'It was trained on mine; with other voices' in text
 
 
-def test_a_free_licence_is_not_called_otherwise(with_figures):
-    text = card(replaced(with_figures, license='CC-BY-4.0'))
+def test_a_free_licence_has_no_warning(evaluated):
+    text = card(replaced(evaluated, license='CC-BY-4.0'))
     assert 'CC-BY-4.0' in text
     assert 'commercial' not in text
 
 
-def test_a_random_split_is_not_called_independent(with_figures):
+def test_a_random_split_is_not_called_independent(evaluated):
     shared = {'RAVDESS': {'train': ['01', '02'], 'validation': ['02'], 'test': ['01']}}
-    text = card(replaced(with_figures, corpora=shared, metrics={}))
+    text = card(replaced(evaluated, corpora=shared, metrics={}))
     assert 'Not speaker-independent' in text
-    assert 'No speaker is in two parts' not in text
+    assert 'No speaker is in two subsets' not in text
 
 
 @pytest.mark.parametrize(
@@ -144,38 +145,38 @@ def test_it_names_the_front_end(write_bundle, tmp_path, config, stated):
     assert ('classified as a whole' in text) != bundle.frontend.is_streaming
 
 
-def test_it_says_what_was_refitted(with_figures):
-    assert 'Epoch, temperature and threshold were chosen' in card(with_figures)
-    text = card(replaced(with_figures, recipe={'refit': True}))
-    assert 'trained once more, to the last epoch, on the validation' in text
+def test_it_states_a_refit(evaluated):
+    assert 'Epoch, temperature and threshold were chosen' in card(evaluated)
+    text = card(replaced(evaluated, recipe={'refit': True}))
+    assert 'trained again from the start, to the last epoch, with the validation' in text
     assert 'Epoch, temperature' not in text
 
 
-def test_it_says_what_it_makes_of_sounds_without_a_voice(with_figures):
-    assert 'without a voice' not in card(with_figures)
+def test_it_shows_sounds_without_a_voice(evaluated):
+    assert 'without a voice' not in card(evaluated)
     row = {'count': 50, 'rejected': 0.875, 'confidence': 0.4, 'answered': 0.02}
     speech = {**row, 'rejected': 0.25, 'answered': None}
-    metrics = {part: dict(figures) for part, figures in with_figures.info.metrics.items()}
-    for part, count in (('validation', 7), ('test', 9), ('SAVEE (other corpus)', 11)):
-        metrics[part]['nonspeech'] = {
+    metrics = {name: dict(values) for name, values in evaluated.info.metrics.items()}
+    for name, count in (('validation', 7), ('test', 9), ('SAVEE (other corpus)', 11)):
+        metrics[name]['nonspeech'] = {
             'protocol': 'generated sounds',
             'rows': {'speech (windows)': {**speech, 'count': count}, 'siren (held out)': row},
         }
-    text = card(replaced(with_figures, metrics=metrics))
-    assert 'Of the model itself: generated sounds.' in text
+    text = card(replaced(evaluated, metrics=metrics))
+    assert 'Generated sounds. "Too uncertain" is' in text
     assert '| speech (windows) | 9 | 25.0% | 40.0% | – |' in text
     assert '| siren (held out) | 50 | 87.5% | 40.0% | 2.0% |' in text
 
 
-def test_it_says_who_wrote_it(with_figures):
-    assert f'written by ser_ros {ser_ros.__version__}' in card(with_figures)
+def test_it_names_the_version_that_wrote_it(evaluated):
+    assert f'written by ser_ros {ser_ros.__version__}' in card(evaluated)
 
 
-def test_a_bundle_without_figures_has_a_card_too(bundle):
-    assert '## Figures' in card(bundle)
+def test_a_bundle_without_metrics_has_a_card_too(bundle):
+    assert '## Metrics' in card(bundle)
 
 
-def test_the_tables_have_as_many_cells_in_every_row(with_figures):
-    counts = [row.count('|') for row in rows(card(with_figures))]
-    # Own figures, those of each corpus, those across corpora.
+def test_the_tables_have_as_many_cells_in_every_row(evaluated):
+    counts = [row.count('|') for row in rows(card(evaluated))]
+    # Own metrics, those of each corpus, those across corpora.
     assert counts == [11] * 4 + [7] * 6 + [11] * 3

@@ -1,4 +1,4 @@
-"""The page is whole, true, and a real browser shows all of it."""
+"""The page is complete and correct, and a real browser shows all of it."""
 
 import json
 import re
@@ -14,14 +14,13 @@ from selenium.webdriver.common.by import By
 
 from ser_ros import SerError
 from ser_ros.training.data.corpora import Clip
-from ser_ros.training.evaluation.metrics import ClipResult, record_part
+from ser_ros.training.evaluation.clip_result import ClipResult
+from ser_ros.training.evaluation.metrics import subset_results
+from ser_ros.training.reports.formatting import SUMMARY, percent, with_interval
 from ser_ros.training.reports.html import (
     MAX_SECONDS,
     N_HARDEST,
-    SUMMARY,
     hardest,
-    percent,
-    with_interval,
     write_report,
     write_results,
 )
@@ -31,8 +30,8 @@ TITLE = 'A <b>bold</b> & "quoted" title </script>'
 
 
 @pytest.fixture(scope='module')
-def heard(speech, tmp_path_factory):
-    """Twelve clips of two speakers, the last of them not heard, one longer than there is room."""
+def clip_results(speech, tmp_path_factory):
+    """Twelve clips of two speakers, the last without speech, the first too long for the page."""
     folder = tmp_path_factory.mktemp('clips')
     generator = np.random.default_rng(1)
     results = []
@@ -49,9 +48,9 @@ def heard(speech, tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def results(heard):
-    test = record_part(heard, NAMES, 'speaker-independent, fold 2')
-    test['figures']['nonspeech'] = {
+def results(clip_results):
+    test = subset_results(clip_results, NAMES, 'speaker-independent, fold 2')
+    test['metrics']['nonspeech'] = {
         'protocol': 'made-up sounds',
         'rows': {
             'speech (windows)': {
@@ -66,8 +65,8 @@ def results(heard):
     return {
         'title': TITLE,
         'facts': {'recipe': {'seed': 3}, 'classes': NAMES, 'parameters': 1234, 'note': '<i>'},
-        'parts': {
-            'validation': record_part(heard[:6], NAMES, 'speaker-independent, fold 1'),
+        'subsets': {
+            'validation': subset_results(clip_results[:6], NAMES, 'speaker-independent, fold 1'),
             'test': test,
         },
         'history': [
@@ -78,9 +77,9 @@ def results(heard):
 
 
 @pytest.fixture(scope='module')
-def page(results, heard, tmp_path_factory):
+def page(results, clip_results, tmp_path_factory):
     path = tmp_path_factory.mktemp('report') / 'report.html'
-    write_report(path, results, heard)
+    write_report(path, results, clip_results)
     return path
 
 
@@ -105,14 +104,14 @@ def test_the_page_is_one_small_file_that_asks_for_no_other(page):
     assert "default-src 'none'" in text
 
 
-def test_what_is_written_is_no_markup(page):
+def test_text_is_not_markup(page):
     text = page.read_text()
     assert '<b>bold' not in text
     assert '<i>' not in text
     assert '&lt;b&gt;bold' in text
 
 
-def test_whoever_passes_it_on_is_told_of_the_recordings(page, results, tmp_path):
+def test_a_page_with_recordings_names_their_corpus(page, results, tmp_path):
     assert 'contains recordings of RAVDESS' in page.read_text()
     write_report(tmp_path / 'none.html', results)
     text = (tmp_path / 'none.html').read_text()
@@ -120,33 +119,35 @@ def test_whoever_passes_it_on_is_told_of_the_recordings(page, results, tmp_path)
     assert '<audio' not in text
 
 
-def test_the_hardest_clips_come_first(heard):
-    chosen = hardest(heard, NAMES)
+def test_the_hardest_clips_come_first(clip_results):
+    chosen = hardest(clip_results, NAMES)
     assert len(chosen) == N_HARDEST
-    assert not chosen[0].is_heard
+    assert not chosen[0].has_speech
     losses = [-r.score[NAMES.index(r.clip.emotion)] for r in chosen[1:]]
     assert losses == sorted(losses, reverse=True)
-    left = [r for r in heard if r not in chosen]
+    left = [r for r in clip_results if r not in chosen]
     assert max(-r.score[NAMES.index(r.clip.emotion)] for r in left) <= losses[-1]
 
 
-def test_figures_are_written_with_their_interval():
-    figures = {'unweighted_accuracy': 0.5625, 'unweighted_accuracy_interval': [0.5, 0.619]}
-    assert with_interval(figures) == '56.2% [50.0, 61.9]'
-    assert with_interval({**figures, 'unweighted_accuracy_interval': None}) == '56.2%'
+def test_metrics_are_written_with_their_interval():
+    metrics = {'unweighted_accuracy': 0.5625, 'unweighted_accuracy_interval': [0.5, 0.619]}
+    assert with_interval(metrics) == '56.2% [50.0, 61.9]'
+    assert with_interval({**metrics, 'unweighted_accuracy_interval': None}) == '56.2%'
     assert percent(None) == '–'
 
 
-def test_a_part_in_which_nothing_was_heard_has_a_page_too(heard, results, tmp_path):
-    part = record_part(heard[-1:], NAMES, 'silence')
-    write_report(tmp_path / 'silent.html', {**results, 'parts': {'test': part}, 'history': []})
+def test_a_subset_without_any_speech_has_a_page_too(clip_results, results, tmp_path):
+    subset = subset_results(clip_results[-1:], NAMES, 'silence')
+    write_report(tmp_path / 'silent.html', {**results, 'subsets': {'test': subset}, 'history': []})
     assert '–' in (tmp_path / 'silent.html').read_text()
 
 
-def test_no_half_a_page_is_left(results, heard, tmp_path):
+def test_no_incomplete_page_is_left(results, clip_results, tmp_path):
     path = tmp_path / 'report.html'
     path.write_text('before')
-    gone = ClipResult(Clip(tmp_path / 'gone.wav', 'sad', '01', 'RAVDESS'), heard[0].windows, [])
+    gone = ClipResult(
+        Clip(tmp_path / 'gone.wav', 'sad', '01', 'RAVDESS'), clip_results[0].windows, []
+    )
     with pytest.raises(SerError, match=r'gone\.wav'):
         write_report(path, results, [gone])
     assert path.read_text() == 'before'
@@ -216,7 +217,7 @@ def test_a_browser_shows_pictures_and_plays_sounds(browser, page):
     assert chromium.get_log('browser') == []
     assert chromium.title == TITLE
     images = chromium.execute_script(IMAGES)
-    # History, two parts of seven, and those of the clips.
+    # History, two subsets with seven, and one for each clip.
     assert len(images) == 1 + 2 * 7 + N_HARDEST
     assert all(complete and width > 0 for complete, width, _ in images)
     assert all(alt for *_, alt in images)
@@ -238,17 +239,17 @@ def table(chromium, selector):
 
 def test_the_tables_hold_the_numbers_of_the_json(browser, page, results):
     chromium = browser(page)
-    parts = json.loads(
+    subsets = json.loads(
         chromium.execute_script("return document.getElementById('results').textContent")
-    )['parts']
-    assert parts == results['parts']
-    figures = [part['figures'] for part in parts.values()]
+    )['subsets']
+    assert subsets == results['subsets']
+    metrics = [subset['metrics'] for subset in subsets.values()]
     assert table(chromium, '#summary') == [
-        ['figure', 'validation', 'test'],
-        *([label, *(write(part) for part in figures)] for label, write in SUMMARY.items()),
+        ['metric', 'validation', 'test'],
+        *([label, *(write(values) for values in metrics)] for label, write in SUMMARY.items()),
     ]
-    for number, part in enumerate(figures, 1):
-        assert table(chromium, f'#part-{number} .classes')[1:] == [
+    for number, values in enumerate(metrics, 1):
+        assert table(chromium, f'#subset-{number} .classes')[1:] == [
             [
                 name,
                 str(c['clips']),
@@ -256,10 +257,10 @@ def test_the_tables_hold_the_numbers_of_the_json(browser, page, results):
                 percent(c['recall']),
                 percent(c['f1']),
             ]
-            for name, c in part['classes'].items()
+            for name, c in values['classes'].items()
         ]
-        corpora = table(chromium, f'#part-{number} .groups')
-        ravdess = part['groups']['corpus']['RAVDESS']
+        corpora = table(chromium, f'#subset-{number} .groups')
+        ravdess = values['groups']['corpus']['RAVDESS']
         assert corpora[1:] == [
             [
                 'RAVDESS',
@@ -275,20 +276,20 @@ def test_the_tables_hold_the_numbers_of_the_json(browser, page, results):
     assert len(chromium.find_elements(By.CLASS_NAME, 'nonspeech')) == 1
     text = chromium.find_element(By.TAG_NAME, 'body').text
     assert 'Protocol: made-up sounds.' in text
-    for part in figures:
-        assert part['protocol'] in text
+    for values in metrics:
+        assert values['protocol'] in text
 
 
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
-def test_a_telephone_has_room_for_it(browser, page, scheme):
+def test_it_fits_on_a_telephone(browser, page, scheme):
     chromium = browser(page, width=360, scheme=scheme)
     assert chromium.execute_script('return document.documentElement.scrollWidth') <= 360
     paper = chromium.execute_script('return getComputedStyle(document.body).backgroundColor')
     assert paper == {'light': 'rgb(255, 255, 255)', 'dark': 'rgb(21, 24, 28)'}[scheme]
 
 
-def test_a_browser_is_asked_for_nothing_from_elsewhere(browser, page, tmp_path):
-    """The page's own rule holds: even were a foreign picture in it, it would not be fetched."""
+def test_the_page_loads_nothing_from_elsewhere(browser, page, tmp_path):
+    """Its security policy prevents it: a foreign image in the page is not fetched."""
     text = page.read_text().replace('<h2>', '<img src="https://example.org/a.png"><h2>', 1)
     (tmp_path / 'foreign.html').write_text(text)
     chromium = browser(tmp_path / 'foreign.html')

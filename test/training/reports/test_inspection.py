@@ -1,4 +1,4 @@
-"""What is drawn of a recording is what the bundle was given and made of it."""
+"""The plotted values of a recording are those that the bundle computed."""
 
 import numpy as np
 import pytest
@@ -38,10 +38,10 @@ def test_the_timeline_is_the_streams(bundle, speech):
     windows = [e for e in estimates if e.is_window]
     assert len(windows) > 10
     np.testing.assert_array_equal(found.probabilities, [e.probabilities for e in windows])
-    np.testing.assert_allclose(found.heard[:, 1], [e.stamp_ns / 1e9 for e in windows])
-    # Windows are drawn one after the other, none over another.
-    assert (found.heard[:, 0] < found.heard[:, 1]).all()
-    assert (found.heard[1:, 0] >= found.heard[:-1, 1]).all()
+    np.testing.assert_allclose(found.spans[:, 1], [e.stamp_ns / 1e9 for e in windows])
+    # The spans follow each other and do not overlap.
+    assert (found.spans[:, 0] < found.spans[:, 1]).all()
+    assert (found.spans[1:, 0] >= found.spans[:-1, 1]).all()
     assert [seconds for seconds, _ in found.decisions] == [
         e.stamp_ns / 1e9 for e in estimates if e.is_final
     ]
@@ -95,7 +95,7 @@ def test_a_whole_clip_is_one_stretch(attentive, utterance):
     bundle = attentive(ResearchConfig())
     samples = np.repeat(utterance, 3)
     found = inspect(bundle, samples)
-    assert found.heard.tolist() == [[0.5, 3.5]]
+    assert found.spans.tolist() == [[0.5, 3.5]]
     expected = bundle.classify(torch.from_numpy(samples)).exp()
     np.testing.assert_allclose(found.probabilities, expected[None], rtol=1e-5)
     assert len(found.decisions) == 1
@@ -106,7 +106,7 @@ def test_a_whole_clip_is_one_stretch(attentive, utterance):
 def test_silence_has_nothing_to_draw(attentive, not_speech):
     found = inspect(attentive(LogMelConfig()), not_speech['silence'])
     assert voice_activity(not_speech['silence']) == found.decisions == []
-    assert found.heard.shape == (0, 2)
+    assert found.spans.shape == (0, 2)
     assert found.probabilities.shape == (0, 8)
     _, weights = found.attention['attention']
     assert np.isnan(weights).all()

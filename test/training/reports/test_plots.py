@@ -95,9 +95,9 @@ def test_groups_stand_by_their_names_best_first():
 
 
 @pytest.mark.parametrize('normalised', [False, True])
-def test_a_confusion_matrix_says_what_was_heard_as_what(normalised):
+def test_a_confusion_matrix_shows_counts_or_shares(normalised):
     counts = [[3, 1, 0], [0, 4, 4]]
-    columns = ['happy', 'sad', 'unheard']
+    columns = ['happy', 'sad', 'no speech']
     (axes,) = drawn(plots.confusion(counts, columns, normalised)).axes
     assert labels(axes.yaxis) == ['happy', 'sad']
     assert labels(axes.xaxis) == columns
@@ -157,7 +157,7 @@ def overview(**changes):
         'samples': tone(440, 4),
         'speech': [(0.5, 2.0), (2.5, 3.5)],
         'attention': {'lstm': (instants, np.ones(400)), 'cnn': (instants, instants * np.nan)},
-        'heard': np.array([[0.5, 0.75], [0.75, 1.0], [2.5, 3.0]]),
+        'spans': np.array([[0.5, 0.75], [0.75, 1.0], [2.5, 3.0]]),
         'probabilities': probabilities,
         'class_names': NAMES,
         'decisions': [(2.0, 'happy 0.80')],
@@ -189,7 +189,7 @@ def test_an_overview_is_over_one_time():
 
 def test_an_overview_of_silence_without_attention():
     nothing = {'speech': [], 'attention': {}, 'decisions': []}
-    _, figure = overview(heard=np.zeros((0, 2)), probabilities=np.zeros((0, 8)), **nothing)
+    _, figure = overview(spans=np.zeros((0, 2)), probabilities=np.zeros((0, 8)), **nothing)
     wave, _, emotions = drawn(figure).axes
     assert wave.get_title() == 'no voice activity'
     assert not emotions.texts
@@ -231,7 +231,7 @@ def test_an_svg_follows_the_colour_scheme_and_needs_nothing_else():
     assert all(link.startswith(('#', 'data:')) for link in links)
 
 
-def test_the_same_picture_is_the_same_file():
+def test_the_same_plot_is_the_same_file():
     one, other = (plots.svg(plots.spectrogram(tone(440, 1))) for _ in range(2))
     assert one == other
 
@@ -239,7 +239,7 @@ def test_the_same_picture_is_the_same_file():
 @pytest.mark.parametrize(
     ('name', 'magic'), [('a.png', b'\x89PNG'), ('a.SVG', b'<?xml'), ('a.pdf', b'%PDF')]
 )
-def test_pictures_are_saved(tmp_path, name, magic):
+def test_plots_are_saved(tmp_path, name, magic):
     plots.save(plots.spectrogram(tone(440, 1)), tmp_path / name)
     assert (tmp_path / name).read_bytes().startswith(magic)
     assert [path.name for path in tmp_path.iterdir()] == [name]

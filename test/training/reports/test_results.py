@@ -1,7 +1,8 @@
-"""What is kept of a fold, and the page that is made of it, from results made by hand."""
+"""Results of folds, their summaries, and the page of results, from results made by hand."""
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,24 +12,21 @@ from ser_ros import SerError
 from ser_ros.__main__ import main
 from ser_ros.bundle import load_bundle
 from ser_ros.emotions import EMOTIONS
-from ser_ros.models import default_hyperparameters
-from ser_ros.settings import from_dict
 from ser_ros.shipped import shipped_recipes
 from ser_ros.training.data.corpora import Clip
 from ser_ros.training.data.splits import FOLDS
-from ser_ros.training.evaluation.metrics import ClipResult, measure, predictions
-from ser_ros.training.recipe import Recipe, load_recipe
+from ser_ros.training.evaluation.clip_result import ClipResult, to_records
+from ser_ros.training.evaluation.metrics import compute_metrics
+from ser_ros.training.recipe import load_recipe, plain_recipe
 from ser_ros.training.reports.results import (
     FoldResult,
     Summary,
-    columns_of,
-    differences,
     fold_table,
-    plain_recipe,
+    from_columns,
     read_fold,
     read_folds,
-    records_of,
     summarise,
+    to_columns,
     write_fold,
 )
 from ser_ros.training.reports.results_page import render
@@ -37,18 +35,18 @@ NAMES = tuple(EMOTIONS)
 ALL = len(FOLDS['RAVDESS'])
 
 
-def part(speakers, n_right, streamed=True, clips_a_class=2):
-    """Results of which each class has, in turn, `n_right` right ones of `clips_a_class` a speaker.
+def clip_results(speakers, n_right, streamed=True, clips_a_class=2):
+    """Results with `n_right` right ones of `clips_a_class`, for each class and speaker.
 
-    Whatever is wrong is taken for the next class; all is said with a probability of 0.86.
+    The wrong ones are predicted as the next class; all have a probability of 0.86.
     """
     results = []
     for speaker in speakers:
         for label, name in enumerate(NAMES):
             for take in range(clips_a_class):
-                guess = label if take < n_right else (label + 1) % len(NAMES)
+                predicted = label if take < n_right else (label + 1) % len(NAMES)
                 scores = np.log(np.full((1 if not streamed else 3, len(NAMES)), 0.02))
-                scores[:, guess] = np.log(0.86)
+                scores[:, predicted] = np.log(0.86)
                 clip = Clip(
                     Path(f'03-01-{label}-{take}-01-01-{speaker}.wav'),
                     name,
@@ -58,7 +56,7 @@ def part(speakers, n_right, streamed=True, clips_a_class=2):
                     'normal' if take else 'strong',
                 )
                 results.append(
-                    ClipResult(clip, scores, [EMOTIONS[NAMES[guess]].expression], not streamed)
+                    ClipResult(clip, scores, [EMOTIONS[NAMES[predicted]].expression], not streamed)
                 )
     return results
 
@@ -66,7 +64,8 @@ def part(speakers, n_right, streamed=True, clips_a_class=2):
 def finished(name='parallel_fusion', fold=1, seed=1, n_right=1, overrides=(), **changes):
     """A result of the shipped recipe `name`, on the fold's own speakers."""
     recipe = load_recipe(name, (*overrides, f'split.fold={fold}', f'seed={seed}'))
-    heard = part(FOLDS['RAVDESS'][fold - 1], n_right, recipe.frontend.sample_rate == 16_000)
+    streamed = recipe.frontend.sample_rate == 16_000
+    tested = clip_results(FOLDS['RAVDESS'][fold - 1], n_right, streamed)
     result = FoldResult(
         recipe=plain_recipe(recipe),
         n_folds=ALL,
@@ -83,9 +82,9 @@ def finished(name='parallel_fusion', fold=1, seed=1, n_right=1, overrides=(), **
         versions={'torch': '2'},
         temperature=1.25,
         threshold=0.5,
-        validation=measure(part(('02', '05'), 1), NAMES),
-        test={**measure(heard, NAMES), 'nonspeech': {'rows': {}}},
-        predictions=columns_of(predictions(heard, NAMES)),
+        validation=compute_metrics(clip_results(('02', '05'), 1), NAMES),
+        test={**compute_metrics(tested, NAMES), 'nonspeech': {'rows': {}}},
+        predictions=to_columns(to_records(tested, NAMES)),
         date='2020-02-02',
     )
     return dataclasses.replace(result, **changes)
@@ -94,7 +93,7 @@ def finished(name='parallel_fusion', fold=1, seed=1, n_right=1, overrides=(), **
 # --- One fold --------------------------------------------------------------------------------
 
 
-def test_a_result_comes_back(tmp_path):
+def test_a_result_can_be_read_back(tmp_path):
     path = tmp_path / 'new' / 'fold1_seed1.json'
     result = finished()
     write_fold(path, result)
@@ -112,24 +111,25 @@ def test_a_result_comes_back(tmp_path):
 def test_a_result_is_small(tmp_path):
     """As many clips as the largest fold of RAVDESS, none with the same probabilities."""
     rng = np.random.default_rng(1)
-    heard = [
+    tested = [
         dataclasses.replace(r, windows=np.log(rng.dirichlet(np.full(8, 0.3), 6)))
-        for r in part(FOLDS['RAVDESS'][0], 1, clips_a_class=8)[:240]
+        for r in clip_results(FOLDS['RAVDESS'][0], 1, clips_a_class=8)[:240]
     ]
     result = finished(
-        test=measure(heard, NAMES), predictions=columns_of(predictions(heard, NAMES))
+        test=compute_metrics(tested, NAMES),
+        predictions=to_columns(to_records(tested, NAMES)),
     )
     assert len(result.predictions['name']) == 240
     write_fold(tmp_path / 'fold1_seed1.json', result)
     assert (tmp_path / 'fold1_seed1.json').stat().st_size < 40_000
 
 
-def test_records_of_clips_come_back():
-    heard = part(('01', '02'), 1)
-    heard[0] = dataclasses.replace(heard[0], windows=np.zeros((0, len(NAMES))), decisions=[])
-    records = predictions(heard, NAMES)
+def test_records_of_clips_can_be_read_back():
+    results = clip_results(('01', '02'), 1)
+    results[0] = dataclasses.replace(results[0], windows=np.zeros((0, len(NAMES))), decisions=[])
+    records = to_records(results, NAMES)
     assert records[0]['probabilities'] is None
-    assert records_of(json.loads(json.dumps(columns_of(records))), NAMES) == records
+    assert from_columns(json.loads(json.dumps(to_columns(records))), NAMES) == records
 
 
 @pytest.mark.parametrize(
@@ -140,9 +140,9 @@ def test_records_of_clips_come_back():
         lambda values: json.dumps({k: v for k, v in values.items() if k != 'test'}),
         lambda values: json.dumps({**values, 'recipe': {**values['recipe'], 'sed': 1}}),
     ],
-    ids=['cut short', 'no mapping', 'a key less', 'a recipe of another time'],
+    ids=['cut short', 'not a mapping', 'a key missing', 'a recipe of another release'],
 )
-def test_what_is_no_result_is_named(tmp_path, spoil):
+def test_a_file_that_is_not_a_result_is_named(tmp_path, spoil):
     path = tmp_path / 'fold1_seed1.json'
     path.write_text(spoil(dataclasses.asdict(finished())))
     with pytest.raises(SerError, match=r'fold1_seed1\.json') as refusal:
@@ -150,7 +150,7 @@ def test_what_is_no_result_is_named(tmp_path, spoil):
     assert '\n' not in str(refusal.value)
 
 
-def test_a_folder_that_is_not_there(tmp_path):
+def test_a_missing_folder(tmp_path):
     with pytest.raises(SerError, match='nowhere'):
         read_folds(tmp_path / 'nowhere')
 
@@ -160,13 +160,13 @@ def test_a_folder_that_is_not_there(tmp_path):
 
 def test_folds_are_pooled():
     summary = Summary((finished(fold=1, n_right=2), finished(fold=2, n_right=1)))
-    figures = summary.pooled['figures']
-    assert figures['clips'] == 2 * 4 * 8 * 2
-    assert len(figures['speakers']) == 8
+    metrics = summary.pooled['metrics']
+    assert metrics['clips'] == 2 * 4 * 8 * 2
+    assert len(metrics['speakers']) == 8
     # All right in one fold, half of them in the other.
-    assert figures['unweighted_accuracy'] == pytest.approx(0.75)
-    assert figures['unweighted_accuracy_interval'][0] < 0.75
-    assert figures['calibration_error'] == pytest.approx(abs(0.86 - 0.75), abs=1e-3)
+    assert metrics['unweighted_accuracy'] == pytest.approx(0.75)
+    assert metrics['unweighted_accuracy_interval'][0] < 0.75
+    assert metrics['calibration_error'] == pytest.approx(abs(0.86 - 0.75), abs=1e-3)
     assert summary.deviation == pytest.approx(np.std([1, 0.5], ddof=1))
     assert summary.coverage == '2 of 6 folds, seed 1'
     *_, pooled, mean = fold_table(summary)
@@ -185,13 +185,13 @@ def test_seeds_are_pooled_without_pretending_to_more_speakers():
     once = Summary((finished(fold=1), finished(fold=2, n_right=2)))
     twice = Summary((*once.runs, finished(fold=1, seed=2), finished(fold=2, n_right=2, seed=2)))
     assert twice.coverage == '2 of 6 folds, seeds 1, 2'
-    before, after = once.pooled['figures'], twice.pooled['figures']
+    before, after = once.pooled['metrics'], twice.pooled['metrics']
     assert after['clips'] == 2 * before['clips']
     for key in ('unweighted_accuracy', 'unweighted_accuracy_interval'):
         assert after[key] == pytest.approx(before[key])
 
 
-def test_seeds_that_have_not_all_folds_are_told():
+def test_seeds_without_all_folds_show_in_the_coverage():
     summary = Summary((finished(fold=1), finished(fold=2), finished(fold=1, seed=2)))
     assert summary.coverage == '2 of 6 folds, seeds 1, 2, 3 runs'
 
@@ -201,7 +201,7 @@ def test_a_clip_tested_in_two_folds_is_an_error():
         _ = Summary((finished(fold=1), dataclasses.replace(finished(fold=1)))).pooled
 
 
-def test_only_runs_of_the_same_settings_are_taken_together():
+def test_only_runs_with_the_same_settings_are_summarised_together():
     runs = [
         finished(fold=2),
         finished(fold=1, overrides=['optimization.epochs=6']),
@@ -224,49 +224,23 @@ def test_only_runs_of_the_same_settings_are_taken_together():
     )
 
 
-def test_a_recipe_is_kept_with_the_defaults_of_its_architecture():
-    recipe = Recipe(name='a', architecture='cnn_lstm', hyperparameters={'level_invariant': False})
-    kept = plain_recipe(recipe)['hyperparameters']
-    assert kept == {**default_hyperparameters('cnn_lstm'), 'level_invariant': False}
-    # Whatever the defaults become.
-    assert from_dict(Recipe, plain_recipe(recipe)).hyperparameters == kept
-
-
-def test_differences_are_named():
-    recipe = Recipe(name='a', seed=1)
-    other = dataclasses.replace(recipe, name='b', seed=2)
-    assert differences(recipe, other) == []
-    values = plain_recipe(recipe)
-    values['optimization'] |= {'epochs': 6, 'optimizer': 'sgd'}
-    values['hyperparameters'] = {'width': 64}
-    values['augmentation']['crop'] = [2.0, 3.0]
-    changed = from_dict(Recipe, values)
-    assert differences(changed, recipe) == [
-        'hyperparameters.width=64',
-        'augmentation.crop=[2.0, 3.0]',
-        'optimization.epochs=6',
-        'optimization.optimizer=sgd',
-    ]
-    assert differences(recipe, changed)[-1] == 'no hyperparameters.width'
-
-
 # --- The page --------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope='module')
 def shipped(write_bundle, tmp_path_factory):
-    """A bundle that recorded what a shipped one does."""
-    heard = [
+    """A bundle with the metrics of a shipped one."""
+    tested = [
         dataclasses.replace(r, clip=dataclasses.replace(r.clip, corpus=corpus))
         for corpus in ('RAVDESS', 'BanglaSER')
-        for r in part(('01', '11'), 1)
+        for r in clip_results(('01', '11'), 1)
     ]
     sounds = {
         'speech (windows)': {'count': 4, 'rejected': 0.25, 'confidence': 0.7, 'answered': None},
         'hum': {'count': 2, 'rejected': 1.0, 'confidence': 0.3, 'answered': 0.5},
     }
-    test = {**measure(heard, NAMES), 'nonspeech': {'rows': sounds}}
-    across = {**measure(part(('01', '02'), 2), NAMES), 'protocol': 'all of it'}
+    test = {**compute_metrics(tested, NAMES), 'nonspeech': {'rows': sounds}}
+    across = {**compute_metrics(clip_results(('01', '02'), 2), NAMES), 'protocol': 'all of it'}
     corpora = {name: {'train': ['02'], 'test': ['01', '11']} for name in ('RAVDESS', 'BanglaSER')}
     path = tmp_path_factory.mktemp('shipped') / 'friend.safetensors'
     metrics = {'test': test, 'SAVEE (other corpus), a model of RAVDESS alone': across}
@@ -303,7 +277,7 @@ def test_every_shipped_recipe_has_a_row(page):
     assert lines.count('Not run.') == 2  # random splits and the default
 
 
-def test_a_row_says_what_was_run(page):
+def test_a_row_states_what_was_run(page):
     lines = page(
         finished(fold=1, n_right=2),
         finished(fold=2, n_right=1),
@@ -334,22 +308,22 @@ def test_a_row_says_what_was_run(page):
     assert cells[7] == '19,042,888 (4,328,200 of them trained)'
     assert cells[11] == (
         '`pretrained=""`; `freeze=3`; '
-        'from scratch, without the published weights, 3 stages frozen as they were drawn; '
+        'from scratch, without the published weights, 3 stages frozen at random values; '
         'resampled from 16 kHz: bands above 8 kHz are empty'
     )
 
 
-def test_a_refitted_model_is_called_so(page):
+def test_a_refitted_model_is_named(page):
     lines = page(finished('research/vggish', overrides=['refit=true']))
     cells = row(lines, '`vggish`', '`research/vggish`')
     assert cells[11] == '`refit=true`; refitted on training and validation speakers'
     for refit in (False, True):
         summary = Summary((finished(overrides=[f'refit={json.dumps(refit)}']),))
-        protocol = summary.pooled['figures']['protocol']
+        protocol = summary.pooled['metrics']['protocol']
         assert protocol.endswith(', refitted on training and validation speakers') == refit
 
 
-def test_machines_are_told_apart(page):
+def test_machines_are_distinguished(page):
     gpu = {'processor': 'A processor', 'threads': 16, 'device': 'A GPU'}
     lines = page(
         finished(fold=1),
@@ -366,7 +340,7 @@ def test_machines_are_told_apart(page):
 
 
 def test_other_settings_have_a_row_of_their_own(page):
-    """The shipped ones come first, and are what is told of the default at length."""
+    """The shipped settings come first, and the details of the default are theirs."""
     others = ['augmentation.mixup_alpha=0', 'optimization.epochs=6']
     lines = page(
         finished(fold=1, overrides=others[:1]),
@@ -374,13 +348,13 @@ def test_other_settings_have_a_row_of_their_own(page):
         finished(fold=1, n_right=2),
     )
     rows = [line for line in lines if line.startswith('| `parallel_fusion` | `par')]
-    for cells, said in zip(rows, ('as shipped', 'optimization.epochs=6', 'mixup_alpha=0')):
-        assert said in cells
+    for cells, setting in zip(rows, ('as shipped', 'optimization.epochs=6', 'mixup_alpha=0')):
+        assert setting in cells
     assert len(rows) == 3
     assert any('Measured: 100.0% [' in line for line in lines)
 
 
-def test_a_random_split_stands_beside_the_folds(page):
+def test_a_random_split_is_compared_with_the_folds(page):
     random = ['split.protocol=random']
     lines = page(
         finished(fold=1, n_right=1),
@@ -391,22 +365,22 @@ def test_a_random_split_stands_beside_the_folds(page):
     cells = row(lines, '`parallel_fusion`', '100.0% [100.0, 100.0]')
     assert cells[3].startswith('50.0% [')
     assert cells[5] == '+50.0 points'
-    # A setting that an older release did not have had its default.
+    # A setting that an older release did not have counts with its default.
     older = finished(fold=1, n_right=1)
     del older.recipe['augmentation']['mel_shift']
     lines = page(older, finished(fold=1, n_right=2, overrides=random))
     assert row(lines, '`parallel_fusion`', '100.0% [100.0, 100.0]')[5] == '+50.0 points'
     cells = row(lines, '`parallel_cnn_transformer`', '100.0% [100.0, 100.0]')
     assert cells[3:] == ['not run', '–', '–']
-    # It is no row among those that hear strangers.
+    # It has no row in the speaker-independent table.
     assert row(lines, '`parallel_cnn_transformer`', '`parallel_cnn_transformer`')[2] == 'not run'
 
 
-def test_the_default_is_told_of_at_length(page):
+def test_the_default_is_shown_in_detail(page):
     lines = page(finished(fold=1, n_right=2), finished(fold=2, n_right=1))
     assert any('Measured: 75.0% [' in line for line in lines)
-    (chance,) = [line for line in lines if 'at this many' in line]
-    clips, windows = (float(figure) for figure in chance.split(' at ')[0].split(' / '))
+    (chance,) = [line for line in lines if 'with this many' in line]
+    clips, windows = map(float, re.search(r'have ([\d.]+) / ([\d.]+) with', chance).groups())
     assert 0 < windows < clips < 0.1
     assert row(lines, '2', '1')[3] == '04 10 12 14'
     assert row(lines, 'happy', '16')[2:] == ['75.0%', '75.0%', '75.0%']
@@ -415,7 +389,7 @@ def test_the_default_is_told_of_at_length(page):
     assert row(lines, 'normal')[1:] == ['64', '8', '50.0% [12.5, 87.5]']
 
 
-def test_the_shipped_bundle_stands_beside_the_default(page):
+def test_the_shipped_bundle_is_compared_with_the_default(page):
     sounds = {'hum': {'count': 2, 'rejected': 0.0, 'confidence': 0.9, 'answered': 0.1}}
     runs = [finished(fold=fold) for fold in (1, 2)]
     for run, rejected in zip(runs, (0.0, 0.5)):
@@ -431,7 +405,7 @@ def test_the_shipped_bundle_stands_beside_the_default(page):
     assert row(lines, 'speech (windows)')[1:] == ['25.0%', '–', '–', '–']
 
 
-def test_what_was_tried_is_sorted(page, tmp_path):
+def test_trials_are_sorted(page, tmp_path):
     (tmp_path / 'search').mkdir()
     for name, accuracy in (('small', 0.5), ('large', 0.6), ('best', 0.61)):
         trial = {
@@ -466,20 +440,20 @@ def test_what_was_tried_is_sorted(page, tmp_path):
     assert 'speakers 02, 05, who are test speakers in folds 4, 5.' in text
 
 
-def test_the_protocol_is_that_of_the_runs(page):
+def test_the_protocol_states_the_validation_speakers_of_the_runs(page):
     lines = page(finished(fold=1))
-    assert any('**Validation**: by 2 of the actors' in line for line in lines)
+    assert any('**Validation**: 2 of the other actors' in line for line in lines)
     assert not any('who are test speakers' in line for line in lines)
 
 
-def test_a_trial_with_a_key_less_is_named(page, tmp_path):
+def test_a_trial_with_a_missing_key_is_named(page, tmp_path):
     (tmp_path / 'search').mkdir()
     (tmp_path / 'search' / 'mine.json').write_text('{"name": "mine"}')
     with pytest.raises(SerError, match=r'mine\.json.*fold'):
         page()
 
 
-def test_rows_of_tables_have_as_many_cells_as_their_heads(page):
+def test_rows_of_tables_have_as_many_cells_as_the_header(page):
     lines = page(finished(fold=1), finished('research/vgg'), finished(fold=2, seed=2))
     for above, line in zip(lines, lines[1:]):
         if line.startswith('|') and above.startswith('|'):
@@ -498,13 +472,13 @@ def test_the_command_writes_the_page(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == f'results: {tmp_path / "docs/RESULTS.md"}'
 
 
-def test_the_command_without_a_folder(tmp_path, capsys):
+def test_the_command_with_a_missing_folder(tmp_path, capsys):
     assert main(['results', str(tmp_path / 'nowhere')]) == 1
     assert 'nowhere' in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_committed_page_is_up_to_date(root):
-    """After `make results`, that is."""
+    """`make results` writes it."""
     page = render(root / 'docs' / 'results', load_bundle())
     assert (root / 'docs' / 'RESULTS.md').read_text() == page

@@ -1,0 +1,214 @@
+"""A training run: fit by a recipe, calibrate, and write the bundle."""
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from filelock import FileLock, Timeout
+
+from ser_ros import SerError
+from ser_ros.bundle import Bundle, BundleInfo, save_bundle
+from ser_ros.files import make_folder, write_atomically
+from ser_ros.models import default_hyperparameters
+from ser_ros.settings import from_dict
+from ser_ros.training.data.corpora import Corpus, CorpusPath, license_of, read_corpora
+from ser_ros.training.data.dataset import Utterance
+from ser_ros.training.data.splits import Split, split_corpora
+from ser_ros.training.evaluation.calibration import calibrate
+from ser_ros.training.evaluation.clip_result import ClipResult
+from ser_ros.training.evaluation.metrics import compute_metrics
+from ser_ros.training.learning.fit import Compute, Fit
+from ser_ros.training.learning.task import EmotionTask
+from ser_ros.training.learning.train import fit_task, load_subset, make_model, prepare_fit
+from ser_ros.training.recipe import Recipe, differences
+
+logger = logging.getLogger(__name__)
+
+RECIPE_FILE, SPLIT_FILE = 'recipe.json', 'split.sha256'
+"""Files in a run's folder that state which recipe and which split it belongs to."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training run."""
+
+    bundle: Path
+    split: Split
+    history: list[dict[str, float]]
+    """One row an epoch, see `fit.Fit`."""
+    validation: list[ClipResult]
+    """Results of the validation set; if the recipe refits, those of the model before the refit."""
+
+
+def train(
+    recipe: Recipe, corpora: Sequence[CorpusPath], out: Path, compute: Optional[Compute] = None
+) -> Optional[Run]:
+    """Train on the corpora in these folders; write bundle, checkpoints and logs to `out`.
+
+    An interrupted run continues from its last completed epoch. Returns None in all processes but
+    the first. SerError if a corpus, a split or a device is missing, the folder holds another run,
+    or the loss is not finite.
+    """
+    _check_recipe(out, recipe)
+    return train_split(recipe, split_corpora(recipe, load_corpora(corpora)), out, compute)
+
+
+def load_corpora(paths: Sequence[CorpusPath]) -> list[Corpus]:
+    """`read_corpora`, with a warning about the files that cannot be used."""
+    corpora = read_corpora(paths)
+    for corpus in corpora:
+        if corpus.left_out:
+            logger.warning(corpus.left_out)
+    return corpora
+
+
+def train_split(
+    recipe: Recipe, split: Split, out: Path, compute: Optional[Compute] = None
+) -> Optional[Run]:
+    """`train` with a split that is already made."""
+    compute = compute or Compute()
+    if not split.validation:
+        raise SerError('the validation set is empty; calibration needs it: set split.n_validation')
+    # A model that cannot be built is reported before the sound is read, which takes minutes.
+    make_model(recipe, len(split.class_names))
+    _check_claim(out, recipe, split)
+    training, validation = (
+        load_subset(recipe, split, subset, compute.cache) for subset in ('train', 'validation')
+    )
+    with _lock(out):
+        task, fitted = _fit(recipe, split, training, validation, out, compute)
+        refitted = None
+        if recipe.refit:
+            utterances = [*training, *validation]
+            refitted, _ = _fit(recipe, split, utterances, [], out / 'refit', compute)
+        if not fitted.is_first_process:
+            return None
+        path = out / f'{recipe.name.replace("/", "_")}.safetensors'
+        results = _write_bundle(path, recipe, split, task, refitted, compute.device)
+        return Run(path, split, fitted.history, results)
+
+
+def _fit(
+    recipe: Recipe,
+    split: Split,
+    training: Sequence[Utterance],
+    validation: Sequence[Utterance],
+    out: Path,
+    compute: Compute,
+) -> tuple[EmotionTask, Fit]:
+    task, data = prepare_fit(recipe, len(split.class_names), training, validation, compute)
+    _claim(out, recipe, split)
+    return task, fit_task(task, data, out, compute)
+
+
+def _write_bundle(
+    path: Path,
+    recipe: Recipe,
+    split: Split,
+    task: EmotionTask,
+    refitted: Optional[EmotionTask],
+    device: str,
+) -> list[ClipResult]:
+    """Calibrate the task on the validation set and write the bundle; return the results there.
+
+    The weights are those of `refitted`, if there is one; temperature and threshold stay.
+    """
+    bundle = Bundle(_bundle_info(recipe, split), task.frontend.eval(), task.model.eval(), path)
+    results = calibrate(bundle, split.validation, device)
+    metrics = {'validation': compute_metrics(results, bundle.info.class_names)}
+    info = dataclasses.replace(bundle.info, metrics=metrics)
+    if refitted:
+        task = refitted
+        corpora = {
+            corpus: {
+                'train': sorted(subsets['train'] + subsets['validation']),
+                'test': subsets['test'],
+            }
+            for corpus, subsets in info.corpora.items()
+        }
+        info = dataclasses.replace(info, corpora=corpora)
+    save_bundle(path, info, task.frontend, task.model)
+    return results
+
+
+def _bundle_info(recipe: Recipe, split: Split) -> BundleInfo:
+    """The metadata of a bundle that is not calibrated yet."""
+    return BundleInfo(
+        architecture=recipe.architecture,
+        # With defaults: a bundle must load even if another version has other defaults.
+        hyperparameters={
+            **default_hyperparameters(recipe.architecture),
+            **recipe.hyperparameters,
+        },
+        frontend=recipe.frontend,
+        class_names=split.class_names,
+        window=recipe.augmentation.crop[1],
+        temperature=1.0,
+        threshold=0.0,
+        corpora=split.speakers(),
+        recipe=dataclasses.asdict(recipe),
+        seed=recipe.seed,
+        metrics={},
+        license=license_of(recipe.data.corpora),
+        recordings=tuple(sorted({c.fingerprint for c in (*split.train, *split.validation)})),
+    )
+
+
+# --- The folder of a run -----------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _lock(out: Path) -> Iterator[None]:
+    """Reserve a run's folder for this training; SerError if another process uses it."""
+    if {'LOCAL_RANK', 'NODE_RANK'} & os.environ.keys():  # the processes of one run share it
+        yield
+        return
+    make_folder(out)
+    try:
+        # The lock ends with its process, even one that is killed; the file may stay.
+        with FileLock(out / 'run.lock', timeout=0):
+            yield
+    except Timeout as error:
+        raise SerError(
+            f'{out}: another process is training there; choose another --out'
+        ) from error
+
+
+def _claim(out: Path, recipe: Recipe, split: Split) -> None:
+    """Write to a run's folder which recipe and split it belongs to."""
+    _check_claim(out, recipe, split)
+    make_folder(out)
+    write_atomically(out / RECIPE_FILE, json.dumps(dataclasses.asdict(recipe), indent=2))
+    write_atomically(out / SPLIT_FILE, split.digest)
+
+
+def _check_claim(out: Path, recipe: Recipe, split: Split) -> None:
+    """SerError if the folder holds another run: a bundle must name what it was trained with."""
+    _check_recipe(out, recipe)
+    path = out / SPLIT_FILE
+    if path.is_file() and path.read_text() != split.digest:
+        raise SerError(
+            f'{out} holds a run on other clips, the corpus has changed since; choose another '
+            '--out, or remove it'
+        )
+
+
+def _check_recipe(out: Path, recipe: Recipe) -> None:
+    path = out / RECIPE_FILE
+    if not path.is_file():
+        return
+    try:
+        changed = differences(from_dict(Recipe, json.loads(path.read_text())), recipe, ignored=())
+    except (SerError, ValueError) as error:
+        changed = [str(error)]
+    if changed:
+        raise SerError(
+            f'{out} holds a run of another recipe ({", ".join(changed)}); choose another --out, '
+            'or remove it'
+        )

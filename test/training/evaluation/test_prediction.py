@@ -1,0 +1,106 @@
+"""Predictions for real clips, streamed and as a whole."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from ser_ros.bundle import load_bundle
+from ser_ros.emotions import EMOTIONS, ExpressionMap
+from ser_ros.features import LogMelConfig, ResearchConfig
+from ser_ros.stream.recognizer import Recognizer
+from ser_ros.training.data.corpora import Clip
+from ser_ros.training.evaluation.clip_result import from_records, to_records
+from ser_ros.training.evaluation.metrics import compute_metrics, subset_results
+from ser_ros.training.evaluation.prediction import (
+    classify_clips,
+    decide,
+    describe_method,
+    predict_clips,
+    stream_clips,
+)
+
+
+@pytest.fixture(scope='module')
+def clips(tiny_corpus):
+    """Three of them."""
+    paths = sorted(tiny_corpus.rglob('*.wav'))[:3]
+    return [Clip(path, 'happy', f'{number:02}', 'RAVDESS') for number, path in enumerate(paths)]
+
+
+def test_clips_are_streamed_as_on_the_robot(bundle, clips):
+    recognizer = Recognizer(bundle, 'cpu')
+    results = stream_clips(recognizer, clips)
+    assert [r.clip for r in results] == clips
+    for result in results:
+        assert result.windows.shape == (len(result.windows), len(EMOTIONS))
+        assert len(result.windows) >= 1
+        assert not result.is_whole
+        np.testing.assert_allclose(np.exp(result.windows).sum(axis=1), 1, rtol=1e-5)
+        assert len(result.decisions) >= 1
+    # No state is carried from one clip to the next.
+    (alone,) = stream_clips(Recognizer(bundle, 'cpu'), clips[2:])
+    np.testing.assert_array_equal(alone.windows, results[2].windows)
+    for one, other in zip(predict_clips(bundle, clips, 'cpu'), results):
+        np.testing.assert_array_equal(one.windows, other.windows)
+    assert 'streamed' in describe_method(bundle)
+
+
+def test_inaudible_clips_have_no_speech(bundle, clips):
+    results = stream_clips(Recognizer(bundle, 'cpu'), clips[:2], gain_db=-120)
+    assert [len(result.windows) for result in results] == [0, 0]
+    assert [result.decisions for result in results] == [[], []]
+
+
+@pytest.mark.parametrize('frontend', [LogMelConfig(), ResearchConfig()])
+def test_extreme_certainty_has_finite_metrics(write_bundle, clips, tmp_path, frontend):
+    path = tmp_path / 'certain.safetensors'
+    bundle = load_bundle(write_bundle(path, frontend=frontend, temperature=1e-5))
+    names = bundle.info.class_names
+    (predicted,) = predict_clips(bundle, clips[:1], 'cpu')
+    clip = predicted.clip
+    results = [
+        dataclasses.replace(predicted, clip=dataclasses.replace(clip, emotion=name))
+        for name in names
+    ]
+    for same in (results, from_records(to_records(results, names))):
+        assert min(np.exp(r.windows).min() for r in same) < 1e-100
+        text = json.dumps(subset_results(same, names, 'certain'), allow_nan=False)
+        assert json.loads(text)['metrics']['negative_log_likelihood'] > 100
+
+
+@pytest.mark.parametrize('frontend', [ResearchConfig(), LogMelConfig(sample_rate=24_000)])
+def test_clips_are_classified_whole_where_there_is_no_stream(
+    write_bundle, clips, tmp_path, frontend
+):
+    path = write_bundle(tmp_path / 'whole.safetensors', frontend=frontend, threshold=0.0)
+    bundle = load_bundle(path)
+    results = predict_clips(bundle, clips, 'cpu')
+    assert 'whole' in describe_method(bundle)
+    for result in results:
+        assert result.is_whole
+        assert result.windows.shape == (1, len(EMOTIONS))
+        assert result.decisions == [
+            decide(bundle, result.score, ExpressionMap(bundle.info.class_names))[0]
+        ]
+    metrics = compute_metrics(results, bundle.info.class_names)
+    assert metrics['utterances'] == 3
+    assert metrics['coverage'] == 1
+    assert metrics['window_reliability'] is None
+    assert [r['n_windows'] for r in to_records(results, bundle.info.class_names)] == [0, 0, 0]
+    # A clip that is too quiet to classify counts as one without speech.
+    quiet = classify_clips(bundle, clips, 'cpu', gain_db=-400.0)
+    assert [result.has_speech for result in quiet] == [False, False, False]
+    assert compute_metrics(quiet, bundle.info.class_names)['no_speech'] == 3
+
+
+def test_nothing_is_decided_below_the_threshold(bundle):
+    expressions = Recognizer(bundle, 'cpu').voice.expressions
+    scores = np.log([0.3, 0.3, 0.05, 0.05, 0.1, 0.1, 0.05, 0.05])
+    expression, confidence = decide(bundle, scores, expressions)
+    assert (expression, confidence) == ('neutral', pytest.approx(0.6))
+    even = np.log(np.full(8, 1 / 8))
+    assert decide(bundle, even, expressions) == ('neutral', pytest.approx(0.25))
+    uneven = np.log([0.1, 0.1, 0.24, 0.2, 0.1, 0.1, 0.1, 0.06])
+    assert decide(bundle, uneven, expressions) == (None, pytest.approx(0.24))
