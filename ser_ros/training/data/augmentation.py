@@ -1,4 +1,4 @@
-"""What is done to a batch of training clips on the device: rooms, noise, gain, masks, mixup."""
+"""Augmentation of a batch of training clips on the device: rooms, noise, gain, masks, mixup."""
 
 from pathlib import Path
 
@@ -16,26 +16,26 @@ from ser_ros.training.data.corpora import SOUNDS
 from ser_ros.training.recipe import AugmentationConfig
 
 DIRECT_TO_REVERBERANT_DB = (-6.0, 10.0)
-"""Energy of the direct sound relative to the room's, in generated rooms: a voice 0.3 to 2 m away
-in 30 to 80 m³. The two are equal at the critical distance, which for a voice, that radiates twice
-as much to the front, is 0.057·√(2·volume/rt60) metres (Kuttruff, Room Acoustics)."""
+"""Energy of the direct sound relative to the room's, in generated rooms: for a voice at 0.3 to 2 m
+in 30 to 80 m³. The two are equal at the critical distance, 0.057·√(2·volume/rt60) metres for a
+voice, which radiates twice as much to the front (Kuttruff, Room Acoustics)."""
 
 LONGEST_RESPONSE = 2.0
-"""Seconds that are used of a recorded impulse response."""
+"""The most seconds of a recorded impulse response that are used."""
 
 
 class Augment(nn.Module):
     """Rooms, noise and gain for waveforms, shifts and masks for spectrograms; drawn per clip.
 
-    All draws are from torch's global generators, whose seed decides them.
+    All random draws use torch's global generators.
     """
 
     def __init__(self, config: AugmentationConfig, sample_rate: int):
-        """SerError for a folder of noises or impulse responses that holds none, or a silent one."""
+        """SerError if the folder of noises or impulse responses has none, or a silent one."""
         super().__init__()
         self.config = config
         self.sample_rate = sample_rate
-        # No buffers, since averages of weights include those; as integers they take half the room.
+        # Not buffers, since averages of weights include those; integers take half the memory.
         self._noises = [
             (sound * 2.0**15).to(torch.int16)
             for sound in _read_folder('noise_folder', config.noise_folder, sample_rate)
@@ -47,13 +47,13 @@ class Augment(nn.Module):
         ]
 
     def waveform(self, samples: Tensor, lengths: Tensor) -> Tensor:
-        """(batch, samples), true lengths (batch,) → the same shape, zero beyond the lengths.
+        """(batch, samples), true lengths (batch,) → the same shape, zero after the lengths.
 
-        Rounded to 16 bits after the gain, as a quiet voice is in a message.
+        Rounded to 16 bits after the gain, like a quiet voice in a message.
         """
         real = frame_mask(lengths, samples.shape[1])
         samples = samples * real
-        # In place from here on: most of the time would go into new memory.
+        # In place from here on: new memory would take most of the time.
         self._reverberate(samples, real)
         self._add_noise(samples, lengths)
         gain_db = _uniform((len(samples), 1), self.config.gain_db, samples.device)
@@ -62,14 +62,14 @@ class Augment(nn.Module):
         return samples.round_().div_(full_scale).mul_(real)
 
     def _reverberate(self, samples: Tensor, real: Tensor) -> None:
-        """Put clips into rooms of their own; their energy stays what it was."""
+        """Add a room to some clips, another one to each; their energy does not change."""
         chosen = _draw(len(samples), self.config.reverb_probability, samples.device)
         if not len(chosen):
             return
         dry = samples[chosen]
         responses = self._recorded(len(dry)) if self._responses else self._generated(dry)
         n, n_response = dry.shape[1], responses.shape[1]
-        # Up to a power of two: transforms of other lengths take up to eight times as long.
+        # Fill up to a power of two: transforms of other lengths take up to eight times as long.
         spare = (1 << (n + n_response - 2).bit_length()) - (n + n_response - 1)
         responses = nn.functional.pad(responses.to(dry.device), (0, spare))
         wet = fftconvolve(dry, responses)[:, :n] * real[chosen]
@@ -106,7 +106,7 @@ class Augment(nn.Module):
         samples.index_add_(0, chosen, noise.mul_(level * 10 ** (-snr_db / 20)))
 
     def _stretch(self, n: int, length: int) -> Tensor:
-        """(n,) samples of a recording, repeated where it is shorter; of unit power to `length`."""
+        """(n,) samples of a recording, repeated if it is shorter; unit power up to `length`."""
         noise = self._noises[int(torch.randint(len(self._noises), ()))]
         noise = noise.repeat(-(-n // len(noise)))
         start = int(torch.randint(len(noise) - n + 1, ()))
@@ -116,8 +116,8 @@ class Augment(nn.Module):
     def spectrogram(self, x: Tensor, lengths: Tensor) -> Tensor:
         """(batch, n_features, frames), true lengths (batch,) → the same shape.
 
-        Bands are moved; some, and some stretches of time, are set to zero, as is what lies beyond
-        the lengths: to the mean of the training, whatever the level of this clip.
+        Bands are shifted; some bands and some stretches of time are set to zero, and all after the
+        lengths. Zero is the mean of the training set, not that of this clip.
         """
         config = self.config
         if config.mel_shift:
@@ -133,7 +133,7 @@ class Augment(nn.Module):
         return x.masked_fill(hidden, 0.0)
 
     def _shift_bands(self, x: Tensor) -> Tensor:
-        """Each clip up or down by a fraction of bands; the outermost are repeated."""
+        """Shift each clip up or down by a fraction of bands; the outermost bands are repeated."""
         limit = self.config.mel_shift
         shift = _uniform((len(x), 1), (-limit, limit), x.device)
         last = x.shape[1] - 1
@@ -149,8 +149,8 @@ def mixup(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Mix each clip with another of the batch (Zhang et al., 2018), the larger share its own.
 
-    `x` (batch, n_features, frames), zero beyond the true `lengths` (batch,); `targets` (batch,
-    n_classes) are mixed by the same share.
+    `x` (batch, n_features, frames) is zero after the true `lengths` (batch,); `targets` (batch,
+    n_classes) are mixed with the same share.
     """
     share = torch.distributions.Beta(alpha, alpha).sample().item()
     share = max(share, 1 - share)
@@ -160,7 +160,7 @@ def mixup(
 
 
 def _draw(n: int, probability: float, device: torch.device) -> Tensor:
-    """Which of n clips, as indices."""
+    """Indices of the clips, out of n, that are drawn with this probability."""
     if probability == 0:
         return torch.empty(0, dtype=torch.long, device=device)
     return torch.nonzero(torch.rand(n, device=device) < probability).flatten()
@@ -178,7 +178,7 @@ def _uniform(
 
 
 def _masks(sizes: Tensor, longest: int, count: int, max_width: int) -> Tensor:
-    """(batch, longest), True where one of `count` masks lies, which are within sizes (batch,)."""
+    """(batch, longest), True under one of `count` masks, which lie within sizes (batch,)."""
     width = _uniform((len(sizes), count, 1), (0, max_width), sizes.device)
     start = torch.rand(width.shape, device=sizes.device) * (sizes[:, None, None] - width)
     position = torch.arange(longest, device=sizes.device)
@@ -186,7 +186,7 @@ def _masks(sizes: Tensor, longest: int, count: int, max_width: int) -> Tensor:
 
 
 def _read_folder(key: str, folder: str, sample_rate: int) -> list[Tensor]:
-    """All sound below a folder, each (n,); nothing where the recipe's `key` names none."""
+    """All sounds below a folder, each (n,); none if the recipe's `key` names no folder."""
     if not folder:
         return []
     paths = [
@@ -196,12 +196,12 @@ def _read_folder(key: str, folder: str, sample_rate: int) -> list[Tensor]:
     ]
     if not paths:
         raise SerError(
-            f'{key} {folder!r} holds no sound ({", ".join(SOUNDS)}): name a folder that does, or '
-            "'' for none"
+            f'{key} {folder!r} has no sound files ({", ".join(SOUNDS)}): name a folder that has, '
+            "or '' for none"
         )
     sounds = []
     for path in tqdm(paths, desc=key, unit='file', leave=False):
         sounds.append(torch.from_numpy(read_audio(path, sample_rate)))
         if sounds[-1].abs().max() < 2.0**-15:
-            raise SerError(f'{path} is silent: take it out of {key} {folder!r}')
+            raise SerError(f'{path} is silent: remove it from {key} {folder!r}')
     return sounds

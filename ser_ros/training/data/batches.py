@@ -1,4 +1,4 @@
-"""Who sees which clip when: batches of an epoch, over one process or several."""
+"""The batches of an epoch, for one process or several."""
 
 from collections.abc import Iterator, Sequence
 from typing import Optional
@@ -14,9 +14,9 @@ from ser_ros.training.data.dataset import pad
 
 
 class EpochOrder(Sampler):
-    """(epoch, index) of each of `n` items once, in an order decided by the seed and the epoch.
+    """(epoch, index) of each of `n` items once, in an order that seed and epoch decide.
 
-    With `weights` (n,), as many are drawn with replacement, in proportion to them.
+    With `weights` (n,), `n` items are drawn with replacement, in proportion to them.
     """
 
     def __init__(self, n: int, seed: int, weights: Optional[Tensor] = None):
@@ -40,13 +40,13 @@ class EpochOrder(Sampler):
 
 
 class EvenBatches(BatchSampler):
-    """One process's share of batches whose sizes differ by one at most: none is a remainder.
+    """One process's share of batches whose sizes differ by at most one, without a small remainder.
 
-    All processes cut the same order, so that together they see each item once.
+    All processes divide the same order, so that together they process each item once.
     """
 
     def __init__(self, sampler: EpochOrder, batch_size: int, rank: int = 0, world_size: int = 1):
-        """`batch_size` is that of all processes together."""
+        """`batch_size`: of all processes together."""
         super().__init__(sampler, batch_size, drop_last=False)
         self.rank, self.world_size = rank, world_size
 
@@ -61,7 +61,7 @@ class EvenBatches(BatchSampler):
 
 
 def mixed_seed(*numbers: int) -> int:
-    """One seed of several numbers, such that neighbours have nothing to do with each other."""
+    """One seed from several numbers; similar numbers have unrelated seeds."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
@@ -84,21 +84,21 @@ class EmotionData(lightning.LightningDataModule):
         self.workers = workers
 
     def check(self, n_processes: int) -> None:
-        """SerError where the clips are too few for each process to have one."""
+        """SerError if there are too few clips for each process to have one."""
         n_items, n_validation = len(self.items), len(self.validation)
         n_batches = len(EvenBatches(EpochOrder(n_items, self.seed), self.batch_size))
-        shared = {'smallest batch': n_items // n_batches, 'validation part': n_validation}
+        shared = {'smallest batch': n_items // n_batches, 'validation set': n_validation}
         for name, n in shared.items():
             if 0 < n < n_processes:
                 raise SerError(
-                    f'{n_processes} processes share {n} clips, the {name}: set fewer devices, or '
+                    f'the {name} has {n} clips for {n_processes} processes: set fewer devices, or '
                     'a larger optimization.batch_size'
                 )
 
     def train_dataloader(self) -> DataLoader:
         """The share of this process."""
         order = EpochOrder(len(self.items), self.seed, self.weights)
-        # Workers begin before Lightning's own call, which is too late for a resumed run.
+        # Lightning's own call comes after the workers start, too late for a resumed run.
         order.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
         return DataLoader(
             self.items,
@@ -107,12 +107,12 @@ class EmotionData(lightning.LightningDataModule):
             ),
             collate_fn=pad,
             num_workers=self.workers,
-            # Or else it would draw from the generators that augmentation draws from.
+            # Its own, so that it does not draw from the generators of the augmentation.
             generator=torch.Generator(),
             persistent_workers=self.workers > 0,
         )
 
     def val_dataloader(self) -> DataLoader:
-        """The share of this process; nothing is doubled to make the shares equal."""
+        """The share of this process; no clip is repeated to make the shares equal."""
         own = self.validation[self.trainer.global_rank :: self.trainer.world_size]
         return DataLoader(own, batch_size=None, collate_fn=pad)

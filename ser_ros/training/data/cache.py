@@ -1,4 +1,4 @@
-"""Arrays on disk that take long to make, found by what they were made of."""
+"""Arrays on disk that take long to compute, stored under a hash of their inputs."""
 
 import hashlib
 import json
@@ -19,12 +19,12 @@ from ser_ros.files import write_atomically
 def default_cache() -> Path:
     """`ser_ros` in $XDG_CACHE_HOME, or in ~/.cache (XDG Base Directory Specification)."""
     home = Path(os.environ.get('XDG_CACHE_HOME', ''))
-    # The specification has relative paths ignored.
+    # The specification requires that relative paths are ignored.
     return (home if home.is_absolute() else Path.home() / '.cache') / 'ser_ros'
 
 
 def cache_key(content: bytes, settings: Mapping[str, Any]) -> str:
-    """The name of what is made of these bytes with these (JSON) settings."""
+    """The key of the result computed from these bytes with these (JSON) settings."""
     head = json.dumps(settings, sort_keys=True).encode() + b'\0'
     return hashlib.sha256(head + content).hexdigest()
 
@@ -32,17 +32,17 @@ def cache_key(content: bytes, settings: Mapping[str, Any]) -> str:
 class Cache:
     """Entries of named arrays, one file each; several processes may use one folder at a time.
 
-    Each file is written under a name of its own and then renamed: whoever writes last wins, and
-    nobody reads half of one.
+    Each file is written under a unique name and then renamed: the last writer wins, and no reader
+    sees an incomplete file.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
 
     def get(self, key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """The entry of this key; made and stored where it is missing or damaged.
+        """The entry of this key; computed and stored if it is missing or damaged.
 
-        SerError, naming the folder, where it cannot be stored; no part of it stays behind.
+        SerError, naming the folder, if it cannot be stored; no incomplete file stays.
         """
         # A folder for each first byte of the hash: some file systems are slow in large ones.
         path = self.folder / key[:2] / key
@@ -58,13 +58,13 @@ class Cache:
             write_atomically(path, _checksum(data) + data)
         except (OSError, SerError) as error:
             raise SerError(
-                f'the cache {self.folder} cannot be written ({error}): make room there, '
-                'or give another folder with --cache, or do without it with --no-cache'
+                f'the cache {self.folder} cannot be written ({error}): free some space, choose '
+                'another folder with --cache, or use --no-cache'
             ) from error
 
 
 def _read(path: Path) -> Optional[dict[str, np.ndarray]]:
-    """The arrays in a file; None for one that is missing or not as it was written."""
+    """The arrays in a file; None if it is missing or damaged."""
     try:
         stored = path.read_bytes()
         data = stored[4:]

@@ -1,4 +1,4 @@
-"""Speech corpora on disk: what of them can be used, and what cannot, each file with its reason."""
+"""Speech corpora on disk: their usable clips, and the reason for each file that is not used."""
 
 import csv
 import dataclasses
@@ -28,13 +28,13 @@ SOUNDS = (*LOSSLESS, '.ogg', '.opus', '.mp3')
 VIDEOS = ('.mp4', '.flv', '.avi')
 
 MIN_DURATION = 0.2
-"""Seconds; what is shorter is hardly a syllable."""
+"""Seconds; a shorter clip is hardly a syllable."""
 MIN_PEAK = 1e-3
-"""Of full scale: −60 dBFS, below which a clip is silent."""
+"""Share of full scale, −60 dBFS; a clip below it is silent."""
 LFS_POINTER = b'version https://git-lfs.github.com/spec/'
 
 CorpusPath = Union[Path, tuple[Path, str]]
-"""Where a corpus lies, perhaps with its kind, see `read_corpus`."""
+"""Path of a corpus, optionally with its kind, see `read_corpus`."""
 
 LICENSES = {
     'RAVDESS': 'CC-BY-NC-SA-4.0',
@@ -42,7 +42,7 @@ LICENSES = {
     'TESS': 'CC-BY-NC-ND-4.0',
     'BanglaSER': 'CC-BY-4.0',
 }
-"""SPDX identifiers, of the corpora whose owners name one."""
+"""SPDX identifiers of the corpora whose owners name one."""
 
 
 @dataclass(frozen=True)
@@ -55,62 +55,62 @@ class Clip:
     speaker: str
     corpus: str
     gender: Optional[str] = None
-    """female or male, where the corpus says it."""
+    """female or male; None if the corpus does not state it."""
     intensity: Optional[str] = None
     statement: Optional[str] = None
     duration: float = 0.0
     """Seconds."""
     digest: str = ''
-    """Of the sound as it is heard, channels averaged: clips with the same are one recording."""
+    """Hash of the decoded sound, channels averaged: clips with the same one are one recording."""
 
     @property
     def name(self) -> str:
-        """The file's, without its suffix."""
+        """File name without its suffix."""
         return self.path.stem
 
     @property
     def fingerprint(self) -> str:
-        """The beginning of the digest, enough to know the recording again."""
+        """The beginning of the digest, enough to recognise the recording."""
         return self.digest[:12]
 
     @property
     def voice(self) -> str:
-        """The speaker among those of all corpora."""
+        """The speaker with its corpus: unique among several corpora."""
         return f'{self.corpus}:{self.speaker}'
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A file with which something is wrong."""
+    """A faulty file."""
 
     path: Path
     reason: str
-    """A few words, the same for all files of one fault."""
+    """A few words, the same for all files with the same fault."""
     detail: str = ''
-    """What more there is to say of this file."""
+    """More about this file."""
     is_used: bool = False
-    """Whether its clip is used all the same."""
+    """Whether its clip is used in spite of the fault."""
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """What one corpus holds."""
+    """The usable clips and the faulty files of a corpus."""
 
     name: str
     clips: list[Clip]
     problems: list[Problem]
     labels: dict[str, str]
-    """The corpus's own label → the class that its clips are counted as."""
+    """The corpus's own label → the class of its clips."""
 
     @property
     def left_out(self) -> str:
-        """How many files cannot be used, and why, in a line; '' where all can."""
+        """How many files are not used, and why, in one line; '' if all are used."""
         faults = Counter(problem.reason for problem in self.problems if not problem.is_used)
-        told = ', '.join(f'{n} {reason}' for reason, n in sorted(faults.items()))
-        return told and f'{self.name}: files left out: {told} (the command corpus names them)'
+        counts = ', '.join(f'{n} {reason}' for reason, n in sorted(faults.items()))
+        return counts and f'{self.name}: files left out: {counts} (the command corpus names them)'
 
     def collisions(self) -> dict[str, list[str]]:
-        """Classes that several of its own labels are counted as → those labels."""
+        """Class with several of the corpus's own labels → those labels."""
         owned: dict[str, list[str]] = {}
         for label, emotion in self.labels.items():
             owned.setdefault(emotion, []).append(label)
@@ -118,31 +118,31 @@ class Corpus:
 
 
 def license_of(corpora: Sequence[str]) -> str:
-    """The SPDX expression of what is made of these corpora, by their names."""
+    """The SPDX expression for a model trained on the corpora of these names."""
     known = [LICENSES[name] for name in LICENSES if name in corpora]
     others = [re.sub('[^A-Za-z0-9.]+', '-', name) for name in sorted(set(corpora) - set(LICENSES))]
     return ' AND '.join([*known, *(f'LicenseRef-{name}' for name in others)])
 
 
 def merge_labels(clips: Sequence[Clip], merges: Mapping[str, str]) -> list[Clip]:
-    """The clips with some classes counted as others, such as calm as neutral.
+    """The clips with some classes replaced by others, such as calm by neutral.
 
-    SerError for what is no class, with the nearest that is one.
+    SerError for an unknown class, with the nearest known one.
     """
     for name in (*merges, *merges.values()):
         if name not in EMOTIONS:
             near = difflib.get_close_matches(name, EMOTIONS, 1, cutoff=0.0)[0]
-            raise SerError(f'merge: {name!r} is no class; did you mean {near!r}?')
+            raise SerError(f'merge: {name!r} is not a class; did you mean {near!r}?')
     return [
         dataclasses.replace(clip, emotion=merges.get(clip.emotion, clip.emotion)) for clip in clips
     ]
 
 
 def read_corpora(paths: Sequence[CorpusPath]) -> list[Corpus]:
-    """Several corpora; a recording that an earlier one holds, too, is left out of the later.
+    """Several corpora; a recording that is already in an earlier one is left out of the later.
 
-    SerError as for `read_corpus`, and for two corpora of one name, whose speakers would be mixed
-    up.
+    SerError as for `read_corpus`, and for two corpora of one name, whose speakers could not be
+    distinguished.
     """
     corpora: list[Corpus] = []
     owners: dict[str, Clip] = {}
@@ -150,7 +150,7 @@ def read_corpora(paths: Sequence[CorpusPath]) -> list[Corpus]:
         path, kind = given if isinstance(given, tuple) else (given, 'auto')
         corpus = read_corpus(path, kind)
         if corpus.name in (other.name for other in corpora):
-            raise SerError(f'corpus {path}: {corpus.name} was given before; give each name once')
+            raise SerError(f'corpus {path}: there are two corpora {corpus.name}; leave one out')
         fresh = [clip for clip in corpus.clips if clip.digest not in owners]
         known = [
             _identical(clip, owners[clip.digest]) for clip in corpus.clips if clip.digest in owners
@@ -162,30 +162,30 @@ def read_corpora(paths: Sequence[CorpusPath]) -> list[Corpus]:
 
 
 def read_corpus(path: Path, kind: str = 'auto') -> Corpus:
-    """What a folder, or a CSV file, holds: clips that can be used, each recording once.
+    """The corpus in a folder or a CSV file: its usable clips, each recording once.
 
-    `kind`: one of `KINDS`, or auto to tell it by the files' names. The corpora with names of their
-    own are described in `ser_ros.training.data.naming`. A CSV file has the columns path (relative to
-    the file), emotion and speaker, and may have gender and intensity. A folder per emotion holds
-    `EMOTION/SPEAKER/*.wav` or `EMOTION/SPEAKER_*.wav`. Every sound is decoded once, to find what
-    is silent, cut short or there twice.
+    `kind`: one of `KINDS`, or auto to identify it by the files' names. The published corpora are
+    described in `ser_ros.training.data.naming`. A CSV file has the columns path (relative to the
+    file), emotion and speaker, and may have gender and intensity. A folder per emotion has
+    `EMOTION/SPEAKER/*.wav` or `EMOTION/SPEAKER_*.wav`. Every file is decoded once, to find silent,
+    truncated and duplicate ones.
 
-    Clips are in the order of their names, whatever the folders. Raises SerError for a path that is
-    not there or holds no clip that can be used, and for a kind that cannot be told.
+    Clips are in the order of their names, whatever the folders. SerError if the path does not
+    exist or has no usable clip, or if its kind cannot be identified.
     """
     path = Path(path)
     kind = _known_kind(kind)
     if kind in ('auto', 'csv') and path.is_file():
         return _use(path, path.stem, *_read_table(path))
     if not path.is_dir():
-        raise SerError(f'corpus {path}: there is no such folder, nor a CSV file')
+        raise SerError(f'corpus {path}: no such folder or CSV file')
     if kind == 'csv':
-        raise SerError(f'corpus {path}: it is a folder; give the CSV file itself')
+        raise SerError(f'corpus {path}: this is a folder; name the CSV file itself')
     paths, problems = _list_sounds(path)
     if not paths:
-        raise SerError(f'corpus {path}: it holds no sound files ({", ".join(SOUNDS)})')
+        raise SerError(f'corpus {path}: there are no sound files ({", ".join(SOUNDS)}) in it')
     if kind == 'auto':
-        kind = _tell_kind(path, paths)
+        kind = _identify_kind(path, paths)
     if kind == 'folders':
         name, (entries, more) = path.resolve().name, _read_folders(path, paths)
     else:
@@ -201,19 +201,19 @@ def _known_kind(kind: str) -> str:
 
 
 def _list_sounds(root: Path) -> tuple[list[Path], list[Problem]]:
-    """Sounds and videos below `root`, and what macOS left beside them."""
+    """Sounds and videos below `root`, and the metadata files of macOS beside them."""
     suffixes = (*SOUNDS, *VIDEOS)
     found = sorted(path for path in walk_files(root) if path.suffix.lower() in suffixes)
     problems = [
-        Problem(path, 'left by macOS', 'no sound, only what its Finder knew of the file')
+        Problem(path, 'left by macOS', 'metadata of its Finder, not sound')
         for path in found
         if path.name.startswith('._')
     ]
     return [path for path in found if not path.name.startswith('._')], problems
 
 
-def _tell_kind(root: Path, paths: Sequence[Path]) -> str:
-    """The kind of which all files are that are of any; SerError where there is none, or several."""
+def _identify_kind(root: Path, paths: Sequence[Path]) -> str:
+    """The kind that all files with a known name have; SerError for none, and for several."""
     fits = {
         kind: {path for path in paths if naming.parse(path) is not None}
         for kind, naming in NAMINGS.items()
@@ -224,14 +224,14 @@ def _tell_kind(root: Path, paths: Sequence[Path]) -> str:
             return 'folders'
         known = ', '.join(f'{kind} ({naming.example})' for kind, naming in NAMINGS.items())
         raise SerError(
-            f'corpus {root}: the names of its files, such as {paths[0].name}, are of no corpus; '
+            f'corpus {root}: file names such as {paths[0].name} do not belong to a known corpus; '
             f'known are {known}, a folder per emotion (angry/SPEAKER_1.wav), and a CSV file'
         )
     rivals = [kind for kind in fits if kind != best and fits[kind] and not fits[kind] < fits[best]]
     if rivals:
         counts = ', '.join(f'{kind} ({len(fits[kind])} files)' for kind in (best, *rivals))
         raise SerError(
-            f'corpus {root}: it could be {counts}; give the folder of one, or name the kind, '
+            f'corpus {root}: it could be {counts}; name the folder of one of them, or the kind, '
             f'as in --corpus {best}={root} or corpus {root} --kind {best}'
         )
     return best
@@ -239,7 +239,7 @@ def _tell_kind(root: Path, paths: Sequence[Path]) -> str:
 
 @dataclass(frozen=True)
 class _Entry:
-    """What is said of a file before it is opened; its clip lacks duration and digest."""
+    """A file before it is opened; its clip has no duration and no digest yet."""
 
     clip: Clip
     label: str
@@ -251,10 +251,10 @@ def _read_names(naming: Naming, paths: Sequence[Path]) -> tuple[list[_Entry], li
     for path in paths:
         name = naming.parse(path)
         if name is None:
-            detail = f'those are like {naming.example}'
+            detail = f'its names are like {naming.example}'
             problems.append(Problem(path, f'not a file name of {naming.corpus}', detail))
         elif path.suffix.lower() in VIDEOS or name.channel != naming.speech:
-            problems.append(Problem(path, 'not speech alone', 'it is a video, or song'))
+            problems.append(Problem(path, 'not speech alone', 'a video, or song'))
         elif name.label not in LABELS[naming.corpus]:
             problems.append(_unknown_label(path, name.label))
         elif path.stem in naming.faulty:
@@ -270,13 +270,13 @@ def _read_names(naming: Naming, paths: Sequence[Path]) -> tuple[list[_Entry], li
                 name.statement,
             )
             entries.append(_Entry(clip, name.label, name.recording))
-    # Of a recording that is there several times, sound that was not compressed is taken first.
+    # If there are several copies of a recording, one that was not compressed comes first.
     entries.sort(key=lambda e: (e.recording, e.clip.path.suffix.lower() not in LOSSLESS))
     return entries, problems
 
 
 def _unknown_label(path: Path, label: str) -> Problem:
-    return Problem(path, 'unknown label', f'{label!r} is no emotion known here')
+    return Problem(path, 'unknown label', f'{label!r} is not a known emotion')
 
 
 def _no_speaker(path: Path, remedy: str) -> Problem:
@@ -349,12 +349,12 @@ class _Sound:
 
 
 def _use(root: Path, name: str, entries: Sequence[_Entry], problems: list[Problem]) -> Corpus:
-    """Listen to every file, and keep one clip of each recording."""
+    """Decode every file, and keep one clip of each recording."""
     paths = [entry.clip.path for entry in entries]
     with ThreadPoolExecutor() as pool:
         sounds = list(
             tqdm(
-                pool.map(_listen, paths),
+                pool.map(_decode, paths),
                 desc=f'checking {name}',
                 total=len(paths),
                 unit='file',
@@ -374,7 +374,7 @@ def _use(root: Path, name: str, entries: Sequence[_Entry], problems: list[Proble
             problems.append(Problem(path, reason, f'of {before.path}, which is used'))
             continue
         if sound.channels > 1:
-            detail = f'the average of its {sound.channels} channels is heard'
+            detail = f'the average of its {sound.channels} channels is used'
             problems.append(Problem(path, 'not mono', detail, is_used=True))
         kept[entry.recording] = dataclasses.replace(
             entry.clip, duration=sound.duration, digest=sound.digest
@@ -389,8 +389,8 @@ def _use(root: Path, name: str, entries: Sequence[_Entry], problems: list[Proble
     return Corpus(name, clips, problems, dict(sorted(labels.items())))
 
 
-def _listen(path: Path) -> Union[_Sound, Problem]:
-    """Decode a file; what is wrong with it, where it cannot be used."""
+def _decode(path: Path) -> Union[_Sound, Problem]:
+    """Decode a file; a Problem if it cannot be used."""
     try:
         with path.open('rb') as file:
             if file.read(len(LFS_POINTER)) == LFS_POINTER:
@@ -401,26 +401,26 @@ def _listen(path: Path) -> Union[_Sound, Problem]:
             promised, log = file.frames, file.extra_info
     except FileNotFoundError:
         return Problem(path, 'no such file')
-    # The last two: a header that does not know the length, or promises more than memory holds.
+    # The last two: the header has no length, or one that does not fit into memory.
     except (OSError, soundfile.SoundFileError, ValueError, MemoryError) as error:
         return Problem(path, 'unreadable', ' '.join(str(error).split()))
     if len(samples) < promised or _is_cut_short(log):
-        return Problem(path, 'cut short', 'it ends before the length that its header says')
+        return Problem(path, 'cut short', 'shorter than the length in its header')
     if len(samples) < MIN_DURATION * rate:
         return Problem(path, 'too short', f'{len(samples) / rate:.3f} s')
     peak = np.abs(samples).max()
     if not np.isfinite(peak):
-        return Problem(path, 'unreadable', 'some of its samples are no numbers')
+        return Problem(path, 'unreadable', 'some of its samples are not finite')
     if peak < MIN_PEAK:
-        return Problem(path, 'silent', 'nothing in it is louder than -60 dBFS')
+        return Problem(path, 'silent', 'its peak is below -60 dBFS')
     digest = hashlib.sha256(samples).hexdigest()
     return _Sound(len(samples) / rate, channels, digest)
 
 
 def _is_cut_short(log: str) -> bool:
-    """Whether libsndfile found fewer bytes of sound than a header says.
+    """Whether libsndfile found fewer bytes of sound than the header states.
 
-    Lengths next to the 31 or 32 bits' end are of a writer that did not know it.
+    Lengths near the limit of 31 or 32 bits come from a writer that did not know the length.
     """
     found = re.search(r'^ ?(?:data|SSND) ?: (\d+) \(should be (\d+)\)', log, re.MULTILINE)
     if found is None:
@@ -430,7 +430,7 @@ def _is_cut_short(log: str) -> bool:
 
 
 def _once_each(clips: Iterable[Clip]) -> tuple[list[Clip], list[Problem]]:
-    """One clip of each sound; none where two of the same sound contradict each other."""
+    """One clip of each sound; none if clips of the same sound have different labels."""
     same: dict[str, list[Clip]] = {}
     for clip in clips:
         same.setdefault(clip.digest, []).append(clip)
@@ -463,8 +463,8 @@ def _nothing_left(root: Path, name: str, problems: Sequence[Problem]) -> str:
     reasons = Counter(problem.reason for problem in problems)
     if set(reasons) == {'Git LFS pointer'}:
         return (
-            f'corpus {root}: its {len(problems)} files are Git LFS pointers, the sound itself '
-            'was not downloaded; run git lfs pull in its repository'
+            f'corpus {root}: its {len(problems)} files are Git LFS pointers, without the sound '
+            'itself; run git lfs pull in its repository'
         )
     counts = ', '.join(f'{count} {reason}' for reason, count in reasons.items())
     example = ''

@@ -1,4 +1,4 @@
-"""What the published corpora say in the names of their files."""
+"""The file names of published corpora, and the labels in them."""
 
 import re
 from dataclasses import dataclass, field
@@ -8,17 +8,17 @@ from typing import Optional
 
 @dataclass(frozen=True)
 class FileName:
-    """What the name of one file says."""
+    """The labels in the name of one file."""
 
     recording: tuple[str, ...]
-    """The same for every copy of a recording, in whichever folder and format."""
+    """The same for every copy of a recording, in any folder and format."""
     label: str
     speaker: str
     gender: Optional[str]
     intensity: Optional[str]
     statement: Optional[str]
     channel: str
-    """Of corpora that hold more than speech."""
+    """Kind of the recording, in corpora with more than speech."""
 
 
 @dataclass(frozen=True)
@@ -28,19 +28,19 @@ class Naming:
     corpus: str
     example: str
     pattern: re.Pattern
-    """Of `folder/stem`, with groups `label`, `speaker` and whatever else tells recordings apart."""
+    """Matches `folder/stem`; groups `label`, `speaker` and others that distinguish recordings."""
     genders: dict[str, str]
     """Speaker → female or male."""
     intensities: dict[str, str] = field(default_factory=dict)
     speech: str = ''
-    """The group `channel` of recordings of speech alone, in corpora that hold more."""
+    """The group `channel` of recordings of speech alone, in corpora with more."""
     misspelt: dict[str, str] = field(default_factory=dict)
-    """Names as published → as they were meant."""
+    """Misspelt names as published → correct names."""
     faulty: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """Names of recordings that are not what they say → the reason, and more of it."""
+    """Names of faulty recordings → reason and detail, see `corpora.Problem`."""
 
     def parse(self, path: Path) -> Optional[FileName]:
-        """What the file's name says; None where it is not one of this corpus."""
+        """The labels in the file's name; None if it is not a name of this corpus."""
         stem = self.misspelt.get(path.stem, path.stem)
         match = self.pattern.fullmatch(f'{path.parent.name}/{stem}')
         if match is None:
@@ -63,7 +63,7 @@ def _pattern(text: str) -> re.Pattern:
 
 
 def _odd_men(n: int) -> dict[str, str]:
-    """Speakers 01 to `n`, of whom the odd are men and the even women."""
+    """Speakers 01 to `n`; odd numbers are men, even ones women."""
     return {f'{speaker:02}': 'male' if speaker % 2 else 'female' for speaker in range(1, n + 1)}
 
 
@@ -74,7 +74,7 @@ CREMA_D_WOMEN = (
     1061, 1063, 1072, 1073, 1074, 1075, 1076, 1078, 1079, 1082, 1084, 1089, 1091,
 )
 # fmt: on
-"""From the corpus's VideoDemographics.csv; the other 48 of its 91 actors are men."""
+"""Speakers from the corpus's VideoDemographics.csv; the other 48 of its 91 actors are men."""
 
 NAMINGS = {
     naming.corpus: naming
@@ -90,7 +90,7 @@ NAMINGS = {
             _odd_men(24),
             {'01': 'normal', '02': 'strong'},
             speech='03-01',
-            # Byte-identical as published; no hash finds it in re-encoded copies.
+            # Byte-identical as published; in re-encoded copies no hash finds it.
             faulty={
                 '03-01-03-01-02-02-07': (
                     'identical recording',
@@ -98,14 +98,14 @@ NAMINGS = {
                 )
             },
         ),
-        # Haq & Jackson, 2009; as published, DC/a01.wav, or all in one folder.
+        # Haq & Jackson, 2009; DC/a01.wav as published, or DC_a01.wav all in one folder.
         Naming(
             'SAVEE',
             'DC_a01.wav',
             _pattern(r'(?P<speaker>DC|JE|JK|KL)[/_](?P<label>[a-z]{1,2})(?P<sentence>\d\d)'),
             dict.fromkeys(('DC', 'JE', 'JK', 'KL'), 'male'),
         ),
-        # Cao et al., 2014, doi 10.1109/TAFFC.2014.2336244; its README names what is faulty.
+        # Cao et al., 2014, doi 10.1109/TAFFC.2014.2336244; its README names the faulty files.
         Naming(
             'CREMA-D',
             '1001_DFA_ANG_XX.wav',
@@ -122,7 +122,7 @@ NAMINGS = {
             faulty={
                 '1064_IEO_DIS_MD': (
                     'known to be faulty',
-                    'a minute in which every emotion is heard',
+                    'a minute with all emotions',
                 )
             },
         ),
@@ -147,7 +147,7 @@ NAMINGS = {
             },
         ),
         # Das et al., 2022, doi 10.1016/j.dib.2022.108091. Angry and surprised are always strong,
-        # the others normal, which tells it from RAVDESS; three files of it begin with 01.
+        # the others normal: this distinguishes it from RAVDESS. Three of its files begin with 01.
         Naming(
             'BanglaSER',
             '03-01-01-01-03-03-34.flac',

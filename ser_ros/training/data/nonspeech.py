@@ -1,7 +1,7 @@
-"""Sound without a voice, made up: what a model shall be uncertain of.
+"""Generated sounds without a voice, for which a model should be uncertain.
 
 Each family takes a generator, a number of samples and a sample rate, and returns float samples of
-any level. None follows a recording; ranges are chosen wide rather than true to life.
+any level. None follows a recording; ranges are wide rather than realistic.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.random import Generator
 
 LEVEL_DB = (-50.0, -12.0)
-"""Root mean square relative to full scale, as speech has it near and far."""
+"""Root mean square relative to full scale, like that of near and far speech."""
 
 Family = Callable[[Generator, int, int], np.ndarray]
 
@@ -35,7 +35,7 @@ def _at_a_level(rng: Generator, sound: np.ndarray) -> np.ndarray:
 
 
 def _scaled(sound: np.ndarray, level: float, peak: float = np.inf) -> np.ndarray:
-    """At this root mean square, or less where its peak would be higher."""
+    """The sound with this root mean square, or less if its peak would be above `peak`."""
     highest = np.abs(sound).max()
     if highest == 0:
         return sound
@@ -44,7 +44,7 @@ def _scaled(sound: np.ndarray, level: float, peak: float = np.inf) -> np.ndarray
 
 
 def coloured_noise(rng: Generator, n: int, rate: int) -> np.ndarray:
-    """White, pink, brown and all between: wind, water, ventilation."""
+    """White, pink, brown and all colours between: wind, water, ventilation."""
     slope = rng.uniform(0, 2)
     return _noise(rng, n, rate, lambda frequency: (frequency + 20.0) ** (-slope / 2))
 
@@ -64,7 +64,7 @@ def hum(rng: Generator, n: int, rate: int) -> np.ndarray:
 
 
 def engine(rng: Generator, n: int, rate: int) -> np.ndarray:
-    """Motors and fans: noise and a buzz, both in time with a rotation whose speed wanders."""
+    """Motors and fans: noise and a buzz, both with the period of a rotation of varying speed."""
     frequency = _log_uniform(rng, 8, 150) * (1 + 0.1 * _wandering(rng, n, rate, 0.5))
     rotation = _tone(frequency, np.ones(1), rate)
     cutoff = _log_uniform(rng, 200, 4_000)
@@ -74,7 +74,7 @@ def engine(rng: Generator, n: int, rate: int) -> np.ndarray:
 
 
 def music(rng: Generator, n: int, rate: int) -> np.ndarray:
-    """Melodies and chords of a scale, plucked or held, of one to four parts."""
+    """Melodies and chords of a scale, plucked or held, in one to four parts."""
     scale = np.array(_SCALES[rng.integers(len(_SCALES))])
     root = _log_uniform(rng, 55, 440)
     beat = rng.uniform(0.12, 0.7) * rate
@@ -119,7 +119,7 @@ def impacts(rng: Generator, n: int, rate: int) -> np.ndarray:
 
 
 def _impact(rng: Generator, rate: int) -> np.ndarray:
-    """A burst of noise and up to five resonances, all dying away; their pitch may fall."""
+    """A burst of noise and up to five resonances, all decaying; their pitch may fall."""
     decay = _log_uniform(rng, 0.002, 0.2)
     time = np.arange(round(5 * decay * rate)) / rate
     fall = 1 + rng.uniform(0, 1) * np.exp(-time / (0.3 * decay))
@@ -131,7 +131,7 @@ def _impact(rng: Generator, rate: int) -> np.ndarray:
 
 
 def siren(rng: Generator, n: int, rate: int) -> np.ndarray:
-    """A tone that sweeps, as alarms, birds and machines have it, or that is switched on and off."""
+    """A tone that sweeps or is switched on and off, as of alarms, birds and machines."""
     turn = 2 * np.pi * _log_uniform(rng, 0.2, 8) * np.arange(n) / rate + rng.uniform(0, 2 * np.pi)
     shapes = (np.sin, lambda t: (t / np.pi) % 2 - 1, lambda t: np.sign(np.sin(t)))
     sweep = shapes[rng.integers(len(shapes))](turn)
@@ -141,7 +141,7 @@ def siren(rng: Generator, n: int, rate: int) -> np.ndarray:
 
 
 def babble(rng: Generator, n: int, rate: int) -> np.ndarray:
-    """Many voices at once without a word: noise in the bands of formants, in time with syllables."""
+    """Many voices at once, without words: noise in the bands of formants, at a syllable rate."""
     sound = np.zeros(n)
     for _ in range(rng.integers(2, 7)):
         formants = _log_uniform(rng, 250, 900), _log_uniform(rng, 900, 2_500), 3_000.0
@@ -158,10 +158,10 @@ def babble(rng: Generator, n: int, rate: int) -> np.ndarray:
 
 
 FAMILIES = (coloured_noise, band_noise, hum, engine, music, impacts, babble)
-"""Of which `generate` makes its sounds."""
+"""Families that `generate` mixes."""
 
 HELD_OUT = (siren,)
-"""Never heard in training: what a model makes of them, it makes of what it was not shown."""
+"""Families never used in training: they show how a model rejects unknown sounds."""
 
 
 def _log_uniform(rng: Generator, low: float, high: float) -> float:
@@ -169,13 +169,13 @@ def _log_uniform(rng: Generator, low: float, high: float) -> float:
 
 
 def _harmonics(rng: Generator, count: int) -> np.ndarray:
-    """Amplitudes of a tone's harmonics, which fall with their number."""
+    """Amplitudes of a tone's harmonics, which decrease with their number."""
     slope = rng.uniform(0.5, 2)
     return rng.uniform(0.2, 1, count) / np.arange(1, count + 1) ** slope
 
 
 def _tone(frequency: np.ndarray, amplitudes: np.ndarray, rate: int) -> np.ndarray:
-    """(n,) hertz → (n,) samples; harmonics beyond half the sample rate are left out."""
+    """(n,) hertz → (n,) samples; harmonics above half the sample rate are left out."""
     highest = max(1, int(0.5 * rate / frequency.max()))
     phase = (2 * np.pi * (np.cumsum(frequency) / rate % 1)).astype(np.float32)
     turn = np.cos(phase) + 1j * np.sin(phase)
@@ -185,7 +185,7 @@ def _tone(frequency: np.ndarray, amplitudes: np.ndarray, rate: int) -> np.ndarra
 def _noise(
     rng: Generator, n: int, rate: int, gain: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    """(n,) Gaussian noise whose spectrum is `gain` of the frequencies in Hz."""
+    """(n,) Gaussian noise whose amplitude spectrum is `gain` of the frequencies in Hz."""
     size = 1 << n.bit_length()
     spectrum = rng.standard_normal(size + 2, np.float32).view(np.complex64)
     frequencies = np.fft.rfftfreq(size, 1 / rate)
@@ -193,11 +193,11 @@ def _noise(
 
 
 def _wandering(rng: Generator, n: int, rate: int, frequency: float) -> np.ndarray:
-    """(n,) between -1 and 1, with a turn about `frequency` times a second."""
+    """(n,) random values between -1 and 1 that turn about `frequency` times a second."""
     points = rng.uniform(-1, 1, 3 + int(2 * frequency * n / rate))
     return np.interp(np.linspace(0, len(points) - 1, n), np.arange(len(points)), points)
 
 
 def _swelling(rng: Generator, n: int, rate: int, frequency: float) -> np.ndarray:
-    """(n,) between 0 and 1, as above."""
+    """(n,) random values between 0 and 1, see `_wandering`."""
     return (1 + _wandering(rng, n, rate, frequency)) / 2

@@ -1,4 +1,4 @@
-"""Batches are changed as the recipe says, clip by clip, and their padding never."""
+"""Augmentation follows the recipe, clip by clip, and never changes the padding."""
 
 import dataclasses
 
@@ -82,7 +82,7 @@ def test_the_seed_decides():
 
 @given(st.lists(st.integers(1, 3_000), min_size=1, max_size=5))
 def test_padding_stays_zero_and_does_not_count(lengths):
-    """Nor does it matter what the padding held."""
+    """The values in the padding do not matter either."""
     lengths = torch.tensor(lengths)
     samples = noise(len(lengths), int(lengths.max()))
     augment = make(**EVERYTHING)
@@ -118,7 +118,7 @@ def test_loud_samples_are_clipped_as_a_microphone_does():
 
 @pytest.mark.parametrize('snr_db', [10.0, 30.0])
 def test_noise_is_relative_to_each_clip(snr_db):
-    """Its padding left out: it is as loud in a short clip as in a long one."""
+    """Without its padding: the noise is as loud in a short clip as in a long one."""
     samples = noise(3, 50_000) * torch.tensor([[1.0], [0.1], [1.0]])
     lengths = torch.tensor([50_000, 50_000, 5_000])
     samples[2, 5_000:] = 0
@@ -128,7 +128,7 @@ def test_noise_is_relative_to_each_clip(snr_db):
     torch.testing.assert_close(ratio, torch.full((3,), snr_db), atol=0.3, rtol=0)
 
 
-def test_noise_comes_as_often_as_it_shall():
+def test_noise_has_the_probability_of_the_recipe():
     samples = noise(400, 200)
     changed = make(noise_probability=0.3).waveform(samples, full(samples))
     share = ((changed - samples).abs() > 2 * ONE_BIT).any(dim=1).float().mean()
@@ -136,7 +136,7 @@ def test_noise_comes_as_often_as_it_shall():
 
 
 @pytest.mark.parametrize('seconds', [0.1, 20.0], ids=['short', 'long'])
-def test_noise_of_a_folder_is_every_other_and_of_the_same_level(tmp_path, seconds):
+def test_half_of_the_noises_are_from_the_folder_with_the_same_level(tmp_path, seconds):
     time = np.arange(round(seconds * 48_000)) / 48_000
     # Not as loud in the part of a stretch that a short clip gets as in all of it.
     tone = 0.05 * np.sin(2 * np.pi * 1_000 * time) * (1 + 0.9 * np.sin(2 * np.pi * 2 * time))
@@ -161,7 +161,7 @@ def test_noise_of_a_folder_is_every_other_and_of_the_same_level(tmp_path, second
 def test_a_folder_without_sound_is_named(tmp_path, key):
     (tmp_path / 'notes.txt').write_text('no sound')
     for folder in (tmp_path, tmp_path / 'missing'):
-        with pytest.raises(SerError, match=f'{key} .*{folder.name}.* holds no sound'):
+        with pytest.raises(SerError, match=f'{key} .*{folder.name}.* has no sound files'):
             make(**{key: str(folder)})
     soundfile.write(tmp_path / 'hush.wav', np.zeros(1_000), SAMPLE_RATE)
     with pytest.raises(SerError, match='hush.wav is silent'):
@@ -172,7 +172,7 @@ def test_a_folder_without_sound_is_named(tmp_path, key):
 
 
 @pytest.mark.parametrize('rt60', [0.3, 0.8])
-def test_a_generated_room_dies_away_in_its_time(rt60):
+def test_a_generated_room_decays_in_its_time(rt60):
     samples = torch.zeros(40, 20_000)
     samples[:, 1_000] = 0.5
     out = make(reverb_probability=1.0, reverb_rt60=(rt60, rt60)).waveform(samples, full(samples))
@@ -198,14 +198,14 @@ def test_a_room_keeps_the_energy_of_each_clip():
         assert abs(np.corrcoef(before, after)[0, 1]) < 0.98
 
 
-def test_rooms_come_as_often_as_they_shall():
+def test_rooms_have_the_probability_of_the_recipe():
     samples = noise(300, 500)
     out = make(reverb_probability=0.3).waveform(samples, full(samples))
     share = ((out - samples).abs() > 2 * ONE_BIT).any(dim=1).float().mean()
     assert share == pytest.approx(0.3, abs=0.07)
 
 
-def test_a_recorded_room_is_heard_from_its_direct_sound_on(tmp_path):
+def test_a_recorded_room_begins_with_its_direct_sound(tmp_path):
     response = np.zeros(4_000)
     response[[700, 1_200]] = 0.8, -0.4
     soundfile.write(tmp_path / 'room.wav', response, SAMPLE_RATE)
@@ -253,7 +253,7 @@ def test_masks_are_whole_bands_of_their_width_at_most(axis, width, changes):
     assert 0.35 * width < masked.float().mean() < 0.5 * width
 
 
-def test_time_masks_lie_within_the_clip():
+def test_time_masks_are_inside_the_clip():
     x, lengths = torch.ones(300, 4, 200), torch.full((300,), 50)
     out = make(time_masks=1, time_mask_width=20).spectrogram(x, lengths)[:, 0]
     assert not out[:, 50:].any()
@@ -262,21 +262,21 @@ def test_time_masks_lie_within_the_clip():
     assert hidden.sum(dim=1).mean() == pytest.approx(10, abs=1.5)
 
 
-def test_masks_fit_a_clip_shorter_than_they_are():
+def test_masks_fit_into_a_clip_shorter_than_they_are():
     x = torch.ones(50, 64, 10)
     out = make(time_masks=3, time_mask_width=50).spectrogram(x, full(x))
     assert out.shape == (50, 64, 10)
     assert set(out.unique().tolist()) <= {0.0, 1.0}
 
 
-def test_what_lies_beyond_a_clip_is_the_mean():
+def test_frames_after_a_clip_are_the_mean():
     x = torch.randn(3, 8, 30)
     lengths = torch.tensor([30, 1, 17])
     out = make().spectrogram(x, lengths)
     assert torch.equal(out, x * frame_mask(lengths, 30)[:, None])
 
 
-def test_bands_move_by_one_distance_a_clip():
+def test_all_bands_of_a_clip_shift_by_one_distance():
     band = torch.arange(64.0)[None, :, None].expand(50, 64, 5)
     out = make(mel_shift=3.0).spectrogram(band, full(band))
     assert torch.equal(out[..., 0], out[..., 4])
@@ -304,7 +304,7 @@ def test_a_shift_lies_between_two_bands():
 # --- Mixup
 
 
-def test_mixup_mixes_sounds_and_targets_by_one_share():
+def test_mixup_mixes_sounds_and_targets_with_one_share():
     n = 6
     # Clip i is i everywhere and of class i: mixtures tell who is in them.
     x = torch.eye(n)[:, :, None].expand(n, n, 40).clone()

@@ -1,4 +1,4 @@
-"""What is kept on disk is what was made, whatever happens to the disk."""
+"""The cache returns what was computed, even after the disk failed or was full."""
 
 import resource
 import subprocess
@@ -37,7 +37,7 @@ def assert_same(found, expected):
 
 
 @pytest.mark.parametrize('n', [0, 1, 1_000])
-def test_what_was_made_once_is_read_after_that(tmp_path, n):
+def test_an_entry_is_computed_once(tmp_path, n):
     assert_same(Cache(tmp_path).get(KEY, lambda: arrays(n)), arrays(n))
     assert_same(Cache(tmp_path).get(KEY, never), arrays(n))
 
@@ -61,7 +61,7 @@ def test_content_and_settings_decide_the_entry(tmp_path):
 @given(st.binary(max_size=50))
 @example(b'')
 @example(b'\0\0\0\0')
-def test_an_entry_of_other_bytes_is_made_again(tmp_path, data):
+def test_an_entry_with_other_bytes_is_computed_again(tmp_path, data):
     Cache(tmp_path).get(KEY, arrays)
     (path,) = entries(tmp_path)
     path.write_bytes(data)
@@ -71,7 +71,7 @@ def test_an_entry_of_other_bytes_is_made_again(tmp_path, data):
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
-def test_a_damaged_entry_is_made_again(tmp_path, data):
+def test_a_damaged_entry_is_computed_again(tmp_path, data):
     Cache(tmp_path).get(KEY, arrays)
     (path,) = entries(tmp_path)
     whole = path.read_bytes()
@@ -85,7 +85,7 @@ def test_a_damaged_entry_is_made_again(tmp_path, data):
     assert path.read_bytes() == whole
 
 
-def test_a_full_disk_is_told_in_a_line_and_leaves_nothing(tmp_path):
+def test_a_full_disk_is_an_error_of_one_line_and_leaves_nothing(tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, before[1]))
     try:
@@ -99,13 +99,13 @@ def test_a_full_disk_is_told_in_a_line_and_leaves_nothing(tmp_path):
     assert_same(Cache(tmp_path / 'kept').get(KEY, arrays), arrays())
 
 
-def test_a_folder_that_cannot_be_is_named(tmp_path):
+def test_an_impossible_folder_is_named(tmp_path):
     (tmp_path / 'file').write_text('in the way')
     with pytest.raises(SerError, match='file/sounds cannot be written'):
         Cache(tmp_path / 'file' / 'sounds').get(KEY, arrays)
 
 
-def test_nothing_stays_behind_of_what_was_not_made(tmp_path):
+def test_a_failed_computation_leaves_nothing(tmp_path):
     with pytest.raises(AssertionError, match='made again'):
         Cache(tmp_path).get(KEY, never)
     assert not entries(tmp_path)
@@ -136,7 +136,7 @@ print(made)
 
 
 def test_two_processes_may_write_at_once(tmp_path):
-    """Each takes away what is there now and then, so that both have to write all the time."""
+    """Each removes entries now and then, so that both have to write again and again."""
     root = Path(__file__).resolve().parents[3]
     rivals = [
         subprocess.Popen(

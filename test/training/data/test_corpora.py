@@ -1,4 +1,4 @@
-"""Corpora by their file names, with the traps that real copies hold."""
+"""Corpora identified by their file names, with the faults of real copies."""
 
 import shutil
 import zlib
@@ -33,7 +33,7 @@ def noise(seed, seconds=0.25, channels=None):
 
 
 def write(path, sound=None, rate=RATE):
-    """A sound that no other file holds, unless it is given."""
+    """A sound that no other file has, unless `samples` are given."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if sound is None:
         sound = noise(zlib.crc32(str(path).encode()))
@@ -64,7 +64,7 @@ def published(tmp_path_factory):
 
 @pytest.fixture
 def corpus(tmp_path):
-    """Two clips of RAVDESS, for a third file to be wrong beside them."""
+    """Two clips of RAVDESS, beside which a test puts a faulty file."""
     write(tmp_path / 'Actor_01' / '03-01-06-01-01-01-01.wav')
     write(tmp_path / 'Actor_02' / '03-01-08-02-02-02-02.wav')
     return tmp_path
@@ -107,7 +107,7 @@ def test_every_recording_counts_once(published):
 
 
 def test_a_doubled_folder_changes_nothing(published, tmp_path):
-    """Corpora downloaded by hand often hold every actor twice, and what macOS leaves."""
+    """Corpora downloaded by hand often have every actor twice, and files of macOS."""
     shutil.copytree(published, tmp_path / 'audio_speech_actors_01-24')
     shutil.copytree(published, tmp_path, dirs_exist_ok=True)
     for path in published.rglob('*.wav'):
@@ -138,7 +138,7 @@ def test_a_doubled_folder_changes_nothing(published, tmp_path):
         ('BanglaSER', '01-01-04-02-03-02-16.flac', 'surprised', '16', 'female', 'strong', '03'),
     ],
 )  # fmt: skip
-def test_each_corpus_is_told_by_its_file_names(
+def test_each_corpus_is_identified_by_its_file_names(
     tmp_path, kind, file, emotion, speaker, gender, intensity, statement
 ):
     path = write(tmp_path / file)
@@ -203,7 +203,7 @@ def halved(path):
         ),
     ],
 )
-def test_a_file_that_cannot_be_used_is_named_and_left(corpus, name, make, reason):
+def test_a_file_that_cannot_be_used_is_named_and_left_out(corpus, name, make, reason):
     (corpus / 'Actor_03').mkdir()
     path = corpus / 'Actor_03' / name
     make(path)
@@ -289,7 +289,7 @@ def test_identical_recordings_count_once(corpus):
 
 @pytest.mark.parametrize('other', ['03-01-04-01-01-01-03', '03-01-05-01-01-01-04'])
 def test_recordings_that_contradict_each_other_are_both_left(corpus, other):
-    """One sound under two labels, or two speakers: nobody knows which is right."""
+    """One sound with two labels or two speakers: which one is right is unknown."""
     write(corpus / '03-01-05-01-01-01-03.wav', noise(1))
     write(corpus / f'{other}.wav', noise(1))
     read = read_corpus(corpus)
@@ -309,7 +309,7 @@ def test_whole_sounds_of_every_format_are_used(tmp_path, suffix):
 
 
 def test_a_length_that_the_writer_did_not_know_is_no_fault(tmp_path):
-    """What programs write whose output goes through a pipe."""
+    """Headers of programs that write through a pipe and do not know the length."""
     path = write(tmp_path / '03a01Fa.wav')
     data = path.read_bytes()
     size = (len(data) - 44).to_bytes(4, 'little')
@@ -348,7 +348,7 @@ def test_bytes_that_are_no_sound_are_named(scratch, content, suffix):
     assert [problem.path for problem in corpus.problems] == [path]
 
 
-# What cannot be read at all.
+# Corpora that cannot be read at all.
 
 
 def one_line(error):
@@ -360,14 +360,14 @@ def one_line(error):
 def test_a_path_that_is_not_there(tmp_path):
     with pytest.raises(SerError) as error:
         read_corpus(tmp_path / 'nowhere')
-    assert 'nowhere: there is no such folder' in one_line(error)
+    assert 'nowhere: no such folder' in one_line(error)
 
 
 def test_an_empty_folder(tmp_path):
     (tmp_path / 'notes.txt').touch()
     with pytest.raises(SerError) as error:
         read_corpus(tmp_path)
-    assert f'{tmp_path}: it holds no sound files' in one_line(error)
+    assert f'{tmp_path}: there are no sound files' in one_line(error)
 
 
 def test_a_corpus_of_which_only_pointers_were_downloaded(tmp_path):
@@ -489,7 +489,7 @@ def test_rows_that_cannot_be_used(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('text', 'said'),
+    ('text', 'message'),
     [
         ('path,emotion\na.wav,sad\n', 'the columns speaker are missing'),
         (
@@ -504,11 +504,11 @@ def test_rows_that_cannot_be_used(tmp_path):
         ('path,emotion,speaker\na.wav,sad,ann\n', '1 no such file, such as '),
     ],
 )
-def test_a_table_that_cannot_be_read(tmp_path, text, said):
+def test_a_table_that_cannot_be_read(tmp_path, text, message):
     with pytest.raises(SerError) as error:
         read_corpus(table(tmp_path, text))
     assert 'mine.csv' in one_line(error)
-    assert said in one_line(error)
+    assert message in one_line(error)
 
 
 def test_a_file_that_is_no_table(tmp_path, corpus):
@@ -516,7 +516,7 @@ def test_a_file_that_is_no_table(tmp_path, corpus):
     with pytest.raises(SerError) as error:
         read_corpus(path)
     assert f'{path}: ' in one_line(error)
-    with pytest.raises(SerError, match='it is a folder'):
+    with pytest.raises(SerError, match='this is a folder'):
         read_corpus(corpus, 'csv')
     with pytest.raises(SerError, match='no such folder'):
         read_corpus(table(tmp_path, 'path,emotion,speaker\n'), 'RAVDESS')
@@ -568,7 +568,7 @@ def test_recordings_of_an_earlier_corpus_are_left_out_of_a_later(tmp_path):
 def test_two_corpora_of_one_name(tmp_path):
     for folder in ('a', 'b'):
         write(tmp_path / folder / '03a01Fa.wav')
-    with pytest.raises(SerError, match='EmoDB was given before'):
+    with pytest.raises(SerError, match='there are two corpora EmoDB'):
         read_corpora([tmp_path / 'a', tmp_path / 'b'])
 
 
@@ -585,7 +585,7 @@ def test_classes_are_merged_by_choice():
 
 @pytest.mark.parametrize('merges', [{'clam': 'neutral'}, {'neutral': 'clam'}])
 def test_what_is_no_class_is_not_merged(merges):
-    with pytest.raises(SerError, match="'clam' is no class; did you mean 'calm'"):
+    with pytest.raises(SerError, match="'clam' is not a class; did you mean 'calm'"):
         merge_labels([], merges)
 
 

@@ -1,4 +1,4 @@
-"""Sounds without a voice are many, and sound as they should."""
+"""Generated sounds without a voice vary in level, spectrum and time."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_the_generator_decides():
     assert np.abs(np.corrcoef(first, other)[0, 1]) < 0.5
 
 
-def test_levels_are_as_speech_has_them(sounds):
+def test_levels_are_like_those_of_speech(sounds):
     levels = [decibels(sound) for sound in sounds]
     # Less is possible: no peak is cut off at full scale.
     assert max(np.abs(sound).max() for sound in sounds) == 1
@@ -55,7 +55,7 @@ def test_levels_are_as_speech_has_them(sounds):
     assert np.ptp(levels) > 30
 
 
-def test_spectra_are_many(sounds):
+def test_spectra_vary(sounds):
     centroids = np.array([centroid(sound) for sound in sounds])
     low, high = np.percentile(centroids, (10, 90))
     assert high > 6 * low
@@ -84,13 +84,13 @@ def test_one_of_a_family_is_as_loud_as_the_others(family):
     assert np.ptp([decibels(sound) for sound in sounds]) > 15
 
 
-def test_what_is_held_out_is_in_no_training():
+def test_held_out_families_are_in_no_training():
     assert not set(HELD_OUT) & set(FAMILIES)
 
 
 @family
 @pytest.mark.parametrize('sample_rate', [16_000, 48_000])
-def test_every_family_gives_sound(family, sample_rate):
+def test_every_family_returns_sound(family, sample_rate):
     for seed in range(10):
         sound = family(np.random.default_rng(seed), 3 * sample_rate, sample_rate)
         assert sound.shape == (3 * sample_rate,)
