@@ -1,4 +1,4 @@
-"""A trained model on disk: one safetensors file with the weights and all that their use needs."""
+"""A trained model on disk: one safetensors file with the weights and all that is needed to use them."""
 
 import dataclasses
 import json
@@ -23,41 +23,41 @@ FORMAT = 'ser_ros bundle'
 FORMAT_VERSION = 2
 DEFAULT_BUNDLE = 'companion'
 WINDOW_RANGE = (0.5, 60.0)
-"""Seconds that the longest window may last."""
+"""Shortest and longest allowed value of a bundle's window, in seconds."""
 
 
 class BundleError(SerError):
-    """A bundle that cannot be used, named by its file, or a clip that a bundle cannot judge."""
+    """A bundle that cannot be used, or a clip that a bundle cannot classify."""
 
 
 @dataclass(frozen=True)
 class BundleInfo:
-    """What a bundle says of its model; stored as the file's metadata.
+    """The metadata of a bundle.
 
-    Raises BundleError for what cannot be true.
+    Raises BundleError for invalid values.
     """
 
     architecture: str
     hyperparameters: dict[str, Any]
     frontend: FrontendConfig
     class_names: tuple[str, ...]
-    """In the order of the logits; names of `emotions.EMOTIONS`."""
+    """Names of `emotions.EMOTIONS`, in the order of the logits."""
     window: float
-    """Longest window the model was trained on, in seconds."""
+    """Longest window that the model was trained on, in seconds."""
     temperature: float
     """Divides the logits, so that probabilities are calibrated (Guo et al., 2017)."""
     threshold: float
-    """Confidence below which an expression is withheld."""
+    """Confidence below which no expression is decided."""
     corpora: dict[str, dict[str, list[str]]]
-    """Corpus → part (train, validation, test) → speakers."""
+    """Corpus → subset (train, validation, test) → speakers."""
     recipe: dict[str, Any]
     seed: int
     metrics: dict[str, Any]
-    """Figures with the protocol they were measured by."""
+    """Subset, or other corpus → metrics with their protocol."""
     license: str
-    """SPDX identifier that the training data asks for."""
+    """SPDX expression that the training data requires."""
     recordings: tuple[str, ...]
-    """Fingerprints of the clips that it was trained and calibrated on, see `corpora.Clip`."""
+    """Fingerprints of the clips used in training and calibration, see `corpora.Clip`."""
 
     def __post_init__(self):
         shortest, longest = WINDOW_RANGE
@@ -89,14 +89,14 @@ class Bundle:
 
     @property
     def min_samples(self) -> int:
-        """Samples of the shortest clip that can be judged, at the front-end's rate."""
+        """Samples of the shortest clip that can be classified, at the front-end's rate."""
         return self.frontend.n_samples(self.model.min_frames)
 
     @torch.inference_mode()
     def log_probabilities(self, features: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
         """(batch, n_features, frames), true lengths (batch,) → calibrated (batch, n_classes).
 
-        On the model's device, and back on the CPU.
+        Computed on the model's device, returned on the CPU.
         """
         logits = self.model(features, lengths)
         return (logits / self.info.temperature).log_softmax(dim=-1).cpu()
@@ -105,23 +105,25 @@ class Bundle:
     def classify(self, waveform: Tensor) -> Tensor:
         """(samples,) of a whole clip, at the front-end's rate → calibrated (n_classes,), on CPU.
 
-        BundleError for a clip that is too short, or silent where the front-end listens.
+        BundleError for a clip that is too short, or silent in the part that the front-end reads.
         """
         rate = self.frontend.sample_rate
         if len(waveform) < self.min_samples:
             raise BundleError(
                 f'a clip of {len(waveform) / rate:.3f} s is too short: {self.info.architecture} '
-                f'takes at least {self.min_samples / rate:.3f} s'
+                f'needs at least {self.min_samples / rate:.3f} s'
             )
         spectrum = self.frontend.spectrum(waveform.to(self.frontend.mean.device))
         if (spectrum == spectrum[:, :1]).all():
-            raise BundleError(f'the clip is silent where {self.info.architecture} listens')
+            raise BundleError(
+                f'the clip is silent in the part that {self.info.architecture} reads'
+            )
         features = self.frontend.standardise(spectrum)[None]
         return self.log_probabilities(features.to(next(self.model.parameters()).device))[0]
 
 
 def save_bundle(path: Path, info: BundleInfo, frontend: Frontend, model: nn.Module) -> None:
-    """Write all of it to `path`, whole or not at all; SerError where it cannot be written."""
+    """Write a bundle to `path`, completely or not at all; SerError if it cannot be written."""
     metadata = {
         'format': FORMAT,
         'format_version': str(FORMAT_VERSION),
@@ -137,14 +139,14 @@ def save_bundle(path: Path, info: BundleInfo, frontend: Frontend, model: nn.Modu
 
 
 def find_bundle(name: Union[str, Path]) -> Path:
-    """The file that `name` means: a path, the name of a shipped bundle, or '' for the default."""
+    """The file of a bundle: `name` is a path, the name of a shipped bundle, or '' for the default."""
     path = Path(name or DEFAULT_BUNDLE)
     shipped = shipped_file(f'bundles/{path.name}.safetensors')
     return shipped if path.parent == Path() and not path.is_file() and shipped.is_file() else path
 
 
 def load_bundle(name: Union[str, Path] = '') -> Bundle:
-    """Load and check a bundle (see `find_bundle`); BundleError says what is wrong with it."""
+    """Load and check a bundle (see `find_bundle`); BundleError describes what is wrong with it."""
     path = find_bundle(name)
     if not path.is_file():
         raise BundleError(f'bundle {path}: no such file')
@@ -176,31 +178,31 @@ def _describe_foreign(path: Path) -> str:
     except OSError:
         return 'cannot be read'
     if magic in (b'PK', b'\x80\x02', b'\x80\x03', b'\x80\x04', b'\x80\x05'):
-        return 'a pickle or PyTorch checkpoint, which is never unpickled; ship a bundle instead'
-    return 'broken, or no safetensors file'
+        return 'a pickle or PyTorch checkpoint, which is never unpickled; use a bundle instead'
+    return 'damaged, or not a safetensors file'
 
 
 def _read_info(metadata: dict[str, str]) -> BundleInfo:
     if metadata.get('format') != FORMAT:
-        raise BundleError('a safetensors file, but no ser_ros bundle')
+        raise BundleError('a safetensors file, but not a ser_ros bundle')
     version = metadata.get('format_version')
     if version != str(FORMAT_VERSION):
         raise BundleError(_describe_version(version))
-    described = {key: value for key, value in metadata.items() if not key.startswith('format')}
-    return from_dict(BundleInfo, {key: json.loads(value) for key, value in described.items()})
+    values = {key: value for key, value in metadata.items() if not key.startswith('format')}
+    return from_dict(BundleInfo, {key: json.loads(value) for key, value in values.items()})
 
 
 def _describe_version(version: Optional[str]) -> str:
-    said = f'format version {version}, this release reads {FORMAT_VERSION}'
+    text = f'format version {version}, this release reads {FORMAT_VERSION}'
     if version == '1':
-        return f'{said}: made before the first release of ser_ros, train the model again'
+        return f'{text}: written before the first release of ser_ros, train the model again'
     if version is not None and version.isdecimal() and int(version) > FORMAT_VERSION:
-        return f'{said}: made by a newer release of ser_ros, use that one'
-    return said
+        return f'{text}: written by a newer release of ser_ros, use that one'
+    return text
 
 
 def _load_frontend(config: FrontendConfig, weights: dict[str, Tensor]) -> Frontend:
-    """Take the front-end's statistics out of `weights`."""
+    """Build the front-end; its statistics are removed from `weights`."""
     if missing := [name for name in ('frontend.mean', 'frontend.std') if name not in weights]:
         raise BundleError(f'{", ".join(missing)} is missing')
     return build_frontend(config, weights.pop('frontend.mean'), weights.pop('frontend.std'))
@@ -213,7 +215,7 @@ def _load_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
         model.load_state_dict({name.removeprefix('model.'): t for name, t in weights.items()})
     except RuntimeError as error:
         _, first, *others = str(error).splitlines()
-        more = f' ({len(others)} more like this)' if others else ''
+        more = f' (and {len(others)} similar errors)' if others else ''
         raise BundleError(
             f'not the weights of this architecture: {first.strip()}{more}'
         ) from error

@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Emotion:
-    """What a class name means to a behaviour node.
+    """Expression, valence and arousal of a class.
 
     Valence and arousal in [-1, 1] are the means for the adjective of the same name in Russell &
     Mehrabian (1977), "Evidence for a three-factor theory of emotions", Journal of Research in
@@ -70,7 +70,7 @@ LABELS = {
         'ps': 'surprised',  # pleasantly
         'sad': 'sad',
     },
-    # Of the German words; L, Langeweile, is boredom, which is no class here.
+    # Initials of the German words; L, Langeweile, is boredom, which is not a class here.
     'EmoDB': {
         'W': 'angry',
         'E': 'disgust',
@@ -102,17 +102,17 @@ SYNONYMS = {
     'surprise': 'surprised',
     'pleasant surprise': 'surprised',
 }
-"""What else people call a class, in their own corpora."""
+"""Other names of a class in people's own corpora."""
 
 
 def class_of(word: str) -> Optional[str]:
-    """The class that a word stands for, in any case; None where it is none of them."""
+    """The class of a word, in upper or lower case; None if there is none."""
     word = ' '.join(word.casefold().replace('_', ' ').replace('-', ' ').split())
     return word if word in EMOTIONS else SYNONYMS.get(word)
 
 
 class ExpressionMap:
-    """Class probabilities of one model turned into what the topics carry."""
+    """Turns the class probabilities of one model into expressions, valence and arousal."""
 
     def __init__(self, class_names: Sequence[str]):
         """`class_names` in the model's order; raises KeyError for a name not in `EMOTIONS`."""

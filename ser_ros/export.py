@@ -32,17 +32,17 @@ def export_bundle(
 ) -> dict[Path, float]:
     """Write `out`.onnx and `out`.pt2; return how far each is from the model (log-probabilities).
 
-    Their input is float32 (batch, samples) at the front-end's rate, of any length from
-    `Bundle.min_samples` on; their output (batch, n_classes). Nothing is written unless all formats
-    agree with the model within TOLERANCE on several lengths of sound. SerError if they do not, or
-    the files cannot be written.
+    Their input is float32 (batch, samples) at the front-end's rate, with at least
+    `Bundle.min_samples` samples; their output (batch, n_classes). Nothing is written unless all
+    formats agree with the model within TOLERANCE for several lengths of sound. SerError if they do
+    not, or if the files cannot be written.
     """
-    # Its record of events stumbles over the loop of an LSTM.
+    # It logs an error about the loop of an LSTM, without consequences.
     logging.getLogger('torch._dynamo').setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        # The exporters call what torch itself calls old.
+        # The exporters use functions that torch has deprecated.
         warnings.simplefilter('ignore')
-        # An LSTM would be unrolled for the length of the example otherwise.
+        # Otherwise an LSTM is unrolled for the length of the example.
         with register_lstm_while_loop_decomposition():
             exported = _export(bundle)
             made = {format_: _MAKERS[format_](exported, _metadata(bundle)) for format_ in formats}
@@ -73,7 +73,7 @@ class _Program(nn.Module):
 
 def _export(bundle: Bundle) -> ExportedProgram:
     shape = {0: Dim('batch', min=1), 1: Dim('samples', min=bundle.min_samples)}
-    # Of no length or batch size that could be taken for another dimension.
+    # Length and batch size differ from all other dimensions, so that none is confused with them.
     example = torch.zeros(3, bundle.min_samples + 3 * bundle.frontend.sample_rate + 77)
     exported = torch.export.export(
         _Program(bundle).eval(),
@@ -81,8 +81,8 @@ def _export(bundle: Bundle) -> ExportedProgram:
         dynamic_shapes=(shape,),
         prefer_deferred_runtime_asserts_over_guards=True,
     )
-    # Among the assertions are guesses from the example on how tensors lie in memory, which a
-    # batch of one would break. Whether the program is right for other lengths is seen by running.
+    # Some assertions are guesses from the example about the memory layout, which fail for a batch
+    # of one. Whether the program is right for other lengths is tested by running it.
     for node in list(exported.graph.nodes):
         if node.target is torch.ops.aten._assert_scalar.default:
             exported.graph.erase_node(node)
@@ -140,7 +140,7 @@ _RUNNERS = {'onnx': _run_onnx, 'torch': _run_torch}
 
 @torch.inference_mode()
 def _difference(bundle: Bundle, program: Callable[[Tensor], Tensor]) -> float:
-    """The largest difference of a log-probability from what the bundle itself says."""
+    """The largest difference of a log-probability from the bundle's own."""
     differences = [
         (program(waveform) - bundle.log_probabilities(bundle.frontend(waveform))).abs().max()
         for waveform in _sounds(bundle.min_samples, bundle.frontend.sample_rate)
@@ -149,7 +149,7 @@ def _difference(bundle: Bundle, program: Callable[[Tensor], Tensor]) -> float:
 
 
 def _sounds(min_samples: int, rate: int) -> Iterator[Tensor]:
-    """(batch, samples) of several lengths and of one sound to all of them."""
+    """(batch, samples) in several lengths, in batches of one sound up to all of them."""
     longest = min_samples + 5 * rate
     sounds = [_voice(longest, rate), 0.1 * _voice(longest, rate)[::-1]]
     example = shipped_file('examples/speech.flac')
@@ -162,7 +162,7 @@ def _sounds(min_samples: int, rate: int) -> Iterator[Tensor]:
 
 
 def _voice(n: int, rate: int) -> np.ndarray:
-    """(n,) harmonics of a gliding pitch in syllables, and breath: somewhat like speech."""
+    """(n,) harmonics of a gliding pitch in syllables, and noise: similar to speech."""
     time = np.arange(n) / rate
     phase = 2 * np.pi * np.cumsum(140 + 40 * np.sin(2 * np.pi * 0.7 * time)) / rate
     harmonics = sum(np.sin(k * phase) / k for k in range(1, 25))
@@ -172,7 +172,7 @@ def _voice(n: int, rate: int) -> np.ndarray:
 
 
 def _write(files: dict[Path, bytes]) -> None:
-    """Write all of them, or none."""
+    """Write all files, or none."""
     parts = {}
     try:
         for path in files:

@@ -1,4 +1,4 @@
-"""Front-ends: waveform → spectrum, row by row and frame by frame → standardised features."""
+"""Front-ends: waveform → spectrum, of rows and frames → standardised features."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from ser_ros import SerError
 
 
 def _kind(name: str) -> str:
-    """The constant by which a mapping says which settings it holds."""
+    """A constant field that identifies the front-end of a mapping of settings."""
     return field(default=name, init=False)
 
 
@@ -32,7 +32,7 @@ class LogMelConfig:
     n_mels: int = 64
     f_min: float = 50.0
     f_max: float = 7_000.0
-    """Below the transition band of any resampler to 16 kHz, so that a rate leaves no trace."""
+    """Below the transition band of any resampler to 16 kHz, so that the original rate has no effect."""
     floor_db: float = -100.0
     """Power below this, relative to a full-scale constant 1.0, is raised to it."""
     kind: str = _kind('log_mel')
@@ -46,11 +46,11 @@ class LogMelConfig:
 
 @dataclass(frozen=True)
 class MfccConfig(LogMelConfig):
-    """Settings of `Mfcc`: of the log-mel spectrogram below it, and what is made of that."""
+    """Settings of `Mfcc`: of its log-mel spectrogram, and of the coefficients computed from it."""
 
     n_mfcc: int = 20
     deltas: int = 2
-    """0: coefficients alone; 1: with their slopes; 2: with the slopes' slopes, too."""
+    """0: coefficients alone; 1: with their slopes; 2: with the slopes' slopes as well."""
     kind: str = _kind('mfcc')
 
     def __post_init__(self):
@@ -68,13 +68,13 @@ class ResearchConfig:
     sample_rate: int = 48_000
     offset: float = 0.5
     duration: float = 3.0
-    """The part of each clip that is heard begins at `offset` and is this long."""
+    """The part of each clip that is used begins at `offset` and is this long."""
     n_fft: int = 1024
     win_length: int = 512
     hop_length: int = 256
     n_mels: int = 128
     floor_db: float = -80.0
-    """Relative to the loudest of the clip's mel bins."""
+    """Decibels relative to the loudest of the clip's mel bins."""
     kind: str = _kind('research')
 
     def __post_init__(self):
@@ -90,7 +90,7 @@ class ResearchConfig:
 
 @dataclass(frozen=True)
 class VggishConfig:
-    """`Vggish` has no settings: its weights are made for the published ones."""
+    """`Vggish` has no settings: its published weights need the published ones."""
 
     sample_rate: ClassVar[int] = 16_000
     kind: str = _kind('vggish')
@@ -110,10 +110,10 @@ def _check_bands(n_mels: int, n_fft: int) -> None:
 
 
 class Frontend(nn.Module):
-    """What all front-ends have in common.
+    """Base class of all front-ends.
 
-    Frame t of a streaming one is made of samples t·hop_length to t·hop_length + frame_length and
-    no others until it is standardised, which is what lets a stream compute only its new frames.
+    Before standardisation, frame t of a streaming front-end depends only on the samples from
+    t·hop_length to t·hop_length + frame_length, so that a stream computes only its new frames.
     """
 
     is_streaming = True
@@ -130,7 +130,7 @@ class Frontend(nn.Module):
     ):
         """`n_rows`: of the spectrum; `mean` and `std`: (n_features, 1) or (n_features, frames).
 
-        SerError where they have another shape, or are not finite, or `std` is not positive.
+        SerError if they have another shape, or are not finite, or `std` is not positive.
         """
         super().__init__()
         self.config = config
@@ -157,7 +157,7 @@ class Frontend(nn.Module):
         return n.clamp(min=0) if isinstance(n, Tensor) else max(0, n)
 
     def n_samples(self, n_frames: int) -> int:
-        """The fewest samples that hold `n_frames` (≥ 1) frames."""
+        """The least number of samples with `n_frames` (≥ 1) frames."""
         return (n_frames - 1) * self.hop_length + self.frame_length
 
     def spectrum(self, waveform: Tensor) -> Tensor:
@@ -167,14 +167,14 @@ class Frontend(nn.Module):
     def standardise(self, spectrum: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
         """(..., n_rows, frames), true lengths in frames (...) → (..., n_features, frames).
 
-        What lies beyond a length does not change what lies before it.
+        Frames after a clip's length do not change those before it.
         """
         return (spectrum - self.mean) / self.std
 
     def forward(self, waveform: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
         """(..., samples), true lengths in samples (...) → (..., n_features, frames)."""
         frames = None if lengths is None else self.n_frames(lengths)
-        # Sums of power in bfloat16 would be off by a third of a decibel.
+        # Sums of power in bfloat16 would be wrong by a third of a decibel.
         with torch.autocast(waveform.device.type, enabled=False):
             return self.standardise(self.spectrum(waveform), frames)
 
@@ -200,7 +200,7 @@ def _decibels(power: Tensor, floor_db: float) -> Tensor:
 class LogMel(Frontend):
     """Mel power spectrogram (Hann window, Slaney scale and norm) in decibels, not padded.
 
-    The reference is fixed, so that silence stays quiet whatever it stands beside.
+    The reference is fixed, so that silence has a low level, whatever else the clip contains.
     """
 
     def __init__(
@@ -218,8 +218,8 @@ class LogMel(Frontend):
 class Mfcc(Frontend):
     """Cepstral coefficients: the orthonormal DCT-II of `LogMel`'s decibels, and their deltas.
 
-    Deltas are slopes fitted to five frames, as in HTK, where the first and last frame stand for
-    what lies before and after; the second ones are deltas of the first.
+    Deltas are slopes fitted to five frames, as in HTK: the first and the last frame are repeated
+    before and after the clip. The second deltas are deltas of the first.
     """
 
     def __init__(
@@ -244,7 +244,7 @@ class Mfcc(Frontend):
 
 
 def _hold(x: Tensor, lengths: Optional[Tensor]) -> Tensor:
-    """(..., rows, frames), each clip's last true frame repeated to the end."""
+    """(..., rows, frames) with each clip's last true frame repeated to the end."""
     if lengths is None:
         return x
     last = (lengths - 1).clamp(min=0)[..., None, None]
@@ -252,9 +252,9 @@ def _hold(x: Tensor, lengths: Optional[Tensor]) -> Tensor:
 
 
 def _deltas(x: Tensor) -> Tensor:
-    """Slope over five frames of each of (..., rows, frames).
+    """Slope over five frames at each of (..., rows, frames).
 
-    torchaudio's compute_deltas is the same, but cannot be exported for batches of any size.
+    Equal to torchaudio's compute_deltas, which cannot be exported for batches of any size.
     """
     frame, last = torch.arange(x.shape[-1], device=x.device), x.shape[-1] - 1
     return (
@@ -267,11 +267,11 @@ def _deltas(x: Tensor) -> Tensor:
 
 
 class Research(Frontend):
-    """The research's own front-end, which hears the same three seconds of each clip.
+    """The research's own front-end, which uses the same three seconds of each clip.
 
     They are padded with zeros on the right; decibels are relative to the clip's maximum; every
-    (mel, frame) bin is standardised by itself. Kept because it is the recipe: none of it suits a
-    stream.
+    (mel, frame) bin is standardised by itself. It is kept for the research's recipes, and does not
+    suit a stream.
     """
 
     is_streaming = False
@@ -280,8 +280,8 @@ class Research(Frontend):
         self, config: ResearchConfig, mean: Optional[Tensor] = None, std: Optional[Tensor] = None
     ):
         self._offset = round(config.offset * config.sample_rate)
-        self._heard = round(config.duration * config.sample_rate)
-        self._n_columns = self._heard // config.hop_length + 1
+        self._length = round(config.duration * config.sample_rate)
+        self._n_columns = self._length // config.hop_length + 1
         shape = (config.n_mels, self._n_columns)
         super().__init__(config, config.n_fft, config.hop_length, config.n_mels, shape, mean, std)
         self.mel = _mel_power(
@@ -289,18 +289,18 @@ class Research(Frontend):
         )
 
     def n_frames(self, n_samples: Union[int, Tensor]) -> Union[int, Tensor]:
-        """As many for every clip in which there is something to be heard, else 0."""
+        """The same number for every clip longer than the offset, else 0."""
         return (n_samples > self._offset) * self._n_columns
 
     def n_samples(self, n_frames: int) -> int:
-        """The fewest samples in which there is something to be heard."""
+        """One sample more than the offset."""
         return self._offset + 1
 
     def spectrum(self, waveform: Tensor) -> Tensor:
         """(..., samples) at `sample_rate` → (..., n_mels, frames) in dB below the maximum."""
-        padded = nn.functional.pad(waveform, (0, self._offset + self._heard))
-        power = self.mel(padded[..., self._offset : self._offset + self._heard])
-        # The least power that librosa tells from silence, which is then its own maximum.
+        padded = nn.functional.pad(waveform, (0, self._offset + self._length))
+        power = self.mel(padded[..., self._offset : self._offset + self._length])
+        # librosa's floor of power, which is then the maximum of a silent clip.
         decibels = _decibels(power, -100.0)
         maximum = decibels.amax(dim=(-2, -1), keepdim=True)
         return (decibels - maximum).clamp(min=self.config.floor_db)
@@ -333,13 +333,13 @@ class Vggish(Frontend):
             n_fft=self.N_FFT,
             win_length=self.WIN_LENGTH,
             hop_length=hop_length,
-            # The window stands in the middle of the transform: frames begin where windows do.
+            # The window is in the middle of the transform: with this padding frames begin with it.
             pad=(self.N_FFT - self.WIN_LENGTH) // 2,
             power=1.0,
             center=False,
         )
-        # Kaldi's bands are HTK's, straight on the mel axis (torchaudio's own are on the Hz axis);
-        # they leave out the bin at half of the rate, which is above 7,500 Hz.
+        # Kaldi's bands are HTK's, triangles on the mel axis (torchaudio's own are on the Hz axis);
+        # they have no bin at half of the rate, which is above 7,500 Hz.
         bank, _ = get_mel_banks(
             self.N_MELS, self.N_FFT, config.sample_rate, 125.0, 7_500.0, 0.0, 0.0, 1.0
         )
@@ -361,16 +361,16 @@ _MODULES: dict[type, type[Frontend]] = {
 def build_frontend(
     config: FrontendConfig, mean: Optional[Tensor] = None, std: Optional[Tensor] = None
 ) -> Frontend:
-    """The front-end of these settings and statistics (default: none, features are raw)."""
+    """The front-end with these settings and statistics (default: none, features are raw)."""
     return _MODULES[type(config)](config, mean, std)
 
 
 def fit_frontend(config: FrontendConfig, waveforms: Iterable[Tensor]) -> Frontend:
-    """The front-end with the statistics of `waveforms` ((samples,) each): the training part's.
+    """The front-end with the statistics of `waveforms` ((samples,) each), the training set's.
 
-    Of each feature over all frames; of each bin over all clips where each clip has the same
-    frames; none for VGGish. Clips too short for a frame are left out; SerError where fewer than
-    two values remain.
+    Statistics are those of each feature over all frames, or of each bin over all clips if all
+    clips have the same frames; VGGish has none. Clips too short for a frame are left out; SerError
+    if fewer than two values remain.
     """
     frontend = build_frontend(config)
     if isinstance(frontend, Vggish):
@@ -387,6 +387,6 @@ def fit_frontend(config: FrontendConfig, waveforms: Iterable[Tensor]) -> Fronten
         raise SerError(f'{n} frames or clips are too few to standardise the features by')
     mean = total / n
     std = ((squares - n * mean.square()) / (n - 1)).clamp(min=0.0).sqrt()
-    # A band that is empty in all of them, as those above 8 kHz are after resampling, stays flat.
+    # A band that is empty in all clips, such as those above 8 kHz after resampling, stays flat.
     std = std.where(std > 1e-4, 1.0)
     return build_frontend(config, mean, std)

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and finding them."""
+"""Writing files completely or not at all, and finding them."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ from ser_ros import SerError
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those it lies in; SerError where that cannot be."""
+    """Make a folder and its parents; SerError if that is impossible."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -18,7 +18,7 @@ def make_folder(path: Path) -> None:
 
 
 def walk_files(root: Path) -> Iterator[Path]:
-    """All files below a folder, of linked folders, too; none of a folder twice."""
+    """All files below a folder and linked folders; each folder is visited once."""
     seen = set()
     for folder, folders, files in os.walk(root, followlinks=True):
         if (real := os.path.realpath(folder)) in seen:
@@ -30,12 +30,12 @@ def walk_files(root: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
-    """Write bytes, or text as UTF-8; SerError where there is no room or no right to.
+    """Write bytes, or text as UTF-8, completely or not at all; SerError if that is impossible.
 
-    A symbolic link stays one: what it means is written (`colcon build --symlink-install`).
+    A symbolic link stays one: its target is written (`colcon build --symlink-install`).
     """
     target = Path(os.path.realpath(path))
-    # Processes of one training may write the same at the same time.
+    # Processes of one training may write the same file at the same time.
     part = target.with_name(f'{target.name}.{uuid.uuid4().hex}.part')
     try:
         part.write_bytes(data.encode() if isinstance(data, str) else data)

@@ -1,4 +1,4 @@
-"""Dataclasses from the plain values that YAML and JSON give."""
+"""Dataclasses from the plain values of YAML and JSON, checked by type."""
 
 import difflib
 import itertools
@@ -13,14 +13,14 @@ T = TypeVar('T')
 
 
 def from_dict(cls: type[T], values: Any, where: str = '') -> T:
-    """Make a dataclass of `values`, each checked against the type of its field.
+    """Make a dataclass from `values`, each checked against the type of its field.
 
-    Of a union of dataclasses the one is made whose constant `kind` the values name, or the first
-    where they name none. SerError names the key (behind `where`) that is missing, unknown or of
-    the wrong type; an unknown one comes with the nearest known.
+    In a union of dataclasses the constant `kind` chooses one; the first one is the default.
+    SerError names the key (after `where`) that is missing, unknown or of the wrong type, and for
+    an unknown key the nearest known one.
     """
     if not isinstance(values, dict):
-        raise SerError(f'{where or cls.__name__} is no mapping of keys to values')
+        raise SerError(f'{where or cls.__name__} is not a mapping of keys to values')
     prefix = f'{where}.' if where else ''
     if _is_union_of_dataclasses(cls):
         cls = _pick(cls, values, prefix + 'kind')
@@ -52,7 +52,7 @@ def _is_union_of_dataclasses(kind: Any) -> bool:
 
 
 def _pick(union: Any, values: dict, where: str) -> type:
-    """The dataclass that `values` name by their kind."""
+    """The dataclass that `kind` in `values` chooses."""
     members = get_args(union)
     names = [member.kind for member in members]
     kind = values.get('kind', names[0])
@@ -90,7 +90,7 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
 
 
 def _kinds_of_items(origin: type, arguments: tuple, n: int) -> Optional[list]:
-    """The types of `n` items of a list or tuple; None where it has another number of them."""
+    """The types of `n` items of a list or tuple; None if it cannot have `n` items."""
     if origin is list or arguments[-1] is ...:
         return list(itertools.repeat(arguments[0], n))
     return list(arguments) if len(arguments) == n else None

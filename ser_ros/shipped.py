@@ -1,4 +1,4 @@
-"""Where the installed bundles, recipes and configuration are."""
+"""Paths of the shipped bundles, recipes and configuration."""
 
 import sys
 from pathlib import Path
@@ -7,14 +7,14 @@ from pathlib import Path
 def shipped_file(relative: str) -> Path:
     """A shipped file: in the ament share folder, else `sys.prefix/share/ser_ros`, else the checkout.
 
-    Returns the checkout's path when none of them has it, for the caller's error to name.
+    Returns the checkout's path if none of them has it, so that the caller's error can name it.
     """
     candidates = [Path(sys.prefix, 'share', 'ser_ros'), Path(__file__).resolve().parents[1]]
     try:
         from ament_index_python.packages import get_package_share_directory
 
         candidates.insert(0, Path(get_package_share_directory('ser_ros')))
-    # No ROS here, or one that is not sourced or does not hold this package.
+    # There is no ROS, or it is not sourced, or it does not have this package.
     except (ImportError, LookupError, OSError):
         pass
     paths = [candidate / relative for candidate in candidates]

@@ -1,4 +1,4 @@
-"""Bundles survive the disk; what is none, or broken, is refused in one line."""
+"""Bundles are read back as they were written; other and damaged files are refused in one line."""
 
 import dataclasses
 import json
@@ -47,7 +47,7 @@ def broken(bundle_path, tmp_path):
 
 
 def refusal(path):
-    """The one line by which the file is refused."""
+    """The one line of the error for a file."""
     with pytest.raises(BundleError) as caught:
         load_bundle(path)
     message = str(caught.value)
@@ -70,7 +70,7 @@ def test_round_trip(bundle, bundle_info, bundle_path, tmp_path):
 
 @settings(max_examples=25)
 @given(data=st.data())
-def test_every_value_comes_back(data, bundle, tmp_path_factory):
+def test_every_value_is_read_back(data, bundle, tmp_path_factory):
     finite = st.floats(allow_nan=False, allow_infinity=False)
     plain = st.recursive(
         st.none() | st.booleans() | st.integers() | finite | st.text(),
@@ -122,7 +122,7 @@ def test_truncated(bundle_path, tmp_path, share):
     assert 'broken' in refusal(path)
 
 
-def test_longer_than_it_says(bundle_path, tmp_path):
+def test_longer_than_its_header_states(bundle_path, tmp_path):
     path = tmp_path / 'longer.safetensors'
     path.write_bytes(bundle_path.read_bytes() + b'\0')
     refusal(path)
@@ -147,7 +147,7 @@ def test_a_flipped_byte_of_the_header_is_refused_or_harmless(
 
 
 def assert_usable(bundle):
-    """A second of noise goes through, in and out."""
+    """Assert that the bundle processes a second of noise."""
     rate = bundle.info.frontend.sample_rate
     noise = torch.randn(1, rate, generator=torch.Generator().manual_seed(1))
     scores = bundle.log_probabilities(bundle.frontend(noise))
@@ -173,29 +173,29 @@ def test_a_pickle_is_named_and_never_unpickled(tmp_path, as_zip):
     assert not mark.exists()
 
 
-def test_weights_of_something_else(tmp_path):
+def test_weights_of_another_program(tmp_path):
     path = tmp_path / 'other.safetensors'
     path.write_bytes(save({'weight': torch.zeros(3)}))
     assert 'no ser_ros bundle' in refusal(path)
 
 
 @pytest.mark.parametrize(
-    ('version', 'said'),
+    ('version', 'wording'),
     [
         ('0', ''),
-        ('1', 'made before the first release of ser_ros, train the model again'),
-        ('3', 'made by a newer release'),
-        ('10', 'made by a newer release'),
+        ('1', 'written before the first release of ser_ros, train the model again'),
+        ('3', 'written by a newer release'),
+        ('10', 'written by a newer release'),
         ('1.5', ''),
         ('new', ''),
         (None, ''),
     ],
 )
-def test_wrong_version(broken, version, said):
+def test_wrong_version(broken, version, wording):
     message = refusal(broken({'format_version': version}))
     assert f'version {version}, ' in message
     assert f'reads {FORMAT_VERSION}' in message
-    assert said in message
+    assert wording in message
 
 
 @pytest.mark.parametrize('key', [field.name for field in dataclasses.fields(BundleInfo)])
@@ -245,19 +245,19 @@ STATISTICS = {
 }
 
 
-@pytest.mark.parametrize(('name', 'values', 'said'), STATISTICS.values(), ids=STATISTICS)
-def test_statistics_that_cannot_be_are_named(broken, name, values, said):
+@pytest.mark.parametrize(('name', 'values', 'wording'), STATISTICS.values(), ids=STATISTICS)
+def test_invalid_statistics_are_named(broken, name, values, wording):
     message = refusal(broken(changed_weights={f'frontend.{name}': values}))
     assert f'frontend.{name} ' in message
-    assert said in message
+    assert wording in message
 
 
-def test_weights_of_a_wider_model_are_told_of_briefly(broken):
+def test_weights_of_a_wider_model_are_a_short_error(broken):
     message = refusal(
         broken({'architecture': '"parallel_cnn_attention_lstm"', 'hyperparameters': '{}'})
     )
     assert 'not the weights of this architecture' in message
-    assert 'more like this' in message
+    assert 'similar errors)' in message
     assert len(message) < 500
 
 
@@ -290,7 +290,7 @@ def test_wrong_metadata_is_named(broken, key, value, named):
     assert named in refusal(broken({key: json.dumps(value)}))
 
 
-def test_metadata_that_is_no_json(broken):
+def test_metadata_that_is_not_json(broken):
     refusal(broken({'temperature': 'warm'}))
 
 
@@ -363,7 +363,7 @@ EVERY = {
 
 
 @pytest.mark.parametrize('frontend', EVERY.values(), ids=EVERY)
-def test_any_front_end_comes_back_and_judges_whole_clips(write_bundle, tmp_path, frontend):
+def test_any_front_end_is_read_back_and_classifies_whole_clips(write_bundle, tmp_path, frontend):
     path = write_bundle(tmp_path / 'other.safetensors', frontend=frontend)
     bundle = load_bundle(path)
     assert bundle.info.frontend == frontend
@@ -383,7 +383,7 @@ def test_a_clip_that_is_too_short_or_silent_is_refused(write_bundle, tmp_path, f
     path = write_bundle(tmp_path / 'other.safetensors', frontend=frontend)
     bundle = load_bundle(path)
     assert bundle.classify(noise(bundle.min_samples)).isfinite().all()
-    for waveform, said in (
+    for waveform, wording in (
         (noise(bundle.min_samples - 1), 'too short'),
         (noise(0), 'too short'),
         (torch.zeros(60_000), 'silent'),
@@ -391,7 +391,7 @@ def test_a_clip_that_is_too_short_or_silent_is_refused(write_bundle, tmp_path, f
         with pytest.raises(BundleError) as caught:
             bundle.classify(waveform)
         assert 'clip' in str(caught.value)
-        assert said in str(caught.value)
+        assert wording in str(caught.value)
         assert '\n' not in str(caught.value)
 
 
@@ -406,7 +406,7 @@ def test_a_clip_with_nothing_after_the_research_offset_is_refused(write_bundle, 
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
-def test_a_gpu_judges_the_same(bundle_path):
+def test_a_gpu_has_the_same_result(bundle_path):
     bundle = load_bundle(bundle_path)
     expected = bundle.classify(noise(60_000))
     bundle.model.cuda()
@@ -471,5 +471,5 @@ def test_the_shipped_bundle(monkeypatch, tmp_path):
 
 
 def test_a_file_that_cannot_be_read_is_named():
-    """As one without permission, which root has for all."""
+    """Like a file without read permission, which root can always read."""
     assert 'cannot be read' in refusal(Path('/proc/self/mem'))

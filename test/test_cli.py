@@ -1,4 +1,4 @@
-"""The command line, as it is typed."""
+"""The command line."""
 
 import signal
 import subprocess
@@ -26,19 +26,19 @@ def run(capsys):
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'said'),
+    ('arguments', 'expected'),
     [
         (['train', 'no_such_recipe', '--corpus', '/nowhere'], 'no_such_recipe'),
         (['train', '/nowhere/recipe.yaml', '--corpus', '/nowhere'], '/nowhere/recipe.yaml'),
     ],
 )
-def test_what_is_not_there_is_said_in_one_line(run, arguments, said, monkeypatch, tmp_path):
+def test_errors_are_one_line(run, arguments, expected, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     status, out, err = run(*arguments)
     assert (status, out) == (1, [])
     (line,) = err
     assert line.startswith('ser_ros: ')
-    assert said in line
+    assert expected in line
 
 
 def test_devices_lists_what_can_compute(run):
@@ -69,7 +69,7 @@ def test_version(capsys):
 
 
 @pytest.mark.parametrize('arguments', [[], ['predict'], ['evaluate'], ['sing']])
-def test_what_is_no_command(capsys, arguments):
+def test_invalid_commands(capsys, arguments):
     status, out, err = exits(capsys, *arguments)
     assert (status, out) == (2, '')
     assert 'usage' in err
@@ -87,16 +87,16 @@ def test_it_runs_as_a_module(root):
 
 
 @pytest.mark.parametrize(
-    ('reader', 'status', 'said'),
+    ('reader', 'status', 'expected'),
     [('| true', 128 + signal.SIGPIPE, ''), ('> /dev/full', 1, 'No space left on device')],
 )
-def test_output_that_nobody_takes(root, reader, status, said):
+def test_output_that_nobody_reads(root, reader, status, expected):
     script = f'{sys.executable} -m ser_ros models {reader}; exit ${{PIPESTATUS[0]}}'
     end = subprocess.run(['bash', '-c', script], capture_output=True, text=True, cwd=root)
     assert end.returncode == status
-    assert end.stderr.startswith('ser_ros: ' if said else '')
-    assert said in end.stderr
-    assert end.stderr.count('\n') == bool(said)
+    assert end.stderr.startswith('ser_ros: ' if expected else '')
+    assert expected in end.stderr
+    assert end.stderr.count('\n') == bool(expected)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_output_that_nobody_takes(root, reader, status, said):
         ['evaluate', '--corpus', '.', '--gain-db', 'nan'],
     ],
 )
-def test_an_empty_path_or_no_number_is_no_argument(capsys, arguments):
+def test_an_empty_path_or_an_invalid_number_is_refused(capsys, arguments):
     status, out, err = exits(capsys, *arguments)
     assert (status, out) == (2, '')
     assert 'is empty' in err or 'nan is not from' in err

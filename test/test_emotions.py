@@ -1,4 +1,4 @@
-"""The vocabulary holds together, and classes of one expression are one."""
+"""The vocabulary is consistent, and classes of one expression are summed."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_every_expression_is_one_of_ros4hri():
     assert {emotion.expression for emotion in EMOTIONS.values()} <= ROS4HRI
 
 
-def test_expressions_that_are_named_otherwise():
+def test_expressions_with_other_names_than_their_classes():
     assert EMOTIONS['calm'].expression == EMOTIONS['neutral'].expression == 'neutral'
     assert EMOTIONS['fearful'].expression == 'scared'
     assert EMOTIONS['disgust'].expression == 'disgusted'
@@ -69,8 +69,8 @@ def test_every_label_is_of_one_class_and_no_class_has_two(corpus):
     assert len(classes) == len(set(classes)) >= 5
 
 
-def test_labels_that_look_alike_are_told_apart():
-    """BanglaSER counts its codes otherwise than RAVDESS; in German, F is Freude and A is Angst."""
+def test_similar_labels_of_different_corpora_are_not_confused():
+    """BanglaSER numbers its codes differently from RAVDESS; in German, F is Freude and A is Angst."""
     assert LABELS['BanglaSER']['01'] == 'happy'
     assert LABELS['RAVDESS']['01'] == 'neutral'
     assert (LABELS['EmoDB']['F'], LABELS['EmoDB']['A']) == ('happy', 'fearful')
@@ -91,7 +91,7 @@ def test_labels_that_look_alike_are_told_apart():
         ('', None),
     ],
 )
-def test_a_word_stands_for_a_class(word, emotion):
+def test_words_have_a_class(word, emotion):
     assert class_of(word) == emotion
 
 

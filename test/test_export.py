@@ -1,4 +1,4 @@
-"""Exported programs say what the bundle says, of any length and number of clips."""
+"""Exported programs agree with the bundle for any length and number of clips."""
 
 import json
 import math
@@ -18,7 +18,7 @@ from ser_ros.features import MfccConfig
 
 @pytest.fixture(scope='module')
 def recurrent(write_bundle, tmp_path_factory):
-    """An untrained bundle with an LSTM behind deltas, and what it is exported to."""
+    """An untrained bundle with deltas and an LSTM, and its exported programs."""
     folder = tmp_path_factory.mktemp('recurrent')
     path = write_bundle(
         folder / 'recurrent.safetensors',
@@ -51,7 +51,7 @@ def load_torch(path):
 
 
 def assert_same(bundle, out, speech):
-    """For three lengths and one or two clips, louder and quieter than the export was checked by."""
+    """For three lengths and one or two clips, louder and quieter than those that export checks."""
     programs = [load_onnx(with_suffix(out, '.onnx')), load_torch(with_suffix(out, '.pt2'))]
     for n in (bundle.min_samples, 31_111, len(speech)):
         waveform = torch.from_numpy(np.stack((3 * speech[-n:], 0.01 * speech[-n:])))
@@ -76,12 +76,12 @@ def test_the_shipped_bundle(shipped, speech):
     assert_same(bundle, out, speech)
 
 
-def test_a_program_says_what_its_numbers_mean(recurrent):
+def test_a_program_has_metadata(recurrent):
     bundle, out, _ = recurrent
     extra = {METADATA: ''}
     torch.export.load(with_suffix(out, '.pt2'), extra_files=extra)
-    said = json.loads(extra[METADATA])
-    assert said == {
+    metadata = json.loads(extra[METADATA])
+    assert metadata == {
         'class_names': list(bundle.info.class_names),
         'sample_rate': 16_000,
         'min_samples': bundle.min_samples,
@@ -94,8 +94,8 @@ def test_a_program_says_what_its_numbers_mean(recurrent):
     model = onnx.load(with_suffix(out, '.onnx'))
     onnx.checker.check_model(model, full_check=True)
     properties = {entry.key: entry.value for entry in model.metadata_props}
-    assert properties['license'] == said['license']
-    assert json.loads(properties['class_names']) == said['class_names']
+    assert properties['license'] == metadata['license']
+    assert json.loads(properties['class_names']) == metadata['class_names']
     assert json.loads(properties['sample_rate']) == 16_000
     assert json.loads(properties['threshold']) == 0.25
 
@@ -141,12 +141,12 @@ def test_a_folder_where_a_file_should_be(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ['a.pt2']
 
 
-def test_a_bundle_that_is_not_there(tmp_path, capsys):
+def test_a_missing_bundle(tmp_path, capsys):
     assert main(['export', str(tmp_path / 'missing.safetensors')]) == 1
     assert 'no such file' in capsys.readouterr().err
 
 
-def test_the_sounds_it_is_checked_by_are_many(bundle):
+def test_export_checks_many_sounds(bundle):
     sounds = list(export._sounds(bundle.min_samples, 16_000))
     assert {len(sound) for sound in sounds} == {1, 2, 3}
     lengths = {sound.shape[1] for sound in sounds}

@@ -1,4 +1,4 @@
-"""The front-ends against librosa and published recipes, and what streams and batches need."""
+"""The front-ends compared with librosa and published recipes, and in streams and batches."""
 
 import dataclasses
 
@@ -107,10 +107,10 @@ def test_cepstral_coefficients_are_those_of_librosa(speech, config):
 def test_the_research_front_end_is_that_of_librosa(studio, seconds):
     config = ResearchConfig()
     samples = studio[: round(seconds * 48_000)]
-    heard = np.zeros(3 * 48_000, np.float32)
-    part = samples[24_000 : 24_000 + len(heard)]
-    heard[: len(part)] = part
-    power = librosa_power(heard, config, window='hamming', fmax=24_000)
+    used = np.zeros(3 * 48_000, np.float32)
+    part = samples[24_000 : 24_000 + len(used)]
+    used[: len(part)] = part
+    power = librosa_power(used, config, window='hamming', fmax=24_000)
     expected = librosa.power_to_db(power, ref=np.max, top_db=80)
     decibels = Research(config).spectrum(torch.from_numpy(samples)).numpy()
     assert decibels.shape == (128, 563)
@@ -119,7 +119,7 @@ def test_the_research_front_end_is_that_of_librosa(studio, seconds):
 
 
 def test_the_vggish_front_end_is_the_published_one(speech):
-    """In NumPy, by the text of the recipe."""
+    """Computed in NumPy from the description of the recipe."""
     samples = speech[: 2 * 16_000].astype(np.float64)
 
     def mel(hertz):
@@ -171,7 +171,7 @@ def test_frames_are_counted_as_they_are_computed(config):
 
 
 @pytest.mark.parametrize('config', EVERY.values(), ids=EVERY)
-def test_what_a_clip_is_padded_with_does_not_matter(config):
+def test_padding_does_not_matter(config):
     frontend = build_frontend(config)
     lengths = torch.tensor([40_000, 30_011, 27_000])
     batch = noise(3, 40_000)
@@ -203,7 +203,7 @@ def test_a_clip_alone_is_as_in_a_batch(config):
 
 
 @pytest.mark.parametrize('config', EVERY.values(), ids=EVERY)
-def test_mixed_precision_stays_out(config):
+def test_mixed_precision_is_not_used(config):
     frontend = build_frontend(config)
     batch = noise(2, 32_000)
     expected = frontend(batch)
@@ -215,7 +215,7 @@ def test_mixed_precision_stays_out(config):
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
 @pytest.mark.parametrize('config', EVERY.values(), ids=EVERY)
-def test_a_gpu_hears_the_same(config):
+def test_a_gpu_has_the_same_result(config):
     frontend = build_frontend(config)
     batch, lengths = noise(2, 32_000), torch.tensor([32_000, 28_000])
     expected = frontend(batch, lengths)
@@ -227,7 +227,7 @@ def test_a_gpu_hears_the_same(config):
 
 
 @pytest.mark.parametrize('config', STREAMING.values(), ids=STREAMING)
-def test_a_frame_is_made_of_its_own_samples_only(config):
+def test_a_frame_depends_only_on_its_own_samples(config):
     frontend = build_frontend(config)
     samples, others = noise(8_000), noise(8_000, seed=2)
     whole = frontend.spectrum(samples)
@@ -246,7 +246,7 @@ def test_a_frame_is_made_of_its_own_samples_only(config):
 
 
 @pytest.mark.parametrize('config', STREAMING.values(), ids=STREAMING)
-def test_a_part_of_the_sound_gives_a_part_of_the_spectrum(config):
+def test_a_part_of_the_sound_has_a_part_of_the_spectrum(config):
     frontend = build_frontend(config)
     samples = noise(16_000)
     whole = frontend.spectrum(samples)
@@ -287,7 +287,7 @@ def test_gain_changes_nothing_in_the_research_front_end(studio):
 # Statistics
 
 
-def test_standardised_by_the_statistics_of_training(speech):
+def test_standardised_with_the_statistics_of_training(speech):
     config = LogMelConfig()
     mean = torch.linspace(-60, -40, config.n_mels)[:, None]
     std = torch.linspace(10, 20, config.n_mels)[:, None]
@@ -331,7 +331,7 @@ def test_vggish_is_not_standardised(speech):
 
 @pytest.mark.parametrize('config', [LogMelConfig(), ResearchConfig()], ids=['log_mel', 'research'])
 @pytest.mark.parametrize('waveforms', [[], [torch.zeros(0)], [torch.zeros(24_001)]])
-def test_too_little_to_standardise_by(config, waveforms):
+def test_too_few_values_to_standardise(config, waveforms):
     if config == LogMelConfig():
         waveforms = [waveform[:512] for waveform in waveforms]
     with pytest.raises(SerError, match='too few'):
@@ -342,7 +342,7 @@ def test_too_little_to_standardise_by(config, waveforms):
 
 
 @pytest.mark.parametrize('config', EVERY.values(), ids=EVERY)
-def test_settings_survive_as_plain_values(config):
+def test_settings_can_be_read_back_from_plain_values(config):
     values = dataclasses.asdict(config)
     assert values['kind'] == config.kind
     assert from_dict(FrontendConfig, values, 'frontend') == config
@@ -357,7 +357,7 @@ def test_settings_without_a_kind_are_of_a_log_mel():
 
 
 @pytest.mark.parametrize(
-    ('values', 'said'),
+    ('values', 'wording'),
     [
         ({'kind': 'reserch'}, "frontend.kind is 'reserch'; did you mean 'research'?"),
         ({'kind': None}, 'frontend.kind'),
@@ -376,8 +376,8 @@ def test_settings_without_a_kind_are_of_a_log_mel():
         ({'f_min': 8_000.0}, 'f_min'),
     ],
 )
-def test_settings_that_cannot_be_are_named(values, said):
+def test_invalid_settings_are_named(values, wording):
     with pytest.raises(SerError) as refusal:
         from_dict(FrontendConfig, values, 'frontend')
-    assert said in str(refusal.value)
+    assert wording in str(refusal.value)
     assert '\n' not in str(refusal.value)

@@ -1,4 +1,4 @@
-"""Files are whole or absent; what stops a write is one line."""
+"""Files are complete or absent; an error of a write is one line."""
 
 import resource
 
@@ -8,7 +8,7 @@ from ser_ros import SerError
 from ser_ros.files import write_atomically
 
 
-def test_text_and_bytes_replace_what_was_there(tmp_path):
+def test_text_and_bytes_replace_the_file(tmp_path):
     path = tmp_path / 'kept.txt'
     write_atomically(path, 'größer\n')
     assert path.read_bytes() == 'größer\n'.encode()
@@ -17,8 +17,8 @@ def test_text_and_bytes_replace_what_was_there(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ['kept.txt']
 
 
-def test_what_a_link_means_is_written_and_the_link_stays(tmp_path):
-    """An installation by links is one: what is recorded into it must reach the sources."""
+def test_the_target_of_a_link_is_written_and_the_link_stays(tmp_path):
+    """An installation may consist of links: recorded metrics must reach the sources."""
     (tmp_path / 'source').mkdir()
     source, link = tmp_path / 'source' / 'kept.txt', tmp_path / 'link.txt'
     source.write_text('old')
@@ -43,6 +43,6 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ['kept.txt']
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path):
+def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(SerError, match='nowhere/new.txt cannot be written: No such file'):
         write_atomically(tmp_path / 'nowhere' / 'new.txt', 'text')

@@ -53,20 +53,20 @@ def test_a_kind_decides_between_dataclasses():
 
 
 @pytest.mark.parametrize(
-    ('values', 'said'),
+    ('values', 'expected'),
     [
         ({'kind': 'sqare'}, "shape.kind is 'sqare'; did you mean 'square'?"),
         ({'kind': ['square']}, 'shape.kind'),
         ({'kind': 'square', 'radius': 1}, "unknown key 'shape.radius'"),
         ({'side': 1}, "unknown key 'shape.side'"),
         ({'kind': 'square', 'side': 'x'}, "shape.side is 'x'"),
-        (5, 'shape is no mapping'),
+        (5, 'shape is not a mapping'),
     ],
 )
-def test_what_no_kind_fits_is_named(values, said):
+def test_values_of_no_kind_are_named(values, expected):
     with pytest.raises(SerError) as refusal:
         from_dict(Drawing, {'shape': values})
-    assert said in str(refusal.value)
+    assert expected in str(refusal.value)
     assert '\n' not in str(refusal.value)
 
 
@@ -75,7 +75,7 @@ def test_a_kind_cannot_be_another():
         from_dict(Square, {'kind': 'circle'})
 
 
-def test_values_become_what_the_fields_are():
+def test_values_get_the_types_of_the_fields():
     values = {
         'name': 'a',
         'inner': {'size': 2, 'span': [1, 2]},
@@ -89,13 +89,13 @@ def test_values_become_what_the_fields_are():
 
 
 @pytest.mark.parametrize(
-    ('values', 'said'),
+    ('values', 'expected'),
     [
-        ([], 'no mapping'),
+        ([], 'not a mapping'),
         ({}, 'name is missing'),
         ({'name': 'a', 'iner': {}}, "'iner'; did you mean 'inner'"),
         ({'name': 'a', 'inner': {'sise': 1}}, "'inner.sise'; did you mean 'inner.size'"),
-        ({'name': 'a', 'inner': 5}, 'inner is no mapping'),
+        ({'name': 'a', 'inner': 5}, 'inner is not a mapping'),
         ({'name': 5}, 'name is 5, not text: put it in quotes'),
         ({'name': 'a', 'inner': {'size': True}}, 'inner.size is True'),
         ({'name': 'a', 'inner': {'size': 1.0}}, 'inner.size is 1.0'),
@@ -106,8 +106,8 @@ def test_values_become_what_the_fields_are():
         ({'name': 'a', 'numbers': [math.nan]}, 'numbers is nan'),
     ],
 )
-def test_what_does_not_fit_is_named(values, said):
+def test_values_of_a_wrong_type_are_named(values, expected):
     with pytest.raises(SerError) as refusal:
         from_dict(Outer, values)
-    assert said in str(refusal.value)
+    assert expected in str(refusal.value)
     assert '\n' not in str(refusal.value)

@@ -18,7 +18,7 @@ def test_the_checkout_has_the_recipes(no_ament, monkeypatch, root, tmp_path):
     assert shipped_file(relative) == root / relative
 
 
-def test_what_is_nowhere_is_named_in_the_checkout(no_ament, root):
+def test_a_missing_file_is_named_in_the_checkout(no_ament, root):
     assert shipped_file('bundles/no such.safetensors') == root / 'bundles' / 'no such.safetensors'
 
 
@@ -31,7 +31,7 @@ def test_the_installation_comes_before_the_checkout(no_ament, monkeypatch, tmp_p
 
 
 def make_ament_prefix(folder):
-    """An ament prefix that holds this package and one file of it."""
+    """An ament prefix with this package and one of its files."""
     index = folder / 'share' / 'ament_index' / 'resource_index' / 'packages' / 'ser_ros'
     index.parent.mkdir(parents=True)
     index.touch()
@@ -51,7 +51,7 @@ def test_ament_comes_first(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize('prefix_path', ['', '/nowhere'])
-def test_ament_that_does_not_hold_the_package(monkeypatch, root, tmp_path, prefix_path):
+def test_ament_without_the_package(monkeypatch, root, tmp_path, prefix_path):
     """ROS is installed but not sourced, or it is sourced without this package."""
     pytest.importorskip('ament_index_python', reason='needs ROS 2: . tools/ros_env.sh')
     monkeypatch.setenv('AMENT_PREFIX_PATH', prefix_path)

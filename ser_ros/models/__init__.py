@@ -1,8 +1,8 @@
-"""The registry of architectures; one a file.
+"""The registry of architectures; one in each file.
 
 Every model maps standardised features (batch, n_features, frames) and their true lengths in
-frames (batch,) to logits (batch, n_classes); a clip's logits do not depend on what it is padded
-with, but for batch normalisation while training, whose statistics are of whole batches. Without
+frames (batch,) to logits (batch, n_classes). A clip's logits do not depend on its padding, except
+through batch normalisation in training, whose statistics are those of whole batches. Without
 lengths every clip is as long as the batch. `min_frames` is the least length; a shorter clip is a
 ValueError.
 """
@@ -36,19 +36,19 @@ MODELS = {
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Numbers in the weights."""
+    """The number of parameters of a model."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def model_class(architecture: str) -> type[nn.Module]:
-    """The class of that name; SerError where there is none."""
+    """The class of an architecture; SerError for an unknown one."""
     if architecture not in MODELS:
         raise SerError(f'unknown architecture {architecture!r}; known: {", ".join(MODELS)}')
     return MODELS[architecture]
 
 
 def default_hyperparameters(architecture: str) -> dict[str, Any]:
-    """Name → default of all that `build_model` takes; SerError for an unknown architecture."""
+    """Hyperparameter of `build_model` → default; SerError for an unknown architecture."""
     parameters = list(inspect.signature(model_class(architecture)).parameters.values())
     return {parameter.name: parameter.default for parameter in parameters[2:]}
 
@@ -67,4 +67,4 @@ def build_model(
     try:
         return cls(n_features, n_classes, **hyperparameters)
     except (TypeError, ValueError) as error:
-        raise SerError(f'{architecture} does not take these hyperparameters: {error}') from error
+        raise SerError(f'{architecture} cannot use these hyperparameters: {error}') from error

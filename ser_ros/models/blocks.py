@@ -1,7 +1,7 @@
-"""Layers that several architectures share; all of them keep padding out of the result.
+"""Layers that several architectures share; padding never changes their results.
 
 A clip's spectrogram is (n_features, frames); clips of a batch are padded to the longest, and
-`lengths` (batch,) says how many frames of each are real.
+`lengths` (batch,) are the numbers of their real frames.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 
 MIN_FRAMES = 16
-"""The least number of frames that a model takes: 0.18 s of the default front-end."""
+"""The least number of frames that a model accepts: 0.18 s of the default front-end."""
 
 
 def prepare(
     x: Tensor, lengths: Optional[Tensor], min_frames: int, level_invariant: bool
 ) -> tuple[Tensor, Tensor]:
-    """(batch, n_features, frames) → the same, zero beyond each clip's length, and the lengths.
+    """(batch, n_features, frames) → the same, zero after each clip's length, and the lengths.
 
-    Without lengths every clip is as long as `x`. `level_invariant`: each clip's mean level is
-    taken out. ValueError for a clip shorter than `min_frames`.
+    Without lengths every clip is as long as `x`. `level_invariant`: subtract each clip's mean
+    level. ValueError for a clip shorter than `min_frames`.
     """
     if lengths is None:
         shortest = x.shape[-1]
@@ -34,7 +34,7 @@ def prepare(
 
 
 def frame_mask(lengths: Tensor, n_frames: int) -> Tensor:
-    """True (batch, n_frames) where a frame is real, from true lengths (batch,)."""
+    """(batch, n_frames), True for real frames, from true lengths (batch,)."""
     return torch.arange(n_frames, device=lengths.device) < lengths[:, None]
 
 
@@ -46,8 +46,8 @@ def pooled(lengths: Tensor, kernel: int) -> Tensor:
 def remove_level(x: Tensor, lengths: Tensor) -> Tensor:
     """Subtract from (batch, n_mels, frames) each clip's mean over its true frames.
 
-    In decibels a gain is an offset: a voice sounds the same near and far. Contrast is kept, so
-    that silence stays flat instead of becoming the loudest thing there is.
+    In decibels a gain is an offset, so that near and far voices become equal. The contrast is not
+    normalised, so that silence stays flat.
     """
     real = frame_mask(lengths, x.shape[-1])[:, None]
     level = (x * real).sum(dim=(1, 2)) / (lengths * x.shape[1])
@@ -55,14 +55,14 @@ def remove_level(x: Tensor, lengths: Tensor) -> Tensor:
 
 
 def clipped_max_pool(x: Tensor, kernel: Sequence[int]) -> Tensor:
-    """Max-pool (..., height, width) by `kernel`, each side clipped to the axis it meets.
+    """Max-pool (..., height, width) by `kernel`, each side clipped to the size of its axis.
 
-    Columns beyond the pooled length (see `pooled`) may follow and mean nothing.
+    The result may have columns after the pooled length (see `pooled`), without meaning.
     """
     height, width = min(kernel[0], x.shape[-2]), kernel[1]
     if isinstance(n := x.shape[-1], torch.SymInt):
-        # While exporting: max_pool2d would tie the program to this length's remainder, so fill
-        # up to a multiple. Zeros do: a map is not negative, or is longer than the kernel.
+        # While exporting: max_pool2d would bind the program to this length's remainder, so fill
+        # up to a multiple. Zeros suffice: a map is not negative, or is longer than the kernel.
         x = nn.functional.pad(x, (0, ((n + width - 1) // width + 1) * width - n))
     else:
         width = min(width, n)
@@ -91,7 +91,7 @@ def _average_weights(lengths: Tensor, size: int, n_parts: int) -> Tensor:
 
 
 def width_projection(n_in: int, width: int) -> nn.Module:
-    """A linear layer that brings `n_in` values to `width`; nothing where they are as many."""
+    """A linear layer from `n_in` values to `width`; the identity if both are equal."""
     return nn.Identity() if n_in == width else nn.Linear(n_in, width)
 
 
@@ -114,21 +114,21 @@ class ConvBlock(nn.Module):
     ):
         """`pool`: of both axes, or (features, frames); the convolution keeps the size.
 
-        `shortest`: the least frames that a clip may have here.
+        `shortest`: the least number of frames of a clip here.
         """
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
         self.norm = nn.BatchNorm2d(out_channels)
         self.pool = (pool, pool) if isinstance(pool, int) else tuple(pool)
         self.dropout = dropout
-        # Else a maximum over padding and true frames belongs to no true column.
+        # Otherwise a maximum over padding and true frames would belong to no true column.
         self.is_cut_off_first = shortest < self.pool[1]
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the pooled map, zero beyond each clip's length, and the pooled lengths."""
+        """Return the pooled map, zero after each clip's length, and the pooled lengths."""
         x = self.norm(self.conv(x)).relu()
         if self.is_cut_off_first:
-            # ReLU leaves nothing below zero, so that zeroed padding never wins a maximum.
+            # After ReLU no value is negative, so that zeroed padding never is a maximum.
             x = x * frame_mask(lengths, x.shape[-1])[:, None, None]
         lengths = pooled(lengths, self.pool[1])
         x = clipped_max_pool(x, self.pool)
@@ -146,7 +146,7 @@ class ConvStack(nn.Module):
         dropout: nn.Module,
         kernel_size: int = 3,
     ):
-        """One block for each of `channels` and `pools`; `dropout` is applied in all of them."""
+        """One block for each of `channels` and `pools`; all of them use `dropout`."""
         super().__init__()
         if len(channels) != len(pools):
             raise ValueError(f'{len(channels)} conv blocks have {len(pools)} pools')
@@ -156,7 +156,7 @@ class ConvStack(nn.Module):
             block = ConvBlock(n_in, n_out, pool, dropout, kernel_size, shortest)
             shortest = max(1, shortest // block.pool[1])
             self.blocks.append(block)
-        # Max-pooling is ten times as fast when each place's channels lie side by side.
+        # Max-pooling is ten times as fast if the channels of a position are adjacent in memory.
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,7 +168,7 @@ class ConvStack(nn.Module):
 
 
 class CnnBranch(ConvStack):
-    """Conv blocks, then the average of each part of a grid, flattened: texture of fixed width."""
+    """Conv blocks, then the average of each part of a grid, flattened to a fixed width."""
 
     def __init__(
         self,
@@ -190,10 +190,10 @@ class CnnBranch(ConvStack):
 
 
 class BiLstm(nn.Module):
-    """An LSTM each way over true steps, side by side: `nn.LSTM(bidirectional=True)` in two halves.
+    """A bidirectional LSTM over true steps: `nn.LSTM(bidirectional=True)` as two LSTMs.
 
-    The backward half reads each clip reversed in place, so that padding comes after its steps
-    and is never heard. Packed sequences do that too, but take five times as long on a CPU and
+    The backward one reads each clip reversed in place, so that padding comes after its steps and
+    has no effect. Packed sequences have the same result, but take five times as long on a CPU and
     cannot be exported. Exporting any LSTM with a dynamic length needs
     `torch.export._patches.register_lstm_while_loop_decomposition`.
     """
@@ -235,10 +235,10 @@ class AttentionPool(nn.Module):
 class Chunks(nn.Module):
     """Cuts a clip into overlapping chunks of equal size; none of its frames is left out.
 
-    They start every `stride` frames, but the last ends where the clip ends: the research's 563
-    frames give its 7 chunks of 128, and the 51 frames that it dropped are in the last of them.
-    A clip shorter than a chunk is repeated until it fills one, which suits any front-end, where
-    zeros may mean a loud sound.
+    They start every `stride` frames, but the last one ends with the clip: the research's 563
+    frames become its 7 chunks of 128, and the 51 frames that it dropped are in the last one.
+    A clip shorter than a chunk is repeated until it fills one: this is right for any front-end,
+    while zeros could mean a loud sound.
     """
 
     def __init__(self, size: int, stride: int):
@@ -252,7 +252,7 @@ class Chunks(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, n_features, frames) → (batch, n, n_features, size), real (batch, n)."""
         n = x.shape[-1]
-        # While exporting, two chunks or more: a size that may be one is taken to be one.
+        # While exporting, at least two chunks: torch treats a size that may be one as one.
         least = 2 if isinstance(n, torch.SymInt) or n > self.size else 1
         index = torch.arange(torch.sym_max(least, self._count(n)), device=x.device)
         excess = lengths - self.size
@@ -265,8 +265,8 @@ class Chunks(nn.Module):
         return chunks.unflatten(2, (-1, self.size)).transpose(1, 2), index < count
 
     def _count(self, length: Union[int, Tensor]) -> Union[int, Tensor]:
-        """The chunks of a clip of at least two."""
-        # One more than fit where the last, moved back to the end, would leave a gap before it.
+        """The number of chunks of a clip with at least two."""
+        # One more than fit if the last one, moved back to the end, would leave a gap before it.
         return 1 + (length - self.size + max(0, 2 * self.stride - self.size - 1)) // self.stride
 
 
@@ -275,8 +275,8 @@ def map_real(
 ) -> Tensor:
     """Apply `function` to the real ones of `items` (batch, n, ...), as one batch of items.
 
-    The others cost nothing, reach no batch norm and come out as zeros. Without `real` (batch, n)
-    all are real.
+    The others cost nothing, do not enter a batch norm, and their results are zeros. Without `real`
+    (batch, n) all items are real.
     """
     if real is None:
         return function(items.flatten(0, 1)).unflatten(0, items.shape[:2])

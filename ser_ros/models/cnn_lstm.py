@@ -1,4 +1,4 @@
-"""The baseline: one CNN stack, its columns read by one LSTM."""
+"""The baseline: one CNN stack, and one LSTM over its columns."""
 
 from typing import Optional
 
@@ -8,7 +8,7 @@ from ser_ros.models.blocks import MIN_FRAMES, ConvStack, last_step, prepare
 
 
 class CnnLstm(nn.Module):
-    """The baseline: one CNN stack, its columns read by one LSTM; its last step decides.
+    """The baseline: one CNN stack, one LSTM over its columns, classified by the last step.
 
     The research names this system but never built it, so its shape is this project's: the CNN
     branch of the parallel systems (conv blocks 1→16→32→64→64, features pooled by 2, 4, 4, 4) with
@@ -40,6 +40,6 @@ class CnnLstm(nn.Module):
         """(batch, n_features, frames ≥ 16), true lengths (batch,) → logits (batch, n_classes)."""
         x, lengths = prepare(x, lengths, self.min_frames, self.level_invariant)
         maps, lengths = self.cnn(x, lengths)
-        # Of up to 128 features one row is left; of more, the mean of those that are.
+        # Up to 128 features are pooled to one row; for more features, the mean of the rows.
         steps, _ = self.lstm(maps.mean(dim=2).transpose(1, 2))
         return self.classifier(self.dropout(last_step(steps, lengths)))

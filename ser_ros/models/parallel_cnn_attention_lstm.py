@@ -1,4 +1,4 @@
-"""A CNN for texture beside an LSTM with attention (the research's system of that name)."""
+"""A CNN parallel to an LSTM with attention (the research's system of that name)."""
 
 from typing import Optional
 
@@ -19,7 +19,7 @@ from ser_ros.models.blocks import (
 
 
 class ParallelCnnAttentionLstm(nn.Module):
-    """CNN branch beside a BiLSTM with attention over max-pooled frames, concatenated.
+    """CNN branch parallel to a BiLSTM with attention over max-pooled frames, concatenated.
 
     CNN: four conv blocks 1→16→32→64→64, pooled by 2, 4, 4, 4, averaged in four equal parts of
     the time → 256. LSTM: max-pool 2×4, both ways 64→128, attention over time → 256. With 128
@@ -57,7 +57,7 @@ class ParallelCnnAttentionLstm(nn.Module):
 
     def _encode(self, x: Tensor, lengths: Tensor) -> Tensor:
         """(batch, n_features, frames) → (batch, 2 · LSTM_WIDTH), attended over true steps."""
-        # Padding is dropped whole: a pooled step counts only when all of its frames are real.
+        # A pooled step counts only if all of its frames are real.
         steps = clipped_max_pool(x, self.POOL)
         lengths = pooled(lengths, self.POOL[1])
         real = frame_mask(lengths, steps.shape[-1])

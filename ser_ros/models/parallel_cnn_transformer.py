@@ -1,4 +1,4 @@
-"""A CNN for texture beside a transformer for time (the research's `parallel_cnn_transformer`)."""
+"""A CNN parallel to a transformer (the research's `parallel_cnn_transformer`)."""
 
 from typing import Optional
 
@@ -17,7 +17,7 @@ from ser_ros.models.blocks import (
 
 
 class ParallelCnnTransformer(nn.Module):
-    """CNN branch beside a transformer over max-pooled frames, concatenated.
+    """CNN branch parallel to a transformer over max-pooled frames, concatenated.
 
     CNN: four conv blocks 1→16→32→64→64, pooled by 2, 4, 4, 4, averaged in four equal parts of
     the time → 256. Transformer: max-pool 2×4, four post-norm encoder layers of width 64 without
@@ -56,7 +56,7 @@ class ParallelCnnTransformer(nn.Module):
 
     def _encode(self, x: Tensor, lengths: Tensor) -> Tensor:
         """(batch, n_features, frames) → (batch, WIDTH), the mean over each clip's true steps."""
-        # Padding is dropped whole: a pooled step counts only when all of its frames are real.
+        # A pooled step counts only if all of its frames are real.
         steps = clipped_max_pool(x, self.POOL)
         real = frame_mask(pooled(lengths, self.POOL[1]), steps.shape[-1])
         steps = self.encoder(self.project(steps.transpose(1, 2)), src_key_padding_mask=~real)

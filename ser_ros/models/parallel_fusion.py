@@ -1,4 +1,4 @@
-"""Parallel CNN branches, and a transformer and an attention-LSTM over what both of them saw."""
+"""Parallel CNN branches, and a transformer and an attention-LSTM over the output of both."""
 
 from collections.abc import Sequence
 from typing import Optional
@@ -22,7 +22,7 @@ class ParallelFusion(nn.Module):
     The columns of the branches, side by side, become one sequence of width `width`. The sequence
     itself, a pre-norm transformer over it and a BiLSTM over it are each pooled by attention over
     time and concatenated into a linear classifier. Branches drop whole channels (Tompson et al.,
-    2015). The fusion that the research promised; its sizes are this project's.
+    2015). The research announced this fusion; the sizes are this project's.
     """
 
     min_frames = MIN_FRAMES

@@ -20,8 +20,8 @@ class StackedCnnAttentionLstm(nn.Module):
 
     Each chunk: three conv blocks 1→16→32→64, pooled by 2, 4, 4, averaged in 4 × 4 equal parts
     → 1024. BiLSTM 1024→64 each way, attention over the chunks → 128. 582,761 parameters for
-    eight classes, whatever the number of features. See `Chunks` for what becomes of short clips
-    and of the last frames.
+    eight classes, whatever the number of features. See `Chunks` for how it treats short clips
+    and the last frames.
     """
 
     LSTM_WIDTH = 64

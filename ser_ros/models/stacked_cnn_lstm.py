@@ -18,8 +18,8 @@ class StackedCnnLstm(nn.Module):
     """CNN over overlapping chunks, then an LSTM over the chunks; its last step decides.
 
     Each chunk: four conv blocks 1→16→32→64→128, pooled by 2, 4, 4, 4 → 128. LSTM 128→64 one way.
-    147,816 parameters for eight classes, whatever the number of features. See `Chunks` for what
-    becomes of short clips and of the last frames.
+    147,816 parameters for eight classes, whatever the number of features. See `Chunks` for how it
+    treats short clips and the last frames.
     """
 
     WIDTH = 128

@@ -1,4 +1,4 @@
-"""Models whose early layers others have trained and published; what `vgg` and `vggish` share.
+"""Models with published early layers: what `vgg` and `vggish` share.
 
 A model is always built untrained, so that a bundle needs nothing but itself. Only training calls
 `load_published` and then `freeze`.
@@ -24,24 +24,24 @@ from ser_ros.models.blocks import (
 
 @dataclass(frozen=True)
 class Published:
-    """Where trained weights of the early layers can be had."""
+    """The published weights of the early layers."""
 
     url: str
     unused: str
-    """Prefix of weights that are published too but replaced here; '' for none."""
+    """Prefix of published weights that are replaced here; '' for none."""
 
     @property
     def cached(self) -> Path:
-        """The file's place in the torch hub cache, $TORCH_HOME/hub/checkpoints."""
+        """Path of the file in the torch hub cache, $TORCH_HOME/hub/checkpoints."""
         return Path(torch.hub.get_dir(), 'checkpoints', self.url.rsplit('/', 1)[1])
 
 
 class TransferModel(nn.Module):
     """Published layers over chunks of a spectrogram, and a head of this project's own.
 
-    A clip's logits are the mean log-probability of its chunks. `stages` are the published layers
-    from the input on, in the pieces in which they can be frozen. All that is not in `head` has
-    the names under which it was published.
+    A clip's logits are the mean log-probability of its chunks. `stages` are the published layers,
+    from the input on, in groups that can be frozen. All parameters outside of `head` have their
+    published names.
     """
 
     PUBLISHED: Published
@@ -58,7 +58,7 @@ class TransferModel(nn.Module):
     def forward(self, x: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
         """(batch, n_features, frames ≥ 16), true lengths (batch,) → (batch, n_classes).
 
-        What comes out are log-probabilities, which are logits of themselves.
+        The result are log-probabilities, which are valid logits.
         """
         has_padding = lengths is not None
         x, lengths = prepare(x, lengths, self.min_frames, level_invariant=False)
@@ -71,7 +71,7 @@ class TransferModel(nn.Module):
         return self.head(self.embed(chunks)).log_softmax(dim=1)
 
     def embed(self, chunks: Tensor) -> Tensor:
-        """(n, n_features, chunk frames) → what the head reads, (n, width)."""
+        """(n, n_features, chunk frames) → input of the head, (n, width)."""
         raise NotImplementedError
 
     def stages(self) -> list[list[nn.Parameter]]:
@@ -84,7 +84,7 @@ class TransferModel(nn.Module):
         return stages[:-1]
 
     def _map(self, images: Tensor) -> Tensor:
-        """(n, channels, height, width) → (n, channels, *GRID); pools clipped to small images."""
+        """(n, channels, height, width) → (n, channels, *GRID); pools are clipped to small images."""
         for layer in self.features:
             is_pool = isinstance(layer, nn.MaxPool2d)
             images = clipped_max_pool(images, (2, 2)) if is_pool else layer(images)
@@ -93,7 +93,7 @@ class TransferModel(nn.Module):
 
 
 def initialise(layers: nn.Module) -> None:
-    """Draw weights as He et al. (2015) do, since no batch norm keeps a deep stack's scale."""
+    """Draw weights as in He et al. (2015), since a deep stack without batch norm needs the scale."""
     for layer in layers.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(layer.weight, nonlinearity='relu')
@@ -101,16 +101,16 @@ def initialise(layers: nn.Module) -> None:
 
 
 def published_parameters(model: nn.Module) -> int:
-    """The number of parameters that a published file gives; 0 for a model from scratch."""
+    """The number of parameters in the published file; 0 for a model without one."""
     stages = model.stages() if isinstance(model, TransferModel) else []
     return sum(parameter.numel() for stage in stages for parameter in stage)
 
 
 def freeze(model: nn.Module, n_stages: int) -> None:
-    """Keep the first `n_stages` of `model.stages()` as they are; let all others be trained.
+    """Freeze the first `n_stages` of `model.stages()`; train all others.
 
-    `vgg` and `vggish` have five each: the convolutions up to each max-pool, and last `vggish`'s
-    embedding. 0 trains everything. SerError for a number that the model does not have.
+    `vgg` and `vggish` have five each: the convolutions up to each max-pool, and as the last one
+    `vggish`'s embedding. 0 trains everything. SerError if the model has fewer stages.
     """
     stages = model.stages() if isinstance(model, TransferModel) else []
     if not 0 <= n_stages <= len(stages):
@@ -123,10 +123,10 @@ def freeze(model: nn.Module, n_stages: int) -> None:
 
 
 def load_published(model: nn.Module, source: Union[str, Path] = 'published') -> Path:
-    """Load the published layers of `model`; return the file that they came from.
+    """Load the published layers of `model`; return the path of their file.
 
     `source` is a file, or 'published' for the one in the torch hub cache. Nothing is downloaded.
-    SerError says which file is missing, broken or of something else.
+    SerError if the file is missing, damaged or of another model.
     """
     name = type(model).__name__
     if not isinstance(model, TransferModel):
@@ -135,15 +135,15 @@ def load_published(model: nn.Module, source: Union[str, Path] = 'published') -> 
     path = published.cached if str(source) == 'published' else Path(source)
     if not path.is_file():
         raise SerError(
-            f'{path}: no such file; the published weights of {name} are at {published.url}: put '
-            f'them there, name another file, or train from scratch (pretrained="" and freeze=0)'
+            f'{path}: no such file; download the published weights of {name} from {published.url} '
+            f'to it, name another file, or train from scratch (pretrained="" and freeze=0)'
         )
     try:
         weights = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:  # whatever a broken file leads the unpickler to
-        raise SerError(f'{path}: broken, or no file of weights') from error
+    except Exception as error:  # any error of the unpickler for a damaged file
+        raise SerError(f'{path}: damaged, or not a file of weights') from error
     if not isinstance(weights, dict):
-        raise SerError(f'{path}: no dictionary of weights')
+        raise SerError(f'{path}: not a dictionary of weights')
     wanted = {k: v for k, v in model.state_dict().items() if not k.startswith('head.')}
     given = {
         k: v
@@ -157,7 +157,7 @@ def load_published(model: nn.Module, source: Union[str, Path] = 'published') -> 
     ]:
         raise SerError(
             f'{path}: not the published weights of {name}; {len(wrong)} of its tensors are '
-            f'missing, unknown or of another shape, {min(wrong)} among them'
+            f'missing, unknown or of another shape, such as {min(wrong)}'
         )
     model.load_state_dict(given, strict=False)
     return path

@@ -1,4 +1,4 @@
-"""VGG16 on spectrograms as pictures, its convolutions learned from photographs."""
+"""VGG16 on spectrograms as images, with convolutions trained on photographs."""
 
 from torch import Tensor, nn
 
@@ -8,12 +8,12 @@ from ser_ros.models.transfer import Published, TransferModel, initialise
 
 
 class Vgg(TransferModel):
-    """VGG16 (Simonyan & Zisserman, 2015) over chunks as three-channel pictures, and a head.
+    """VGG16 (Simonyan & Zisserman, 2015) over chunks as three-channel images, and a head.
 
-    A chunk's features × frames are its picture, in three equal channels; on the research shape
+    A chunk's features × frames are its image, in three equal channels; with the research's shape
     it is 128 × 128, in steps of 64 frames. torchvision's convolutions, 14,714,688 parameters,
     leave 512 × 4 × 4 (averaged to that for another size); head 8192→512→256→classes, 4,328,200
-    parameters for eight. See `Chunks` for what becomes of short clips and of the last frames.
+    parameters for eight. See `Chunks` for how it treats short clips and the last frames.
     """
 
     PUBLISHED = Published('https://download.pytorch.org/models/vgg16-397923af.pth', 'classifier.')
@@ -27,12 +27,15 @@ class Vgg(TransferModel):
         chunk_stride: int = 64,
         dropout: float = 0.5,
     ):
-        """Untrained (see `transfer`); SerError where no torchvision is that fits this torch."""
+        """Untrained (see `transfer`); SerError without a torchvision that fits this torch."""
         try:
             from torchvision.models.vgg import cfgs, make_layers
-        except (ImportError, RuntimeError) as error:  # the latter for another torch's
+        except (
+            ImportError,
+            RuntimeError,
+        ) as error:  # the latter for the torchvision of another torch
             raise SerError(
-                "vgg needs a torchvision that fits this torch; pip install '.[train]' brings it"
+                "vgg needs a torchvision that fits this torch; install it with pip install '.[train]'"
             ) from error
         head = nn.Sequential(
             nn.Linear(512 * self.GRID[0] * self.GRID[1], 512),

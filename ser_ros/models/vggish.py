@@ -1,4 +1,4 @@
-"""VGGish: a smaller VGG that learned from the sound of videos."""
+"""VGGish: a smaller VGG, trained on the sound of videos."""
 
 from torch import Tensor, nn
 
@@ -14,8 +14,8 @@ class Vggish(TransferModel):
 
     Convolutions 64, 128, 256 × 2, 512 × 2 and three layers 4096, 4096, 128, each behind ReLU as
     in the published port (72,141,184 parameters); head 128→64→classes. 64 features leave
-    512 × 6 × 4; another number is averaged to that. Examples do not overlap, but for the last,
-    which ends where the clip ends (see `Chunks`).
+    512 × 6 × 4; another number is averaged to that. Examples do not overlap, except the last
+    one, which ends with the clip (see `Chunks`).
     """
 
     PUBLISHED = Published(
@@ -52,6 +52,6 @@ class Vggish(TransferModel):
 
     def embed(self, chunks: Tensor) -> Tensor:
         """(n, n_features, 96) → embeddings (n, 128)."""
-        # The published layers read time downwards and, flattened, channels last.
+        # The published layers have time as the first axis of an image, and are flattened channels last.
         maps = self._map(chunks[:, None].transpose(2, 3))
         return self.embeddings(maps.permute(0, 2, 3, 1).flatten(1))

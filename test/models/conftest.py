@@ -17,7 +17,7 @@ def features():
 
 @pytest.fixture(scope='session')
 def trained_norms():
-    """A function: batch norm as after training; an untrained one's mean of zero hides much."""
+    """A function: batch norms as after training; a mean of zero could hide errors."""
 
     def train(module):
         generator = torch.Generator().manual_seed(2)

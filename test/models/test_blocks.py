@@ -1,4 +1,4 @@
-"""Shared layers: padding never reaches the result."""
+"""Shared layers: padding does not change the result."""
 
 import pytest
 import torch
@@ -28,12 +28,12 @@ def test_frame_mask():
     assert mask.int().tolist() == [[0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]]
 
 
-def test_pooled_lengths_are_whole_and_never_none():
+def test_pooled_lengths_are_at_least_one():
     assert pooled(torch.tensor([1, 3, 4, 7, 8]), 4).tolist() == [1, 1, 1, 1, 2]
 
 
 @pytest.mark.parametrize('level_invariant', [False, True])
-def test_prepared_clips_are_zero_beyond_their_length(features, level_invariant):
+def test_prepared_clips_are_zero_after_their_length(features, level_invariant):
     x, lengths = features(2, 3, 9), torch.tensor([9, 5])
     ready, same = prepare(x, lengths, 5, level_invariant)
     assert same.tolist() == [9, 5]
@@ -66,7 +66,7 @@ def test_pooling_is_clipped_to_the_axis(shape):
 
 
 @given(st.integers(1, 40), st.integers(0, 30), st.floats(-60, 60))
-def test_level_is_taken_out_over_true_frames_only(features, n_real, n_padding, gain_db):
+def test_the_level_is_that_of_true_frames_only(features, n_real, n_padding, gain_db):
     x = features(1, 8, n_real)
     lengths = torch.tensor([n_real])
     alone = remove_level(x, lengths)
@@ -207,7 +207,7 @@ def test_chunks_leave_no_gaps(stride):
         Chunks(12, stride)
 
 
-def test_only_real_items_are_worked_on(features):
+def test_only_real_items_are_processed(features):
     items, seen = features(2, 3, 4), []
 
     def double(batch):

@@ -1,4 +1,4 @@
-"""What every architecture promises."""
+"""What every architecture must fulfil."""
 
 import subprocess
 import sys
@@ -62,7 +62,7 @@ def test_silence_has_finite_logits(model):
 
 
 @pytest.mark.parametrize('n_frames', [0, 1, 15])
-def test_too_few_frames_is_an_error_that_says_how_many(model, n_frames):
+def test_too_few_frames_are_an_error_with_the_least_number(model, n_frames):
     assert model.min_frames == 16
     with pytest.raises(ValueError, match=rf'^{n_frames} frames .* 16'):
         model(torch.zeros(1, N_FEATURES, n_frames))
@@ -80,7 +80,7 @@ def test_any_number_of_features(name, features):
 
 @pytest.mark.parametrize('name', FROM_SCRATCH)
 @torch.inference_mode()
-def test_a_gain_changes_nothing_unless_it_shall(name, features):
+def test_a_gain_changes_nothing_unless_the_level_is_kept(name, features):
     x = features(2, N_FEATURES, 120)
     for level_invariant in (True, False):
         torch.manual_seed(1)

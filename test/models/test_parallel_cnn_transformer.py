@@ -22,7 +22,7 @@ def test_the_research_shape(features):
     assert sizes == {'steps': (1, 140, 64), 'all': (1, 256 + 64)}
 
 
-def test_four_columns_of_the_research_shape_are_left_as_they_are(features):
+def test_four_columns_of_the_research_shape_are_not_changed(features):
     model = build_model('parallel_cnn_transformer', 128, 8).eval()
     clip = features(1, 128, 563), torch.tensor([563])
     maps, lengths = ConvStack.forward(model.cnn, *clip)
@@ -32,7 +32,7 @@ def test_four_columns_of_the_research_shape_are_left_as_they_are(features):
 
 
 @pytest.mark.parametrize('n_mels', [128, 64])
-def test_mels_are_brought_to_the_width_of_the_encoder(n_mels):
+def test_mels_are_projected_to_the_width_of_the_encoder(n_mels):
     model = build_model('parallel_cnn_transformer', n_mels, 8)
     layers = [tuple(p.shape) for p in model.project.parameters()]
     assert layers == ([] if n_mels == 128 else [(64, 32), (64,)])

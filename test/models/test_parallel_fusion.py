@@ -1,4 +1,4 @@
-"""The fusion that the research promised."""
+"""The fusion that the research announced."""
 
 import pytest
 import torch

@@ -34,7 +34,7 @@ def test_a_smaller_chunk_leaves_as_many_values(features):
 
 
 def test_padding_is_not_in_the_statistics(features):
-    """Chunks that a batch's shorter clips lack would pull the batch norm towards them."""
+    """Empty chunks of shorter clips would change the statistics of the batch norm."""
     models = []
     for n_more in (0, 300):
         torch.manual_seed(1)

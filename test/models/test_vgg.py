@@ -40,7 +40,7 @@ def test_the_address_is_torchvisions(model):
 
 
 @torch.inference_mode()
-def test_a_picture_has_three_equal_channels(model, features):
+def test_an_image_has_three_equal_channels(model, features):
     chunk = features(1, 128, 128)
     picture = torch.stack((chunk[0], chunk[0], chunk[0]))
     expected = model.features(picture[None]).flatten(1)
@@ -57,8 +57,8 @@ def test_a_clips_score_is_the_mean_log_probability_of_its_chunks(model, features
 
 
 @torch.inference_mode()
-def test_untrained_it_hears_differences(model, features):
-    """A deep stack without batch norm goes mute unless it is initialised for its depth."""
+def test_an_untrained_model_reacts_to_its_input(model, features):
+    """Without suitable initial weights the output of a deep stack without batch norm is constant."""
     embeddings = model.embed(features(8, 64, 64))
     assert 0.1 < embeddings.std(dim=0).mean() < 10
 
@@ -71,7 +71,7 @@ def test_it_trains_in_bfloat16(features):
     assert all(p.grad.isfinite().all() and (p.grad != 0).any() for p in model.parameters())
 
 
-def test_without_torchvision_it_says_so(monkeypatch):
+def test_a_missing_torchvision_is_an_error(monkeypatch):
     monkeypatch.setitem(sys.modules, 'torchvision.models.vgg', None)
     with pytest.raises(SerError, match=r'^vgg needs a torchvision .*pip install .*train'):
         build_model('vgg', 64, 8)

@@ -32,7 +32,7 @@ def test_values_are_flattened_as_the_published_layers_expect(model, features):
 
 
 @torch.inference_mode()
-def test_other_features_leave_as_many_values(model, features):
+def test_other_numbers_of_features_have_the_same_output_size(model, features):
     for n_features in (13, 40, 128):
         assert model(features(1, n_features, 96)).shape == (1, 4)
 
@@ -45,8 +45,8 @@ def test_examples_follow_each_other_and_the_last_ends_with_the_clip(model, featu
 
 
 @torch.inference_mode()
-def test_untrained_it_hears_differences(model, features):
-    """A deep stack without batch norm goes mute unless it is initialised for its depth."""
+def test_an_untrained_model_reacts_to_its_input(model, features):
+    """Without suitable initial weights the output of a deep stack without batch norm is constant."""
     assert 0.1 < model.embed(features(8, 64, 96)).std(dim=0).mean() < 10
 
 

@@ -1,4 +1,4 @@
-"""Recipes: what they inherit, and what is wrong with them."""
+"""Recipes: inheritance, overrides, and errors."""
 
 import dataclasses
 
@@ -94,7 +94,7 @@ def test_a_value_of_the_wrong_type_names_the_key(write, text, key):
     assert '\n' not in str(refusal.value)
 
 
-def test_whole_numbers_serve_as_floats(write):
+def test_integers_are_accepted_as_floats(write):
     recipe = load_recipe(write('optimization: {learning_rate: 1}\naugmentation: {mixup_alpha: 0}'))
     assert isinstance(recipe.optimization.learning_rate, float)
     assert recipe.augmentation.mixup_alpha == 0.0
@@ -113,7 +113,7 @@ def test_whole_numbers_serve_as_floats(write):
         'inherit: ../{folder}/mine.yaml',
     ],
 )
-def test_what_is_no_recipe_is_named_in_one_line(write, tmp_path, text):
+def test_a_file_that_is_not_a_recipe_is_named_in_one_line(write, tmp_path, text):
     with pytest.raises(SerError, match=r'(mine|no_such)\.yaml') as refusal:
         load_recipe(write(text.format(folder=tmp_path.name)))
     assert '\n' not in str(refusal.value)
@@ -124,14 +124,14 @@ def test_a_missing_recipe_is_named(tmp_path):
         load_recipe(tmp_path / 'missing.yaml')
 
 
-def test_bytes_that_are_no_text(tmp_path):
+def test_bytes_that_are_not_text(tmp_path):
     path = tmp_path / 'bytes.yaml'
     path.write_bytes(b'\xff\xfe\x00\x01')
     with pytest.raises(SerError, match=r'bytes\.yaml'):
         load_recipe(path)
 
 
-def test_a_recipe_survives_as_plain_values(write):
+def test_a_recipe_can_be_read_back_from_plain_values(write):
     recipe = dataclasses.replace(Recipe(), name='mine', seed=3, hyperparameters={'a': 1})
     plain = {key: value for key, value in dataclasses.asdict(recipe).items() if key != 'name'}
     text = yaml.safe_dump(yaml.safe_load(yaml.dump(plain, Dumper=TupleDumper)))
@@ -202,25 +202,25 @@ def test_overrides_take_lists_and_mappings():
         ('frontend.n_mels=100000', 'n_mels is 100000, not from 1 to half of n_fft, 512'),
         ('augmentation.crop=[0.2, 0.4]', 'crop ends at 0.4 s'),
         ('augmentation.crop=[1, 61]', 'crop ends at 61.0 s'),
-        ('name=mine', 'name is no setting'),
-        ('hyperparameters={a: 1, a: 2}', 'the key a is there twice'),
+        ('name=mine', 'name is not a setting'),
+        ('hyperparameters={a: 1, a: 2}', 'the key a is repeated'),
     ],
 )
-def test_an_override_that_cannot_be_is_said_in_one_line(override, wrong):
+def test_an_invalid_override_is_an_error_of_one_line(override, wrong):
     with pytest.raises(SerError) as caught:
         load_recipe('parallel_fusion', [override])
     assert wrong in str(caught.value)
     assert '\n' not in str(caught.value)
 
 
-def test_a_name_that_is_no_recipe_comes_with_those_that_are():
+def test_an_unknown_name_comes_with_the_known_ones():
     with pytest.raises(SerError, match=r"'parallel_fusions'.*research/vgg"):
         load_recipe('parallel_fusions')
 
 
 def test_a_file_has_its_own_name(write):
     assert load_recipe(write('seed: 5', 'other')).name == 'other'
-    # Results are filed by it: one of research/ must not be taken for the modern one.
+    # Folders of results are named like it: research/vgg must not be confused with vgg.
     for name in ('vgg', 'research/vgg'):
         path = shipped_file(f'config/recipes/{name}.yaml')
         assert load_recipe(path, ['seed=5']) == load_recipe(name, ['seed=5'])
