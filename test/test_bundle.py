@@ -111,7 +111,7 @@ def test_folder(tmp_path):
 def test_random_bytes(tmp_path):
     path = tmp_path / 'random.safetensors'
     path.write_bytes(bytes(range(256)) * 100)
-    assert 'no safetensors file' in refusal(path)
+    assert 'not a safetensors file' in refusal(path)
 
 
 @pytest.mark.parametrize('share', [0, 1e-6, 1e-5, 1e-3, 0.01, 0.5, 0.999999])
@@ -119,7 +119,7 @@ def test_truncated(bundle_path, tmp_path, share):
     whole = bundle_path.read_bytes()
     path = tmp_path / 'truncated.safetensors'
     path.write_bytes(whole[: int(len(whole) * share)])
-    assert 'broken' in refusal(path)
+    assert 'damaged' in refusal(path)
 
 
 def test_longer_than_its_header_states(bundle_path, tmp_path):
@@ -176,7 +176,7 @@ def test_a_pickle_is_named_and_never_unpickled(tmp_path, as_zip):
 def test_weights_of_another_program(tmp_path):
     path = tmp_path / 'other.safetensors'
     path.write_bytes(save({'weight': torch.zeros(3)}))
-    assert 'no ser_ros bundle' in refusal(path)
+    assert 'not a ser_ros bundle' in refusal(path)
 
 
 @pytest.mark.parametrize(
