@@ -40,9 +40,9 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-@pytest.fixture(scope='session', autouse=True)
+@pytest.fixture(scope='session')
 def few_sounds():
-    """Of each kind without a voice that a bundle is measured on: all take a minute."""
+    """A bundle is evaluated on one sound of each kind without a voice: all take a minute."""
     from ser_ros.training.evaluation import rejection
 
     with pytest.MonkeyPatch.context() as patch:

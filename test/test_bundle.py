@@ -464,9 +464,9 @@ def test_the_shipped_bundle(monkeypatch, tmp_path):
         parts = [set(speakers) for speakers in info.corpora[corpus].values()]
         assert len(set.union(*parts)) == sum(map(len, parts)) == n_speakers
         assert set(info.corpora[corpus]['test']) == set(tested.split())
-        figures = info.metrics['test']['groups']['corpus'][corpus]
-        assert figures['unweighted_accuracy'] >= 0.5
-        assert f'{figures["unweighted_accuracy"]:.1%}' in card
+        metrics = info.metrics['test']['groups']['corpus'][corpus]
+        assert metrics['unweighted_accuracy'] >= 0.5
+        assert f'{metrics["unweighted_accuracy"]:.1%}' in card
     assert info.license in card
 
 

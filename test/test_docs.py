@@ -12,15 +12,17 @@ from pages import DOCS, PAGES, ROOT, code_blocks, names_in, table
 
 from ser_ros.__main__ import _parser
 from ser_ros.audio.formats import RAW_CODINGS, SAMPLE_FORMATS
-from ser_ros.bundle import FORMAT, FORMAT_VERSION, BundleInfo
+from ser_ros.bundle import FORMAT, FORMAT_VERSION, BundleInfo, load_bundle
 from ser_ros.emotions import EMOTIONS, LABELS
 from ser_ros.nodes import parameters
 from ser_ros.shipped import shipped_recipes
 from ser_ros.training.data.naming import NAMINGS
 from ser_ros.training.data.splits import FOLDS
 from ser_ros.training.recipe import Recipe
+from ser_ros.training.reports.formatting import with_interval
 from ser_ros.training.reports.results import FoldResult
 
+CROSSED = (('BanglaSER', 'RAVDESS'), ('RAVDESS', 'BanglaSER'))
 PARAMETERS = {'audio_capture_node': parameters.CAPTURE, 'emotion_node': parameters.EMOTION}
 
 
@@ -130,6 +132,25 @@ def test_the_python_examples_run(page, monkeypatch, capsys):
 
 
 # Tables.
+
+
+def test_the_readme_has_the_metrics_of_the_bundle():
+    metrics = load_bundle().info.metrics
+    own = metrics['test']['groups']['corpus']
+    crossed = [metrics[f'{a} (other corpus), a model of {b} alone'] for a, b in CROSSED]
+    rows = table(
+        '../README.md',
+        'model trained on',
+        'evaluated on',
+        'classes',
+        'chance',
+        'unweighted accuracy',
+    )
+    expected = [*(own[name] for name in ('RAVDESS', 'BanglaSER')), *crossed]
+    assert [row[4] for row in rows] == [with_interval(m).replace('%', ' %') for m in expected]
+    wrong = [f'{1 - m["expression_accuracy_when_decided"]:.0%}' for m in crossed]
+    sentence = 'it was {} and {} of them'.format(*(share.replace('%', ' %') for share in wrong))
+    assert sentence in (ROOT / 'README.md').read_text().replace('\n', ' ')
 
 
 def test_the_parameters_are_those_of_the_code():

@@ -51,7 +51,7 @@ class DecodedBlock:
     parts: list[Part]
     frame_id: str
     is_broken: bool
-    """Blocks before this one were dropped, skipped or refused: the stream must start anew."""
+    """Blocks before this one were dropped, skipped or refused: the stream must restart."""
 
 
 @dataclass(frozen=True)

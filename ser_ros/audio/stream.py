@@ -20,7 +20,7 @@ class StampTracker:
     MEMORY = 10.0
 
     def __init__(self, sample_rate: int, tolerance: float):
-        """`tolerance`: seconds by which stamps may deviate before the stream starts anew."""
+        """`tolerance`: seconds by which stamps may deviate before the stream restarts."""
         self._sample_rate = sample_rate
         self.tolerance = tolerance
         self.reset()

@@ -54,7 +54,7 @@ class Engine:
         self.to(device)
 
     def replace_bundle(self, bundle: Bundle) -> None:
-        """Continue with another bundle on the same device; the voices are told by their owner.
+        """Continue with another bundle on the same device; its voices are replaced by their owner.
 
         Raises BundleError as above.
         """

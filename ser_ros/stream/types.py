@@ -102,7 +102,7 @@ class StreamCounters:
     broken_utterances: int = 0
     """Closed without a decision by a gap or a reset."""
     gaps: int = 0
-    """Times that the stamps jumped and the stream started anew."""
+    """Times that the stamps jumped and the stream restarted."""
     skipped_windows: int = 0
     """For which the GPU had no memory."""
 

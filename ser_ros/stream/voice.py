@@ -143,7 +143,7 @@ class Voice:
         """Process float32 (n,) samples at 16 kHz; `stamp_ns` is the time of the first.
 
         Where the stamp deviates from the last block's end by more than `gap_tolerance`, the stream
-        starts anew: an open utterance closes without a decision. Raises ValueError for another
+        restarts: an open utterance closes without a decision. Raises ValueError for another
         shape or type, or samples that are not finite.
         """
         samples = np.asarray(samples)

@@ -7,6 +7,11 @@ import soundfile
 from ser_ros.__main__ import main
 
 
+@pytest.fixture(scope='session', autouse=True)
+def evaluate_few_sounds(few_sounds):
+    """For all tests of this folder; others need not import the workshop."""
+
+
 @pytest.fixture
 def run(capsys):
     """A function: arguments → exit status, lines on stdout, lines on stderr."""

@@ -1,4 +1,4 @@
-"""What a model is asked: targets, losses, schedules, how validation judges."""
+"""The learning task: targets, losses, schedules and validation."""
 
 import dataclasses
 from types import SimpleNamespace

@@ -85,7 +85,7 @@ def test_what_is_attended_to_is_where_the_sound_is(attentive, utterance, monkeyp
     found = inspect(bundle, samples)
     instants, weights = found.attention['attention']
     attended = instants[np.nan_to_num(weights) > 0]
-    # The front-end hears 0.5 s to 3.5 s.
+    # The front-end uses 0.5 s to 3.5 s.
     assert attended.min() == pytest.approx(2.5, abs=0.05)
     assert attended.max() == pytest.approx(3.5, abs=0.05)
     assert np.nanmax(weights) == pytest.approx(3, rel=0.05)
