@@ -15,7 +15,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
         'cross-validate',
         parents=[training_arguments()],
         help='train and test on all folds, with one seed or several',
-        description='Train on each fold, then evaluate on its test set. Finished folds are not '
+        description='Train for each fold, then evaluate on its test set. Finished folds are not '
         'repeated, interrupted ones continue, and the same command in another terminal, or on '
         'another GPU, takes over some of the folds that are left.',
         epilog=recipe_names(),
