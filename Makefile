@@ -3,6 +3,8 @@
 .PHONY: help setup demo results test lint soak faults
 
 ENVIRONMENT := tools/setup.sh && . tools/ros_env.sh
+# Tests of one module stay in their order, so that what they share is made once a process.
+PARALLEL := -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 help:
 	@echo 'make setup            make .venv, with ROS 2 where none is sourced'
@@ -10,7 +12,7 @@ help:
 	@echo 'make results          render docs/RESULTS.md from docs/results'
 	@echo 'make test [ARGS=...]  all tests; ARGS go to pytest'
 	@echo 'make lint             ruff'
-	@echo 'make soak             an hour of speech at ten times real time: memory and losses'
+	@echo 'make soak             an hour of speech at up to ten times real time: memory and losses'
 	@echo 'make faults           inject eight faults into real processes: what a robot receives after each'
 
 setup:
@@ -23,7 +25,7 @@ results:
 	@$(ENVIRONMENT) && python -m ser_ros results
 
 test:
-	@$(ENVIRONMENT) && python -m pytest $(ARGS)
+	@$(ENVIRONMENT) && python -m pytest $(PARALLEL) $(ARGS)
 
 soak:
 	@$(ENVIRONMENT) && python tools/soak.py $(ARGS)

@@ -34,6 +34,14 @@ def pytest_configure(config):
         config.addinivalue_line('filterwarnings', f'ignore:{warning}')
 
 
+def pytest_collection_modifyitems(items):
+    # One after the other in one process, while the others have ended or nearly so.
+    for item in items:
+        if item.get_closest_marker('alone'):
+            item.add_marker(pytest.mark.xdist_group('alone'))
+    items.sort(key=lambda item: item.get_closest_marker('alone') is not None)
+
+
 @pytest.fixture(scope='session', autouse=True)
 def one_thread():
     """Results of small models do not get faster with more threads, only less repeatable."""

@@ -149,7 +149,8 @@ if ! is_done environment "$environment_key" || [[ ! -x $venv/bin/python ]]; then
         overrides=("--override=$venv/overrides.txt")
     fi
     # The system's certificates, as pip uses them: uv's own lack those of company proxies.
-    logged packages "$venv/bin/python" -m uv --system-certs pip install \
+    # Compiled once: where Python may not write bytecode, each start would compile torch again.
+    logged packages "$venv/bin/python" -m uv --system-certs pip install --compile-bytecode \
         --python "$venv/bin/python" "${overrides[@]}" "${files[@]/#/--requirement=}"
     [[ -n $ros ]] || logged cmake-exports repair_cmake_exports
     done_with environment "$environment_key"

@@ -8,9 +8,10 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
 
 
-def test_two_minutes_of_speech_are_processed_without_loss(root):
+@pytest.mark.alone
+def test_a_minute_of_speech_are_processed_without_loss(root):
     run = subprocess.run(
-        [sys.executable, root / 'tools' / 'soak.py', '--minutes', '2'],
+        [sys.executable, root / 'tools' / 'soak.py', '--minutes', '1'],
         capture_output=True,
         text=True,
         timeout=300,
@@ -19,7 +20,7 @@ def test_two_minutes_of_speech_are_processed_without_loss(root):
     assert run.returncode == 0, run.stderr
     rows = [[cell.strip() for cell in row.split('|')] for row in run.stdout.splitlines()]
     seconds = {row[1]: float(row[2]) for row in rows if len(row) == 5 and row[3].endswith('%')}
-    assert seconds['sent'] > 2 * 60
+    assert seconds['sent'] > 60
     assert abs(seconds['unexplained']) <= 0.01
     rest = sum(seconds.values()) - seconds['sent']
     assert rest == pytest.approx(seconds['sent'], abs=0.01)
