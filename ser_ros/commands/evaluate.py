@@ -130,8 +130,8 @@ def _record(bundle: 'Bundle', metrics: dict[str, Any]) -> None:
 
     recorded = {**bundle.info.metrics, **metrics}
     bundle.info = dataclasses.replace(bundle.info, metrics=recorded)
+    write_card(bundle)  # first: it refuses metrics of another version
     save_bundle(bundle.path, bundle.info, bundle.frontend, bundle.model)
-    write_card(bundle)
 
 
 def _report(

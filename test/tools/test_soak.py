@@ -9,7 +9,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
 
 
 @pytest.mark.alone
-def test_a_minute_of_speech_are_processed_without_loss(root):
+def test_a_minute_of_speech_is_processed_without_loss(root):
     run = subprocess.run(
         [sys.executable, root / 'tools' / 'soak.py', '--minutes', '1'],
         capture_output=True,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ser_ros import __version__
+from ser_ros import SerError, __version__
 from ser_ros.bundle import Bundle, BundleInfo
 from ser_ros.features import (
     FrontendConfig,
@@ -39,9 +39,19 @@ OWN_SUBSETS = ('validation', 'test')
 
 
 def write_card(bundle: Bundle) -> Path:
-    """Write `NAME.md` beside the bundle, completely or not at all; return its path."""
+    """Write `NAME.md` beside the bundle, completely or not at all; return its path.
+
+    Raises SerError for a bundle whose metrics were recorded by a version with other names of them.
+    """
     path = bundle.path.with_suffix('.md')
-    write_atomically(path, card(bundle))
+    try:
+        text = card(bundle)
+    except KeyError as error:
+        raise SerError(
+            f'bundle {bundle.path}: its metrics lack {error}, because another version of ser_ros '
+            'recorded them; train it again'
+        ) from error
+    write_atomically(path, text)
     return path
 
 

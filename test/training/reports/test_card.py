@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import ser_ros
+from ser_ros import SerError
 from ser_ros.bundle import load_bundle
 from ser_ros.features import LogMelConfig, MfccConfig, ResearchConfig, VggishConfig
 from ser_ros.training.data.corpora import Clip
@@ -174,6 +175,17 @@ def test_it_names_the_version_that_wrote_it(evaluated):
 
 def test_a_bundle_without_metrics_has_a_card_too(bundle):
     assert '## Metrics' in card(bundle)
+
+
+def test_metrics_of_another_version_are_refused(evaluated):
+    metrics = {name: dict(values) for name, values in evaluated.info.metrics.items()}
+    del metrics['test']['expression_accuracy_when_decided']
+    evaluated.info = dataclasses.replace(evaluated.info, metrics=metrics)
+    with pytest.raises(
+        SerError, match=r"lack 'expression_accuracy_when_decided', .*train it again"
+    ):
+        write_card(evaluated)
+    assert not evaluated.path.with_suffix('.md').exists()
 
 
 def test_the_tables_have_as_many_cells_in_every_row(evaluated):
