@@ -3,7 +3,7 @@
 .PHONY: help setup demo results test lint soak faults
 
 ENVIRONMENT := tools/setup.sh && . tools/ros_env.sh
-# Tests of one module stay in their order, so that what they share is made once a process.
+# How the tests are divided among processes is decided in test/conftest.py.
 PARALLEL := -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 help:

@@ -35,10 +35,12 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    # One after the other in one process, while the others have ended or nearly so.
+    # A module's tests run in one process, so that what they share is made once. Those that measure
+    # the machine come last, in one process, when the others have ended or nearly so.
     for item in items:
-        if item.get_closest_marker('alone'):
-            item.add_marker(pytest.mark.xdist_group('alone'))
+        is_alone = item.get_closest_marker('alone') is not None
+        group = 'alone' if is_alone else item.path.relative_to(ROOT).as_posix()
+        item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: item.get_closest_marker('alone') is not None)
 
 

@@ -104,9 +104,9 @@ class AudioSubscription:
         self.counters.messages_lost += event.total_count_change
 
     def _on_incompatible(self, event) -> None:
-        self.counters.incompatible_publishers += event.total_count_change
         self._node.get_logger().warning(
             f'a publisher of {self.topic} offers less than this node requests '
             f'({event.last_policy_kind.name.lower()}), so that nothing of it is received: set '
             'reliability to best_effort'
         )
+        self.counters.incompatible_publishers += event.total_count_change

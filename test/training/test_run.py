@@ -160,26 +160,37 @@ def power_cut(model):
     raise RuntimeError('power cut')
 
 
+@pytest.fixture(scope='module')
+def averaged(finished, tiny_corpus, tmp_path_factory, cpu):
+    """Kind of weight average → recipe and finished run; that of `finished` is ema."""
+    runs = {'ema': (RECIPE, finished[1])}
+    for average in ('none', 'swa'):
+        recipe = changed(average=average, swa_start=0.25)
+        out = tmp_path_factory.mktemp(average)
+        runs[average] = recipe, train(recipe, [tiny_corpus], out, cpu)
+    return runs
+
+
 @pytest.mark.parametrize('average', ['ema', 'swa', 'none'])
-def test_a_resumed_run_ends_like_an_uninterrupted_one(tiny_corpus, tmp_path, steps, average, cpu):
-    recipe = changed(epochs=4, average=average, swa_start=0.5)
-    whole = train(recipe, [tiny_corpus], tmp_path / 'whole', cpu)
-    steps.clear()
-    steps.at, steps.call = 2 * BATCHES + 2, power_cut
+def test_a_resumed_run_ends_like_an_uninterrupted_one(
+    tiny_corpus, tmp_path, steps, averaged, average, cpu
+):
+    recipe, whole = averaged[average]
+    steps.at, steps.call = BATCHES + 2, power_cut
     with pytest.raises(RuntimeError, match='power cut'):
         train(recipe, [tiny_corpus], tmp_path / 'broken', cpu)
     assert not (tmp_path / 'broken' / 'tiny.safetensors').exists()
     steps.at = None
     steps.clear()
     resumed = train(recipe, [tiny_corpus], tmp_path / 'broken', cpu)
-    assert steps['steps'] == 2 * BATCHES  # only the interrupted epoch is repeated
+    assert steps['steps'] == BATCHES  # only the interrupted epoch is repeated
     assert without_time(resumed.history) == without_time(whole.history)
     assert_equal_weights(load_bundle(whole.bundle), load_bundle(resumed.bundle))
 
 
 def test_a_run_whose_folder_was_moved_knows_its_best_epoch(tiny_corpus, tmp_path, steps, cpu):
-    recipe = changed(epochs=4, average='none', learning_rate=0.0)
-    steps.at, steps.call = 2 * BATCHES + 2, power_cut
+    recipe = changed(average='none', learning_rate=0.0)
+    steps.at, steps.call = BATCHES + 2, power_cut
     with pytest.raises(RuntimeError, match='power cut'):
         train(recipe, [tiny_corpus], tmp_path / 'here', cpu)
     steps.at = None
@@ -312,20 +323,15 @@ def test_a_loss_that_is_not_finite_is_an_error(tiny_corpus, tmp_path, steps, ste
 
 def test_early_stopping(tiny_corpus, tmp_path, cpu):
     # With a learning rate of 0 no epoch is better than the first.
-    recipe = changed(epochs=9, early_stopping=2, learning_rate=0.0)
+    recipe = changed(epochs=9, early_stopping=1, learning_rate=0.0)
     run = train(recipe, [tiny_corpus], tmp_path, cpu)
-    assert len(run.history) == 3
+    assert len(run.history) == 2
     assert train(recipe, [tiny_corpus], tmp_path, cpu).history == run.history
 
 
-def test_averages_differ_from_the_last_weights(tiny_corpus, tmp_path, cpu):
-    bundles = {}
-    for average in ('none', 'ema', 'swa'):
-        recipe = changed(average=average, ema_decay=0.5, swa_start=0.25)
-        bundles[average] = load_bundle(
-            train(recipe, [tiny_corpus], tmp_path / average, cpu).bundle
-        )
-    weights = [bundle.model.classifier.weight for bundle in bundles.values()]
+def test_averages_differ_from_the_last_weights(averaged):
+    bundles = [load_bundle(run.bundle) for _, run in averaged.values()]
+    weights = [bundle.model.classifier.weight for bundle in bundles]
     assert not torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
     assert not torch.equal(weights[1], weights[2])
