@@ -105,7 +105,7 @@ class EmotionNode(ManagedNode):
             )
         bundle, digest = _load(self.value('bundle'))
         self._device = select_device(self.value('device'))
-        self._stream_config({})
+        self._stream_config({})  # raises SerError where the settings do not fit together
         self._engine = Engine(bundle, 'cpu')
         self._engine.warm_up()
         self._log_bundle(bundle, digest)
