@@ -38,6 +38,7 @@ setup(
     python_requires='>=3.10',
     install_requires=[
         'numpy',
+        'onnxruntime',
         'pyyaml',
         'safetensors',
         'silero-vad>=6.2',
@@ -57,7 +58,6 @@ setup(
             'lightning>=2.6,<3',
             'matplotlib>=3.9',
             'onnx',
-            'onnxruntime',
             'onnxscript',
             'tensorboard',
             'torchmetrics>=1.5',

@@ -1,10 +1,13 @@
 """Voice activity: silero-vad's probability for each 32 ms chunk, and utterances cut by it."""
 
+import functools
+import importlib.util
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Optional
 
 import numpy as np
-import torch
+import onnxruntime
 
 from ser_ros.audio import SAMPLE_RATE
 
@@ -35,29 +38,56 @@ class SileroVad:
     """
 
     def __init__(self):
-        n_threads = torch.get_num_threads()
-        from silero_vad import load_silero_vad
-
-        torch.set_num_threads(n_threads)  # importing silero_vad sets it to one for the process
-        self._as_is, self._octave_lower = load_silero_vad(), load_silero_vad()
-        self._peak = 0.0
+        self._as_is = _Pitch(SAMPLE_RATE, n_context=64)
+        self._octave_lower = _Pitch(SAMPLE_RATE // 2, n_context=32)
+        self.reset()
 
     def __call__(self, chunk: np.ndarray) -> float:
         """Probability of speech in the next float32 (CHUNK,) samples at 16 kHz."""
         self._peak = max(float(np.abs(chunk).max()), self._peak * PEAK_DECAY)
         gain = PEAK / max(self._peak, PEAK / MAX_GAIN)
-        scaled = torch.from_numpy(chunk * np.float32(gain))
-        with torch.inference_mode():
-            as_is = self._as_is(scaled, SAMPLE_RATE)
-            halves = [self._octave_lower(half, SAMPLE_RATE // 2) for half in scaled.chunk(2)]
-        lower = sum(half.item() for half in halves) / 2
-        return max(as_is.item(), lower - OCTAVE_MARGIN)
+        scaled = chunk * np.float32(gain)
+        lower = sum(self._octave_lower(half) for half in np.split(scaled, 2)) / 2
+        return max(self._as_is(scaled), lower - OCTAVE_MARGIN)
 
     def reset(self) -> None:
         """Start a new stream."""
-        self._as_is.reset_states()
-        self._octave_lower.reset_states()
+        self._as_is.reset()
+        self._octave_lower.reset()
         self._peak = 0.0
+
+
+class _Pitch:
+    """silero-vad at one sample rate: each chunk is preceded by the end of the last one."""
+
+    def __init__(self, sample_rate: int, n_context: int):
+        self._network = _load_network()
+        self._sample_rate = np.array(sample_rate)
+        self._n_context = n_context
+        self.reset()
+
+    def reset(self) -> None:
+        self._state = np.zeros((2, 1, 128), np.float32)
+        self._context = np.zeros(self._n_context, np.float32)
+
+    def __call__(self, chunk: np.ndarray) -> float:
+        samples = np.concatenate((self._context, chunk))
+        inputs = {'input': samples[None], 'state': self._state, 'sr': self._sample_rate}
+        probability, self._state = self._network.run(None, inputs)
+        self._context = samples[-self._n_context :]
+        return probability.item()
+
+
+@functools.cache
+def _load_network() -> onnxruntime.InferenceSession:
+    """silero-vad's network, one for all voices: their states are its inputs and outputs."""
+    # Found without an import, which would load torchaudio and set torch's threads to one.
+    package = importlib.util.find_spec('silero_vad').submodule_search_locations[0]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(
+        Path(package, 'data', 'silero_vad.onnx'), options, providers=['CPUExecutionProvider']
+    )
 
 
 @dataclass

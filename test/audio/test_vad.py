@@ -1,8 +1,5 @@
 """The real silero-vad on speech and other sound, and utterances cut from probabilities."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -52,27 +49,20 @@ def test_reset_forgets_everything(vad, utterance):
     assert run() == run()
 
 
+def test_voices_share_a_network_and_no_state(utterance):
+    chunks = [utterance[i : i + CHUNK] for i in range(8_192, 16_384, CHUNK)]
+    alone = SileroVad()
+    expected = [alone(chunk) for chunk in chunks]
+    one, other = SileroVad(), SileroVad()
+    for chunk, probability in zip(chunks, expected):
+        assert one(chunk) == probability
+        other(chunk[::-1])
+
+
 def test_the_input_is_not_changed(vad):
     chunk = np.full(CHUNK, 0.9, np.float32)
     vad(chunk)
     assert (chunk == np.float32(0.9)).all()
-
-
-def test_torch_keeps_its_threads():
-    """Importing silero_vad sets one thread for the whole process."""
-    threads = subprocess.run(
-        [
-            sys.executable,
-            '-c',
-            'import torch; torch.set_num_threads(3); '
-            'from ser_ros.audio.vad import SileroVad; SileroVad(); '
-            'print(torch.get_num_threads())',
-        ],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    assert threads.strip() == '3'
 
 
 def feed(segmenter, probabilities):

@@ -93,7 +93,7 @@ class _Standardise:
 
     def __init__(self, sample_rate: int):
         self.sample_rate = sample_rate
-        self._vad: Optional[SileroVad] = None
+        self._vad = SileroVad()
 
     def settings(self) -> dict[str, object]:
         """Everything but the file that the result depends on."""
@@ -106,7 +106,6 @@ class _Standardise:
         }
 
     def __call__(self, path: Path) -> dict[str, np.ndarray]:
-        self._vad = self._vad or SileroVad()  # only if needed: loading takes a second or two
         samples = read_audio(path, self.sample_rate)
         speech = speech_span(
             self._vad, samples if self.sample_rate == SAMPLE_RATE else read_audio(path)
