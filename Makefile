@@ -4,7 +4,7 @@
 
 ENVIRONMENT := tools/setup.sh && . tools/ros_env.sh
 # How the tests are divided among processes is decided in test/conftest.py.
-PARALLEL := -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 help:
 	@echo 'make setup            make .venv, with ROS 2 where none is sourced'

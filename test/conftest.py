@@ -28,20 +28,9 @@ settings.load_profile('repeatable')
 RAVDESS_CODES = range(1, 9)
 
 
-def pytest_configure(config):
-    # silero-vad loads its model in ways that torch and importlib call old.
-    for warning in ('.*torch.jit.*:DeprecationWarning', 'path is deprecated:DeprecationWarning'):
-        config.addinivalue_line('filterwarnings', f'ignore:{warning}')
-
-
-def pytest_collection_modifyitems(items):
-    # A module's tests run in one process, so that what they share is made once. Those that measure
-    # the machine come last, in one process, when the others have ended or nearly so.
-    for item in items:
-        is_alone = item.get_closest_marker('alone') is not None
-        group = 'alone' if is_alone else item.path.relative_to(ROOT).as_posix()
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item.get_closest_marker('alone') is not None)
+def pytest_xdist_auto_num_workers():
+    # One more than there are processors: the tests of nodes often wait for a clock.
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(scope='session', autouse=True)

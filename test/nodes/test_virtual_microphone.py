@@ -54,7 +54,6 @@ def capture(virtual_microphone, domain_id):
         process.communicate(timeout=20)
 
 
-@pytest.mark.alone
 def test_clicks_are_stamped_with_the_time_at_which_they_sound(graph, virtual_microphone, capture):
     infos = graph.subscribe(AudioInfo, 'audio_info', TRANSIENT_LOCAL)
     blocks = graph.subscribe(AudioDataStamped, 'audio_stamped', 10_000)

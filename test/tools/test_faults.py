@@ -9,7 +9,6 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
 
 
-@pytest.mark.alone
 @pytest.mark.skipif(not shutil.which('pulseaudio'), reason='needs pulseaudio')
 def test_after_each_fault_the_expected_emotion_is_received_again(root):
     run = subprocess.run(

@@ -8,7 +8,6 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
 
 
-@pytest.mark.alone
 def test_a_minute_of_speech_is_processed_without_loss(root):
     run = subprocess.run(
         [sys.executable, root / 'tools' / 'soak.py', '--minutes', '1'],
