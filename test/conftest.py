@@ -28,6 +28,11 @@ settings.load_profile('repeatable')
 RAVDESS_CODES = range(1, 9)
 
 
+def pytest_collection_modifyitems(items):
+    # Trainings first: if one process still trained when the others have ended, all would wait.
+    items.sort(key=lambda item: 'training' not in item.path.parts)
+
+
 def pytest_xdist_auto_num_workers():
     # One more than there are processors: the tests of nodes often wait for a clock.
     return (os.cpu_count() or 1) + 1

@@ -54,6 +54,15 @@ class Graph:
         node.autostart()
         return self.add(node)
 
+    def run(self, function):
+        """Call a function in the thread that spins the nodes, as a service's callback is called.
+
+        What another thread destroys there may be in use.
+        """
+        task = self._executor.create_task(function)
+        self.wait(task.done, 'the end of the call', 60)
+        return task.result()
+
     def remove(self, node):
         """Destroy a node that `make` created."""
         self._executor.remove_node(node)

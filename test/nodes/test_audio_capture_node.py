@@ -61,12 +61,12 @@ def test_a_looped_file_continues_until_deactivated(graph, tmp_path):
     blocks = graph.subscribe(AudioDataStamped, 'audio_stamped', 1000)
     # 0.1 s and a second of silence, three times.
     graph.wait(lambda: len(blocks) > 3 * 55, 'three rounds')
-    node.trigger_deactivate()
+    graph.run(node.trigger_deactivate)
     assert not has_ended(node)
     assert node.diagnose().message == 'not active'
     n_blocks = node.diagnose().values['blocks']
     graph.wait(lambda: len(blocks) == n_blocks, 'every block')
-    node.trigger_activate()
+    graph.run(node.trigger_activate)
     graph.wait(lambda: len(blocks) > n_blocks + 55, 'more blocks')
 
 

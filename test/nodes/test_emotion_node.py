@@ -232,20 +232,20 @@ def test_life_cycle(graph, outputs, publisher):
     node = graph.make(EmotionNode, **LARGE_BACKLOG, autostart=False)
     success = TransitionCallbackReturn.SUCCESS
     for _ in range(2):
-        assert node.trigger_configure() == success
-        assert node.trigger_activate() == success
+        assert graph.run(node.trigger_configure) == success
+        assert graph.run(node.trigger_activate) == success
         publisher.wait_for_subscriber(node)
         publisher.announce()
         voiced = speech_then_silence()[: 2 * SAMPLE_RATE]
         publisher.play(encode_s16le(voiced), period=0.001)
         graph.wait(lambda: outputs['is_speaking'] and outputs['is_speaking'][-1].data, 'speech')
-        assert node.trigger_deactivate() == success
+        assert graph.run(node.trigger_deactivate) == success
         graph.wait(lambda: not outputs['is_speaking'][-1].data, 'is_speaking to become false')
         graph.wait(
             lambda: not publisher.audio.get_subscription_count(), 'the end of the subscription'
         )
-        assert node.trigger_cleanup() == success
-    assert node.trigger_shutdown() == success
+        assert graph.run(node.trigger_cleanup) == success
+    assert graph.run(node.trigger_shutdown) == success
     assert not [t for t in threading.enumerate() if t.name == 'emotion_node_worker']
 
 
@@ -398,10 +398,10 @@ def test_simulated_time_is_used(graph):
 def test_an_unexpected_error_is_logged_with_a_traceback(graph, capfd):
     node = graph.make(EmotionNode, device='cpu', autostart=False)
     node.setup = lambda: 1 / 0
-    assert node.trigger_configure() == TransitionCallbackReturn.ERROR
+    assert graph.run(node.trigger_configure) == TransitionCallbackReturn.ERROR
     assert 'ZeroDivisionError' in capfd.readouterr().err
     del node.setup
-    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert graph.run(node.trigger_configure) == TransitionCallbackReturn.SUCCESS
 
 
 def test_is_speaking_becomes_false_when_the_sound_stops(graph, outputs, publisher):
@@ -456,10 +456,10 @@ def test_missing_sound_is_a_warning(graph, publisher, capfd):
 
 def test_a_failed_start_leaves_nothing_behind(graph):
     node = graph.make(EmotionNode, device='cpu', autostart=False)
-    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert graph.run(node.trigger_configure) == TransitionCallbackReturn.SUCCESS
     node.start = lambda: 1 / 0
-    assert node.trigger_activate() == TransitionCallbackReturn.ERROR
+    assert graph.run(node.trigger_activate) == TransitionCallbackReturn.ERROR
     del node.start
-    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
-    assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    assert graph.run(node.trigger_configure) == TransitionCallbackReturn.SUCCESS
+    assert graph.run(node.trigger_activate) == TransitionCallbackReturn.SUCCESS
     assert node.count_publishers('emotion') == 1

@@ -176,6 +176,7 @@ def test_a_signal_during_the_imports_ends_the_process(domain_id):
     while 'libtorch' not in maps.read_text():
         assert process.poll() is None
         assert time.monotonic() < deadline
+        time.sleep(0.001)
     process.send_signal(signal.SIGINT)
     output = process.communicate(timeout=60)[1]
     assert process.returncode == 0

@@ -150,18 +150,18 @@ def test_a_start_that_fails_half_way_leaves_nothing_behind(graph):
         del node._connect
         raise ZeroDivisionError('not today')
 
-    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert graph.run(node.trigger_configure) == TransitionCallbackReturn.SUCCESS
     n_before = len(list(node.subscriptions))
     node._connect = fail
-    assert node.trigger_activate() == TransitionCallbackReturn.ERROR
+    assert graph.run(node.trigger_activate) == TransitionCallbackReturn.ERROR
     assert len(list(node.subscriptions)) == n_before
     assert graph.state_of('emotion_node') == State.PRIMARY_STATE_UNCONFIGURED
     graph.wait(
         lambda: not graph.node.count_publishers('/humans/voices/tracked'),
         'the end of its publisher',
     )
-    node.trigger_configure()
-    assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    graph.run(node.trigger_configure)
+    assert graph.run(node.trigger_activate) == TransitionCallbackReturn.SUCCESS
     node.set_parameters([Parameter('hop', value=0.5)])
     assert [c.stream.voice.config.hop for c in node._connections.values()] == [0.5]
 
@@ -179,7 +179,7 @@ def test_sound_that_waits_at_a_deactivation_is_counted_as_skipped(graph, publish
     for _ in range(60):
         publisher.play(bytes(2 * SAMPLE_RATE), block_frames=SAMPLE_RATE)
     graph.wait(lambda: node.diagnose().values['blocks'] >= 30, 'sound')
-    node.trigger_deactivate()
+    graph.run(node.trigger_deactivate)
     values = node.diagnose().values
     assert values['skipped seconds'] > 0
     processed = values['samples'] / SAMPLE_RATE
@@ -201,7 +201,7 @@ def test_an_error_of_the_worker_is_reported_with_the_way_to_restart(graph, manag
     assert managed.diagnose().level != DiagnosticStatus.ERROR
 
 
-def test_a_hundred_life_cycles_leak_no_memory(managed):
+def test_a_hundred_life_cycles_leak_no_memory(graph, managed):
     def run_cycles(times):
         for _ in range(times):
             for trigger in (
@@ -210,7 +210,7 @@ def test_a_hundred_life_cycles_leak_no_memory(managed):
                 managed.trigger_deactivate,
                 managed.trigger_cleanup,
             ):
-                assert trigger() == TransitionCallbackReturn.SUCCESS
+                assert graph.run(trigger) == TransitionCallbackReturn.SUCCESS
         gc.collect()
         return resident_megabytes()
 

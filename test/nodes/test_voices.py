@@ -125,7 +125,7 @@ def test_without_a_tracker_there_is_one_anonymous_voice(graph, publisher):
     received = probabilities_by_stamp(voice.probabilities)
     assert received.keys() == expected.keys()
     assert voice.expressions[0].header.frame_id == 'mic'
-    node.trigger_deactivate()
+    graph.run(node.trigger_deactivate)
     graph.wait(lambda: tracked[-1].ids == [], 'an empty list of voices')
 
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 
 import numpy as np
@@ -467,6 +468,7 @@ def test_an_interrupted_run_leaves_its_last_epoch(tiny_corpus, tmp_path, cache, 
     last = tmp_path / 'run' / 'last.ckpt'
     while not last.is_file():
         assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
     process.send_signal(end)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 128 + end
