@@ -193,8 +193,8 @@ def ravdess():
 def tiny_corpus(speech, segments, tmp_path_factory):
     """Files named as RAVDESS's, of one voice, each with noise of its own: enough to train on."""
     folder = tmp_path_factory.mktemp('corpus')
-    pieces = [speech[s.start : s.start + 24_000] for s in segments]
-    pieces = [piece for piece in pieces if len(piece) == 24_000]
+    pieces = [speech[s.start : s.start + 17_600] for s in segments]
+    pieces = [piece for piece in pieces if len(piece) == 17_600]
     edge = np.zeros(4_000, np.float32)
     for actor in ('01', '02', '03', '04', '11', '20', '21'):
         (folder / f'Actor_{actor}').mkdir()

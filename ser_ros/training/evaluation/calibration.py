@@ -1,6 +1,7 @@
 """Calibration: how far confidences are from accuracies, and the temperature and threshold."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -87,8 +88,9 @@ def _calibration_errors(bins: Mapping[str, list]) -> dict[str, float]:
 def calibrate(bundle: Bundle, clips: Sequence[Clip], device: str = 'auto') -> list[ClipResult]:
     """Set the bundle's temperature, and its threshold by the recipe's `target_accuracy`.
 
-    Returns the results of the calibrated bundle for the validation `clips`. SerError if no speech
-    is detected in any of them.
+    Returns the results of the calibrated bundle for the validation `clips`, which are predicted
+    once: temperature and threshold are applied to what is known. SerError if no speech is detected
+    in any of them.
     """
     names = bundle.info.class_names
     bundle.info = dataclasses.replace(bundle.info, temperature=1.0, threshold=0.0)
@@ -97,7 +99,7 @@ def calibrate(bundle: Bundle, clips: Sequence[Clip], device: str = 'auto') -> li
     results = [result.at_temperature(temperature) for result in results]
     threshold = fit_threshold(results, names, bundle.info.recipe['target_accuracy'])
     bundle.info = dataclasses.replace(bundle.info, temperature=temperature, threshold=threshold)
-    return predict_clips(bundle, clips, device)
+    return [result.at_threshold(threshold, names) for result in results]
 
 
 def fit_temperature(results: Sequence[ClipResult], class_names: Sequence[str]) -> float:
@@ -118,8 +120,9 @@ def fit_threshold(
 ) -> float:
     """The least confidence above which decisions are right as often as `target_accuracy`.
 
-    If no confidence reaches the target, that of the most certain decision. SerError if no result
-    has speech.
+    If no confidence reaches the target, that of the most certain decision. It is rounded down to
+    five decimals: in other arithmetic the decision that sets it is a little less certain. SerError
+    if no result has speech.
     """
     expression_map = ExpressionMap(class_names)
     decided = []
@@ -131,7 +134,7 @@ def fit_threshold(
     confidence, is_right = map(np.array, zip(*sorted(decided, reverse=True)))
     accuracy = is_right.cumsum() / np.arange(1, len(is_right) + 1)
     reached = np.flatnonzero(accuracy >= target_accuracy)
-    return float(confidence[reached[-1] if len(reached) else 0])
+    return math.floor(1e5 * confidence[reached[-1] if len(reached) else 0]) / 1e5
 
 
 def _with_speech(results: Sequence[ClipResult]) -> list[ClipResult]:

@@ -9,6 +9,7 @@ from typing import Any, Optional
 import numpy as np
 import torch
 
+from ser_ros.emotions import ExpressionMap
 from ser_ros.stream.types import MIN_PROBABILITY
 from ser_ros.stream.voice import pool_windows
 from ser_ros.training.data.corpora import Clip
@@ -27,6 +28,8 @@ class ClipResult:
     """Whether `windows` is one row for the whole clip, which was not streamed."""
     lengths: Optional[Sequence[int]] = None
     """Samples in each window; None if all have the same length."""
+    utterances: Optional[np.ndarray] = None
+    """(n_decisions, n_classes) log-probabilities that `decisions` follow from; None if unknown."""
 
     @property
     def score(self) -> np.ndarray:
@@ -40,12 +43,26 @@ class ClipResult:
 
     def at_temperature(self, temperature: float) -> 'ClipResult':
         """The result if the bundle's temperature were multiplied by `temperature`."""
-        return dataclasses.replace(self, windows=_log_softmax(self.windows / temperature))
+        utterances = self.utterances
+        return dataclasses.replace(
+            self,
+            windows=_log_softmax(self.windows / temperature),
+            utterances=utterances
+            if utterances is None
+            else _log_softmax(utterances / temperature),
+        )
+
+    def at_threshold(self, threshold: float, class_names: Sequence[str]) -> 'ClipResult':
+        """The result if the bundle's threshold were this one; its `utterances` must be known."""
+        expressions = ExpressionMap(class_names)
+        decisions = [expressions.decide(np.exp(row), threshold)[0] for row in self.utterances]
+        return dataclasses.replace(self, decisions=decisions)
 
     def restricted_to(self, chosen: Sequence[str], class_names: Sequence[str]) -> 'ClipResult':
         """The result if only the classes `chosen` out of `class_names` were possible."""
         columns = [class_names.index(name) for name in chosen]
-        return dataclasses.replace(self, windows=_log_softmax(self.windows[:, columns]))
+        windows = _log_softmax(self.windows[:, columns])
+        return dataclasses.replace(self, windows=windows, utterances=None)
 
 
 def _log_softmax(scores: np.ndarray) -> np.ndarray:

@@ -50,16 +50,23 @@ def stream_clips(
     for clip in tqdm(clips, desc='streaming', unit='clip', leave=False):
         estimates = stream_sound(recognizer, read_audio(clip.path) * gain)
         windows = [e for e in estimates if e.is_window]
-        scores = np.array([e.log_probabilities for e in windows])
+        finals = [e for e in estimates if e.is_final]
         results.append(
             ClipResult(
                 clip,
-                scores.reshape(-1, len(recognizer.bundle.info.class_names)),
-                [e.expression for e in estimates if e.is_final],
+                _scores(windows, recognizer.bundle),
+                [e.expression for e in finals],
                 lengths=[e.n_samples for e in windows],
+                utterances=_scores(finals, recognizer.bundle),
             )
         )
     return results
+
+
+def _scores(estimates: Sequence[Estimate], bundle: Bundle) -> np.ndarray:
+    """(n, n_classes) log-probabilities, even if there is no estimate."""
+    scores = np.array([estimate.log_probabilities for estimate in estimates])
+    return scores.reshape(-1, len(bundle.info.class_names))
 
 
 def stream_sound(recognizer: Recognizer, sound: np.ndarray) -> list[Estimate]:
@@ -89,7 +96,7 @@ def classify_clips(
         except BundleError:
             scores = np.zeros((0, len(bundle.info.class_names)))
         decisions = [decide(bundle, row, expressions)[0] for row in scores]
-        results.append(ClipResult(clip, scores, decisions, is_whole=True))
+        results.append(ClipResult(clip, scores, decisions, is_whole=True, utterances=scores))
     return results
 
 

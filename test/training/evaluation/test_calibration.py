@@ -9,12 +9,17 @@ from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from ser_ros import SerError
+from ser_ros.bundle import load_bundle
+from ser_ros.features import LogMelConfig, ResearchConfig
+from ser_ros.training.data.corpora import read_corpus
 from ser_ros.training.evaluation.calibration import (
+    calibrate,
     calibration_metrics,
     fit_temperature,
     fit_threshold,
 )
 from ser_ros.training.evaluation.metrics import compute_metrics
+from ser_ros.training.evaluation.prediction import predict_clips
 
 
 def test_torchmetrics_agrees_on_calibration():
@@ -111,7 +116,21 @@ def test_threshold_is_the_least_that_reaches_the_target(decisions, target):
         return np.mean([right for c, right in decisions if c / 100 >= least - 1e-9])
 
     candidates = [c for c in confidences if accuracy_from(c) >= target]
-    assert threshold == pytest.approx(min(candidates) if candidates else max(confidences))
+    exact = min(candidates) if candidates else max(confidences)
+    assert exact - 2e-5 < threshold <= exact
+
+
+@pytest.mark.parametrize('frontend', [LogMelConfig(), ResearchConfig()])
+def test_results_are_those_of_the_calibrated_bundle(write_bundle, tiny_corpus, tmp_path, frontend):
+    """The clips are predicted once, before temperature and threshold are known."""
+    path = tmp_path / 'uncalibrated.safetensors'
+    bundle = load_bundle(write_bundle(path, frontend=frontend, recipe={'target_accuracy': 1.0}))
+    clips = read_corpus(tiny_corpus).clips[:6]
+    results = calibrate(bundle, clips, 'cpu')
+    assert any(decision for one in results for decision in one.decisions)
+    for one, again in zip(results, predict_clips(bundle, clips, 'cpu'), strict=True):
+        assert one.decisions == again.decisions
+        np.testing.assert_allclose(one.windows, again.windows, atol=1e-5)
 
 
 def test_the_threshold_is_for_expressions_not_for_classes():
@@ -120,4 +139,4 @@ def test_the_threshold_is_for_expressions_not_for_classes():
         result('calm', [0.3, 0.4, 0.3]),  # neutral by 0.6, and right
         result('happy', [0.25, 0.45, 0.3]),  # neutral by 0.55, and wrong
     ]
-    assert fit_threshold(results, names, 1.0) == pytest.approx(0.6)
+    assert fit_threshold(results, names, 1.0) == pytest.approx(0.6, abs=1e-5)
