@@ -97,7 +97,7 @@ def test_utterances_of_a_corpus(clips, utterances):
         assert utterance.sample_rate == SAMPLE_RATE
         # A quarter of a second of silence stands on both sides.
         assert 0 <= utterance.speech.start < 8_000
-        assert 24_000 < utterance.speech.end <= 32_000
+        assert 17_600 < utterance.speech.end <= 25_600
 
 
 def test_speech_is_found_at_16_khz_whatever_the_rate(clips, utterances, tmp_path):
