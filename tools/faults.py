@@ -323,7 +323,7 @@ def main() -> int:
         with contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             microphone = stack.enter_context(contextlib.closing(VirtualMicrophone(folder)))
-            rig = stack.enter_context(contextlib.closing(Rig(random.randrange(1, 100))))
+            rig = stack.enter_context(contextlib.closing(Rig()))
             return _run(Robot(folder, rig, microphone, options.fuzz, options.seed))
     except KeyboardInterrupt:
         return 130

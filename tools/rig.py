@@ -1,6 +1,7 @@
 """Nodes as processes, observed over the middleware: the base of the soak and fault tests."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -25,16 +26,19 @@ def exit_on_sigterm() -> None:
 
 
 class Rig:
-    """Processes in a ROS domain of their own, and a node that receives their messages."""
+    """Processes in a ROS domain, and a node that receives their messages.
 
-    def __init__(self, domain_id: int):
+    The domain is that of the variable ROS_DOMAIN_ID; without it, one drawn at random.
+    """
+
+    def __init__(self):
         os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
-        self.domain_id = domain_id
+        self.domain_id = int(os.environ.get('ROS_DOMAIN_ID') or random.randrange(1, 100))
         self.processes: dict[str, subprocess.Popen] = {}
         self._statuses: dict[str, tuple[float, DiagnosticStatus]] = {}
         self._received = threading.Condition()
         self._context = Context()
-        rclpy.init(context=self._context, domain_id=domain_id)
+        rclpy.init(context=self._context, domain_id=self.domain_id)
         self.node = rclpy.create_node('rig', context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)

@@ -152,6 +152,9 @@ if ! is_done environment "$environment_key" || [[ ! -x $venv/bin/python ]]; then
     # Compiled once: where Python may not write bytecode, each start would compile torch again.
     logged packages "$venv/bin/python" -m uv --system-certs pip install --compile-bytecode \
         --python "$venv/bin/python" "${overrides[@]}" "${files[@]/#/--requirement=}"
+    # At its first use librosa compiles a part of itself, which takes half a minute.
+    logged librosa "$venv/bin/python" -c \
+        'import librosa, numpy; librosa.feature.melspectrogram(y=numpy.zeros(4096))'
     [[ -n $ros ]] || logged cmake-exports repair_cmake_exports
     done_with environment "$environment_key"
 fi

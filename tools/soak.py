@@ -8,7 +8,6 @@ processed or counted as lost with its cause, and less than a thousandth of it wa
 
 import argparse
 import contextlib
-import random
 import statistics
 import sys
 import time
@@ -54,7 +53,7 @@ def main() -> int:
         f'soak: {options.minutes:g} minutes of speech at {speed:.1f} times real time', flush=True
     )
     try:
-        with contextlib.closing(Rig(random.randrange(1, 100))) as rig:
+        with contextlib.closing(Rig()) as rig:
             return _soak(rig, options.minutes * 60 / speed, speed)
     except KeyboardInterrupt:
         return 130

@@ -108,6 +108,20 @@ class ManagedNode(LifecycleNode):
                     self.give_up()
                     return
 
+    # A private method of rclpy: its service and its trigger_... functions call it.
+    def _LifecycleNodeMixin__change_state(  # noqa: N802
+        self, transition_id: int
+    ) -> TransitionCallbackReturn:
+        """Refuse a transition that the state does not have: rclpy's own method ends the process."""
+        possible = {transition[0] for transition in self._state_machine.available_transitions}
+        if transition_id not in possible:
+            _, state = self._state_machine.current_state
+            self.get_logger().warning(
+                f'transition {transition_id} is not possible while the node is {state}'
+            )
+            return TransitionCallbackReturn.FAILURE
+        return super()._LifecycleNodeMixin__change_state(transition_id)
+
     def give_up(self) -> None:
         """End the process with a status that says so."""
         self.failed = True

@@ -59,8 +59,10 @@ class Graph:
 
         What another thread destroys there may be in use.
         """
+        done = threading.Event()
         task = self._executor.create_task(function)
-        self.wait(task.done, 'the end of the call', 60)
+        task.add_done_callback(lambda _: done.set())
+        assert done.wait(60), f'waited 60 s without success for: the end of {function}'
         return task.result()
 
     def remove(self, node):

@@ -68,6 +68,19 @@ def test_a_manager_runs_the_whole_life_cycle(managed):
     assert managed.state() == State.PRIMARY_STATE_FINALIZED
 
 
+def test_a_transition_that_the_state_does_not_have_is_refused(managed, capfd):
+    """As by a second manager, or a person who repeats a command."""
+    assert not managed.change(Transition.TRANSITION_ACTIVATE)
+    assert managed.change(Transition.TRANSITION_CONFIGURE)
+    assert not managed.change(Transition.TRANSITION_CONFIGURE)
+    assert managed.state() == State.PRIMARY_STATE_INACTIVE
+    assert managed.change(Transition.TRANSITION_ACTIVATE)
+    assert not managed.change(Transition.TRANSITION_CONFIGURE)
+    assert not managed.change(99)
+    assert managed.state() == State.PRIMARY_STATE_ACTIVE
+    assert 'transition 99 is not possible while the node is active' in capfd.readouterr().err
+
+
 @pytest.mark.parametrize('state', ['inactive', 'active'])
 def test_it_can_be_shut_down_in_every_state(managed, state):
     managed.change(Transition.TRANSITION_CONFIGURE)

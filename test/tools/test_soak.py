@@ -1,5 +1,6 @@
 """`make soak` with two minutes of speech."""
 
+import os
 import subprocess
 import sys
 
@@ -8,9 +9,10 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
 
 
-def test_a_minute_of_speech_is_processed_without_loss(root):
+def test_a_minute_of_speech_is_processed_without_loss(root, domain_id):
     run = subprocess.run(
         [sys.executable, root / 'tools' / 'soak.py', '--minutes', '1'],
+        env={**os.environ, 'ROS_DOMAIN_ID': str(domain_id)},
         capture_output=True,
         text=True,
         timeout=300,
