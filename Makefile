@@ -3,7 +3,7 @@
 .PHONY: help setup demo results test lint soak faults
 
 ENVIRONMENT := tools/setup.sh && . tools/ros_env.sh
-# How the tests are divided among processes is decided in test/conftest.py.
+# How many processes, and which tests come first: test/conftest.py.
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 help:

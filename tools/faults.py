@@ -314,6 +314,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog='make faults', description=__doc__.split('\n')[0])
     parser.add_argument('--fuzz', type=int, default=10_000, help='garbage messages')
     parser.add_argument('--seed', type=int, default=1, help='of the garbage')
+    parser.add_argument('--domain-id', type=int, help='ROS domain to use (default: a random one)')
     options = parser.parse_args()
     if missing := missing_packages():
         print(f'faults: needs apt install {" ".join(missing)}', file=sys.stderr)
@@ -323,7 +324,7 @@ def main() -> int:
         with contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             microphone = stack.enter_context(contextlib.closing(VirtualMicrophone(folder)))
-            rig = stack.enter_context(contextlib.closing(Rig()))
+            rig = stack.enter_context(contextlib.closing(Rig(options.domain_id)))
             return _run(Robot(folder, rig, microphone, options.fuzz, options.seed))
     except KeyboardInterrupt:
         return 130

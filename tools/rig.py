@@ -26,14 +26,12 @@ def exit_on_sigterm() -> None:
 
 
 class Rig:
-    """Processes in a ROS domain, and a node that receives their messages.
+    """Processes in a ROS domain of their own, and a node that receives their messages."""
 
-    The domain is that of the variable ROS_DOMAIN_ID; without it, one drawn at random.
-    """
-
-    def __init__(self):
+    def __init__(self, domain_id: Optional[int] = None):
+        """`domain_id`: None to draw one, since that of the shell may be a robot's."""
         os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
-        self.domain_id = int(os.environ.get('ROS_DOMAIN_ID') or random.randrange(1, 100))
+        self.domain_id = domain_id or random.randrange(1, 100)
         self.processes: dict[str, subprocess.Popen] = {}
         self._statuses: dict[str, tuple[float, DiagnosticStatus]] = {}
         self._received = threading.Condition()

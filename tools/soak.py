@@ -46,6 +46,7 @@ def main() -> int:
     parser.add_argument(
         '--speed', type=float, help='times real time (default: 10, or what this machine can do)'
     )
+    parser.add_argument('--domain-id', type=int, help='ROS domain to use (default: a random one)')
     options = parser.parse_args()
     exit_on_sigterm()
     speed = options.speed or _possible_speed()
@@ -53,7 +54,7 @@ def main() -> int:
         f'soak: {options.minutes:g} minutes of speech at {speed:.1f} times real time', flush=True
     )
     try:
-        with contextlib.closing(Rig()) as rig:
+        with contextlib.closing(Rig(options.domain_id)) as rig:
             return _soak(rig, options.minutes * 60 / speed, speed)
     except KeyboardInterrupt:
         return 130

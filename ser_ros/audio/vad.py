@@ -1,9 +1,8 @@
 """Voice activity: silero-vad's probability for each 32 ms chunk, and utterances cut by it."""
 
 import functools
-import importlib.util
+import importlib.metadata
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Optional
 
 import numpy as np
@@ -40,7 +39,7 @@ class SileroVad:
     def __init__(self):
         self._as_is = _Pitch(SAMPLE_RATE, n_context=64)
         self._octave_lower = _Pitch(SAMPLE_RATE // 2, n_context=32)
-        self.reset()
+        self._peak = 0.0
 
     def __call__(self, chunk: np.ndarray) -> float:
         """Probability of speech in the next float32 (CHUNK,) samples at 16 kHz."""
@@ -82,11 +81,13 @@ class _Pitch:
 def _load_network() -> onnxruntime.InferenceSession:
     """silero-vad's network, one for all voices: their states are its inputs and outputs."""
     # Found without an import, which would load torchaudio and set torch's threads to one.
-    package = importlib.util.find_spec('silero_vad').submodule_search_locations[0]
+    package = importlib.metadata.distribution('silero-vad')
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     return onnxruntime.InferenceSession(
-        Path(package, 'data', 'silero_vad.onnx'), options, providers=['CPUExecutionProvider']
+        str(package.locate_file('silero_vad/data/silero_vad.onnx')),
+        options,
+        providers=['CPUExecutionProvider'],
     )
 
 

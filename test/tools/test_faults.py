@@ -1,6 +1,5 @@
 """`make faults` with fewer garbage messages."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -13,8 +12,14 @@ pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
 @pytest.mark.skipif(not shutil.which('pulseaudio'), reason='needs pulseaudio')
 def test_after_each_fault_the_expected_emotion_is_received_again(root, domain_id):
     run = subprocess.run(
-        [sys.executable, root / 'tools' / 'faults.py', '--fuzz', '2000'],
-        env={**os.environ, 'ROS_DOMAIN_ID': str(domain_id)},
+        [
+            sys.executable,
+            root / 'tools' / 'faults.py',
+            '--fuzz',
+            '2000',
+            '--domain-id',
+            str(domain_id),
+        ],
         capture_output=True,
         text=True,
         timeout=400,

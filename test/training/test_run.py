@@ -350,6 +350,7 @@ def test_a_refit_is_trained_on_the_validation_speakers_too(finished, tiny_corpus
 
 
 def test_a_refit_is_calibrated_with_the_last_epoch(tiny_corpus, tmp_path, cpu):
+    # With this seed the last epoch is not the best.
     recipe = dataclasses.replace(changed(epochs=3, learning_rate=0.01), refit=True, seed=4)
     run = train(recipe, [tiny_corpus], tmp_path, cpu)
     best, last = (

@@ -1,9 +1,8 @@
 """Training clips in memory, and the windows that are cut from them as the stream cuts them."""
 
-import contextlib
 import functools
 import importlib.metadata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -39,18 +38,6 @@ class Utterance:
     sample_rate: int = SAMPLE_RATE
 
 
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Limit torch to one thread: a chunk or a window is too little work for several."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
-
-
-@one_thread()
 def load_utterances(
     clips: Sequence[Clip],
     class_names: Sequence[str],

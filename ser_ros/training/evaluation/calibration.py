@@ -13,7 +13,7 @@ from ser_ros.bundle import Bundle
 from ser_ros.emotions import EMOTIONS, ExpressionMap
 from ser_ros.training.data.corpora import Clip
 from ser_ros.training.evaluation.clip_result import ClipResult
-from ser_ros.training.evaluation.prediction import predict_clips
+from ser_ros.training.evaluation.prediction import decide, predict_clips
 
 N_BINS = 15
 """Bins of confidence."""
@@ -99,7 +99,13 @@ def calibrate(bundle: Bundle, clips: Sequence[Clip], device: str = 'auto') -> li
     results = [result.at_temperature(temperature) for result in results]
     threshold = fit_threshold(results, names, bundle.info.recipe['target_accuracy'])
     bundle.info = dataclasses.replace(bundle.info, temperature=temperature, threshold=threshold)
-    return [result.at_threshold(threshold, names) for result in results]
+    expressions = ExpressionMap(names)
+    return [
+        dataclasses.replace(
+            result, decisions=[decide(bundle, row, expressions)[0] for row in result.utterances]
+        )
+        for result in results
+    ]
 
 
 def fit_temperature(results: Sequence[ClipResult], class_names: Sequence[str]) -> float:

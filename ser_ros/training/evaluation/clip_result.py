@@ -9,7 +9,6 @@ from typing import Any, Optional
 import numpy as np
 import torch
 
-from ser_ros.emotions import ExpressionMap
 from ser_ros.stream.types import MIN_PROBABILITY
 from ser_ros.stream.voice import pool_windows
 from ser_ros.training.data.corpora import Clip
@@ -44,19 +43,10 @@ class ClipResult:
     def at_temperature(self, temperature: float) -> 'ClipResult':
         """The result if the bundle's temperature were multiplied by `temperature`."""
         utterances = self.utterances
-        return dataclasses.replace(
-            self,
-            windows=_log_softmax(self.windows / temperature),
-            utterances=utterances
-            if utterances is None
-            else _log_softmax(utterances / temperature),
-        )
-
-    def at_threshold(self, threshold: float, class_names: Sequence[str]) -> 'ClipResult':
-        """The result if the bundle's threshold were this one; its `utterances` must be known."""
-        expressions = ExpressionMap(class_names)
-        decisions = [expressions.decide(np.exp(row), threshold)[0] for row in self.utterances]
-        return dataclasses.replace(self, decisions=decisions)
+        if utterances is not None:
+            utterances = _log_softmax(utterances / temperature)
+        windows = _log_softmax(self.windows / temperature)
+        return dataclasses.replace(self, windows=windows, utterances=utterances)
 
     def restricted_to(self, chosen: Sequence[str], class_names: Sequence[str]) -> 'ClipResult':
         """The result if only the classes `chosen` out of `class_names` were possible."""

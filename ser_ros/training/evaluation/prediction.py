@@ -1,6 +1,7 @@
 """Predictions of a bundle for clips: streamed as on the robot, or for each clip as a whole."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Optional
 
 import numpy as np
@@ -17,7 +18,6 @@ from ser_ros.stream.recognizer import Recognizer
 from ser_ros.stream.types import MIN_PROBABILITY, Estimate
 from ser_ros.stream.voice import can_stream
 from ser_ros.training.data.corpora import Clip
-from ser_ros.training.data.dataset import one_thread
 from ser_ros.training.evaluation.clip_result import ClipResult
 
 MESSAGE = PcmFormat('S16LE', 1, SAMPLE_RATE)
@@ -38,6 +38,17 @@ def describe_method(bundle: Bundle) -> str:
     if can_stream(bundle):
         return 'each clip streamed as on the robot, between half a second of silence'
     return 'each clip classified as a whole'
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Limit torch to one thread: a window is too little work for several."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 @one_thread()

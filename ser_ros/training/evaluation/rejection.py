@@ -12,10 +12,9 @@ from ser_ros.emotions import ExpressionMap
 from ser_ros.stream.engine import select_device
 from ser_ros.stream.recognizer import Recognizer
 from ser_ros.stream.voice import can_stream
-from ser_ros.training.data.dataset import one_thread
 from ser_ros.training.data.nonspeech import FAMILIES, HELD_OUT, generate_one
 from ser_ros.training.evaluation.clip_result import ClipResult
-from ser_ros.training.evaluation.prediction import decide, stream_sound
+from ser_ros.training.evaluation.prediction import decide, one_thread, stream_sound
 
 N_SOUNDS = 50
 """Sounds of each kind: they lengthen an evaluation by less than a minute."""

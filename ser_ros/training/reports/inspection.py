@@ -18,8 +18,7 @@ from ser_ros.models.blocks import AttentionPool
 from ser_ros.stream.recognizer import Recognizer
 from ser_ros.stream.types import StreamConfig
 from ser_ros.stream.voice import can_stream
-from ser_ros.training.data.dataset import one_thread
-from ser_ros.training.evaluation.prediction import decide
+from ser_ros.training.evaluation.prediction import decide, one_thread
 
 RESOLUTION = 0.01
 """Seconds between two instants of the attention curves."""
@@ -122,7 +121,6 @@ def _classify(bundle: Bundle, samples: np.ndarray, watched: _Weights) -> Inspect
     )
 
 
-@one_thread()
 def voice_activity(samples: np.ndarray) -> list[tuple[float, float]]:
     """Start and end in seconds of each utterance in float32 (n,) samples at 16 kHz.
 

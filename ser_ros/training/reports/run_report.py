@@ -16,10 +16,9 @@ from ser_ros.bundle import Bundle, load_bundle, save_bundle
 from ser_ros.models import count_parameters
 from ser_ros.models.transfer import freeze
 from ser_ros.stream.engine import select_device
-from ser_ros.training.data.dataset import one_thread
 from ser_ros.training.evaluation.clip_result import ClipResult
 from ser_ros.training.evaluation.metrics import subset_results
-from ser_ros.training.evaluation.prediction import describe_method
+from ser_ros.training.evaluation.prediction import describe_method, one_thread
 from ser_ros.training.evaluation.rejection import evaluate_nonspeech, nonspeech_metrics
 from ser_ros.training.reports.card import write_card
 from ser_ros.training.reports.html import write_report, write_results
