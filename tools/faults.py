@@ -37,6 +37,7 @@ from ser_ros.audio import SAMPLE_RATE
 from ser_ros.audio.sources import read_audio
 from ser_ros.audio.vad import CHUNK, Segmenter, SileroVad
 from ser_ros.bundle import load_bundle, save_bundle
+from ser_ros.nodes.messages import TRANSIENT_LOCAL
 from ser_ros.stream.recognizer import Recognizer
 
 RECOVERY = 5.0
@@ -251,8 +252,7 @@ def _garbage_info(rng: random.Random) -> AudioInfo:
 
 def mute_and_disable(robot: Robot) -> str:
     """Mute the node as by the robot's speech, then disable it, and enable it again."""
-    speaking = robot.rig.node.create_publisher(Bool, 'robot_speaking', 10)
-    robot.rig.wait(speaking.get_subscription_count, 10)
+    speaking = robot.rig.node.create_publisher(Bool, 'robot_speaking', TRANSIENT_LOCAL)
     speaking.publish(Bool(data=True))
     robot.await_status('emotion_node', 'muted', 5)
     since = time.monotonic()

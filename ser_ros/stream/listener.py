@@ -79,6 +79,9 @@ class Load:
 
     MEMORY = 30.0
     """Time constant in seconds of sound."""
+    MINIMUM = 2.0
+    """Seconds of sound from which on there is a factor: a first block of 20 ms that the processor
+    was late for says nothing of the machine."""
 
     def __init__(self):
         self._busy = self._sound = 0.0
@@ -90,9 +93,9 @@ class Load:
         self._sound = keep * self._sound + sound
 
     @property
-    def real_time_factor(self) -> float:
-        """Below 1 while the worker keeps up."""
-        return float(self._busy / self._sound) if self._sound else 0.0
+    def real_time_factor(self) -> Optional[float]:
+        """Below 1 while the worker keeps up; None until there is enough sound to tell."""
+        return float(self._busy / self._sound) if self._sound >= self.MINIMUM else None
 
 
 class Listener:

@@ -75,8 +75,8 @@ def reported(node):
     return node.diagnose().values
 
 
-def logs_only(graph, capfd, text):
-    """Wait until the log contains the text; whether every warning and error contains it."""
+def assert_logs_only(graph, capfd, text):
+    """Wait until the log contains the text; fail if a warning or an error does not contain it."""
     lines = []
 
     def is_logged():
@@ -84,7 +84,8 @@ def logs_only(graph, capfd, text):
         return any(text in line for line in lines)
 
     graph.wait(is_logged, text)
-    return all(text in line for line in lines if '[WARN]' in line or '[ERROR]' in line)
+    others = [n for n in lines if ('[WARN]' in n or '[ERROR]' in n) and text not in n]
+    assert not others, others
 
 
 def speech_then_silence(path=SPEECH, silence=1.0):

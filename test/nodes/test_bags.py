@@ -13,7 +13,7 @@ from feeding import (  # noqa: E402
     LARGE_BACKLOG,
     START,
     as_text,
-    logs_only,
+    assert_logs_only,
     reported,
     speech_then_silence,
 )
@@ -136,6 +136,6 @@ def test_a_bag_that_starts_again_is_processed_from_the_start(graph, bag, capfd):
         graph.wait(lambda: reported(node)['samples'] == n_samples, 'all samples', 60)  # noqa: B023
     graph.wait(lambda: len(windows) == reported(node)['windows'], 'all windows')
     assert reported(node)['time jumps'] == 1
-    assert logs_only(graph, capfd, 'the time jumped back by')
+    assert_logs_only(graph, capfd, 'the time jumped back by')
     stamps = [to_nanoseconds(window.header.stamp) for window in windows]
     assert stamps[: len(stamps) // 2] == stamps[len(stamps) // 2 :]

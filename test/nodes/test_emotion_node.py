@@ -18,7 +18,7 @@ from feeding import (  # noqa: E402
     START,
     AudioPublisher,
     as_text,
-    logs_only,
+    assert_logs_only,
     probabilities_by_stamp,
     recognize,
     reported,
@@ -163,7 +163,7 @@ def test_a_format_that_cannot_be_decoded_is_refused(graph, outputs, publisher, c
     for n in range(100):
         publisher.publish_block(b'\x01\x02' * 320, START + n * SECOND // 50)
     graph.wait(lambda: reported(node)['refused blocks'] == 100, '100 refused blocks')
-    assert logs_only(graph, capfd, 'sound refused')
+    assert_logs_only(graph, capfd, 'sound refused')
     assert reported(node)['samples'] == 0
     publisher.announce()
     publisher.publish_block(bytes(640))
@@ -178,7 +178,7 @@ def test_blocks_wait_until_their_format_is_known(graph, publisher, capfd):
     graph.wait(lambda: reported(node)['blocks'] == 70, 'blocks that wait')
     assert reported(node)['samples'] == 0
     # The warning comes when the first block has waited for a second.
-    assert logs_only(graph, capfd, 'no AudioInfo came on /audio_info')
+    assert_logs_only(graph, capfd, 'no AudioInfo came on /audio_info')
     publisher.announce()
     graph.wait(lambda: reported(node)['samples'] == 70 * 320, 'all of them processed')
 
@@ -436,7 +436,7 @@ def test_jumping_stamps_are_a_warning(graph, publisher, capfd):
     for n in range(10):
         publisher.publish_block(bytes(640), START - n * 3600 * SECOND)
     graph.wait(lambda: reported(node)['gaps'] == 9, 'nine gaps')
-    assert logs_only(graph, capfd, '9 times lately the stamps of the sound jumped')
+    assert_logs_only(graph, capfd, '9 times lately the stamps of the sound jumped')
 
 
 def test_missing_sound_is_a_warning(graph, publisher, capfd):
@@ -451,7 +451,7 @@ def test_missing_sound_is_a_warning(graph, publisher, capfd):
     graph.wait(lambda: reported(node)['samples'] == 198 * 320, 'the other blocks')
     assert reported(node)['lost seconds'] == 0.04
     assert reported(node)['gaps'] == 0
-    assert logs_only(graph, capfd, 'seconds of sound are missing lately')
+    assert_logs_only(graph, capfd, 'seconds of sound are missing lately')
 
 
 def test_a_failed_start_leaves_nothing_behind(graph):

@@ -7,7 +7,7 @@ import pytest
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
 
 from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
-from feeding import LARGE_BACKLOG, SPEECH, logs_only  # noqa: E402
+from feeding import LARGE_BACKLOG, SPEECH, assert_logs_only  # noqa: E402
 from lifecycle_msgs.msg import State, Transition  # noqa: E402
 from lifecycle_msgs.srv import ChangeState  # noqa: E402
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
@@ -182,7 +182,7 @@ def test_a_start_that_fails_half_way_leaves_nothing_behind(graph):
 def test_an_invalid_topic_name_is_reported_in_one_line(graph, capfd):
     node = graph.make(EmotionNode, device='cpu', audio_topic='audio stamped')
     assert node.failed
-    assert logs_only(graph, capfd, "audio_topic 'audio stamped'")
+    assert_logs_only(graph, capfd, "audio_topic 'audio stamped'")
 
 
 def test_sound_that_waits_at_a_deactivation_is_counted_as_skipped(graph, publisher):

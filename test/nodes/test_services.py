@@ -12,7 +12,7 @@ from feeding import (  # noqa: E402
     LARGE_BACKLOG,
     START,
     AudioPublisher,
-    logs_only,
+    assert_logs_only,
     probabilities_by_stamp,
     recognize,
     reported,
@@ -134,7 +134,7 @@ def test_the_mute_ends_when_the_publisher_of_robot_speaking_dies(graph, publishe
     graph.wait(lambda: 'muted' in node.diagnose().message, 'the mute')
     graph.node.destroy_publisher(robot)
     graph.wait(lambda: 'muted' not in node.diagnose().message, 'the end of the mute')
-    assert logs_only(graph, capfd, 'the publisher of robot_speaking is gone')
+    assert_logs_only(graph, capfd, 'the publisher of robot_speaking is gone')
 
 
 def test_a_node_that_starts_while_the_robot_speaks_is_muted(graph):

@@ -9,7 +9,7 @@ from audio_common_msgs.msg import AudioData  # noqa: E402
 from feeding import (  # noqa: E402
     LARGE_BACKLOG,
     AudioPublisher,
-    logs_only,
+    assert_logs_only,
     probabilities_by_stamp,
     recognize,
     reported,
@@ -185,4 +185,4 @@ def test_the_anonymous_voice_can_be_renamed(graph):
 def test_an_invalid_format_of_voices_is_refused(graph, capfd):
     node = graph.make(EmotionNode, device='cpu', ros4hri=True, sample_format='MP3')
     assert node.failed
-    assert logs_only(graph, capfd, "sample_format 'MP3'")
+    assert_logs_only(graph, capfd, "sample_format 'MP3'")
