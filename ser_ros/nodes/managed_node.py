@@ -215,6 +215,8 @@ class ManagedNode(LifecycleNode):
     def destroy_node(self) -> None:
         """See rclpy; ends the worker first."""
         self._halt()
+        # rclpy keeps it, and with it the node stays in the graph until it is garbage collected.
+        self._state_machine.destroy_when_not_in_use()
         super().destroy_node()
 
     def _attempt(

@@ -66,10 +66,13 @@ class Graph:
         return task.result()
 
     def remove(self, node):
-        """Destroy a node that `make` created."""
+        """Destroy a node that `make` created: at once, so that another may have its name.
+
+        The middleware takes the topics of two nodes of one name for those of the first.
+        """
         self._executor.remove_node(node)
         self._nodes.remove(node)
-        node.destroy_node()
+        self.run(node.destroy_node)
 
     def subscribe(self, message_type, topic, qos=100):
         """Subscribe; returns a list to which every message is appended."""

@@ -229,3 +229,12 @@ def test_a_hundred_life_cycles_leak_no_memory(graph, managed):
 
     before = run_cycles(10)
     assert run_cycles(100) - before < 5.0
+
+
+@pytest.mark.parametrize('node_class', [AudioCaptureNode, EmotionNode])
+def test_a_destroyed_node_leaves_the_graph(graph, node_class):
+    node = graph.make(node_class, autostart=False)
+    name, names = node.get_name(), graph.node.get_node_names
+    graph.wait(lambda: name in names(), 'its name in the graph')
+    graph.remove(node)
+    graph.wait(lambda: name not in names(), 'its end')
