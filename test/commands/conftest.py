@@ -8,7 +8,7 @@ from ser_ros.__main__ import main
 
 
 @pytest.fixture(scope='session', autouse=True)
-def evaluate_few_sounds(few_sounds):
+def evaluate_shortly(short_evaluations):
     """For all tests of this folder; others need not import the workshop."""
 
 

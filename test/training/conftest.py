@@ -4,5 +4,5 @@ import pytest
 
 
 @pytest.fixture(scope='session', autouse=True)
-def evaluate_few_sounds(few_sounds):
+def evaluate_shortly(short_evaluations):
     """For all tests of this folder; others need not import the workshop."""

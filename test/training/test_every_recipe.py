@@ -1,5 +1,7 @@
 """Every shipped recipe, for two epochs on a few seconds of speech."""
 
+import shutil
+
 import numpy as np
 import pytest
 import soundfile
@@ -37,16 +39,18 @@ SMALLER = {
 
 @pytest.fixture(scope='module')
 def corpora(tiny_corpus, tmp_path_factory):
-    """Name → folder; files named like BanglaSER's have the same voice with other noise."""
-    folder = tmp_path_factory.mktemp('bangla')
+    """Name → folder with one speaker to train on; those named as BanglaSER's have the same voice."""
+    ravdess, folder = (tmp_path_factory.mktemp(name) for name in ('ravdess', 'bangla'))
+    for actor in ('02', '03', *FOLDS['RAVDESS'][0]):
+        shutil.copytree(tiny_corpus / f'Actor_{actor}', ravdess / f'Actor_{actor}')
     samples, rate = soundfile.read(next(tiny_corpus.rglob('*-21.wav')))
-    for speaker in ('02', '03', '04', *FOLDS['BanglaSER'][0]):
+    for speaker in ('02', '03', *FOLDS['BanglaSER'][0]):
         neutral, *others = ('05-01', '01-01', '02-01', '03-02', '04-02')
-        for label in (neutral, *others) if speaker in ('02', '03', '04') else (neutral,):
+        for label in (neutral, *others) if speaker in ('02', '03') else (neutral,):
             seed = int(speaker), int(label[:2])
             noise = 1e-3 * np.random.default_rng(seed).standard_normal(len(samples))
             soundfile.write(folder / f'03-01-{label}-03-01-{speaker}.wav', samples + noise, rate)
-    return {'RAVDESS': tiny_corpus, 'BanglaSER': folder}
+    return {'RAVDESS': ravdess, 'BanglaSER': folder}
 
 
 @pytest.mark.parametrize('name', shipped_recipes())

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import os
+import resource
+import runpy
 import shutil
 import signal
 import subprocess
@@ -17,12 +19,14 @@ import torch
 import yaml
 from filelock import FileLock
 
-from ser_ros import SerError
+from ser_ros import SerError, models
+from ser_ros.__main__ import main
 from ser_ros.bundle import load_bundle
 from ser_ros.models.parallel_cnn_transformer import ParallelCnnTransformer
 from ser_ros.stream.recognizer import Recognizer
 from ser_ros.training.evaluation.calibration import fit_temperature
 from ser_ros.training.evaluation.prediction import predict_clips
+from ser_ros.training.learning import train as learning_train
 from ser_ros.training.learning.fit import Compute
 from ser_ros.training.recipe import (
     AugmentationConfig,
@@ -499,54 +503,37 @@ def test_a_damaged_checkpoint_is_named(finished, tiny_corpus, tmp_path, name, ke
     assert '\n' not in str(refusal.value)
 
 
-FULL_DISK = """
-import resource, sys
-
-import torch
-
-from ser_ros.__main__ import main
-from ser_ros.models.parallel_cnn_transformer import ParallelCnnTransformer
-
-step, size = map(int, sys.argv[1:3])
-steps = []
-
-
-def hook(module, inputs):
-    if isinstance(module, ParallelCnnTransformer) and module.training:
-        if len(steps) == step:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-        steps.append(module)
-
-
-torch.set_num_threads(1)
-torch.nn.modules.module.register_module_forward_pre_hook(hook)
-sys.exit(main(sys.argv[3:]))
-"""
-
-
 @pytest.mark.parametrize(
     ('size', 'said'), [(300_000, '.ckpt cannot be written'), (100, '/run')], ids=['model', 'logs']
 )
-def test_a_full_disk_leaves_the_last_checkpoint(tiny_corpus, tmp_path, cpu, steps, size, said):
-    (tmp_path / 'full.py').write_text(FULL_DISK)
-    _, _, _, *arguments = command(tmp_path, tiny_corpus, PLAIN, cpu.cache)
-    full = subprocess.run(
-        [sys.executable, tmp_path / 'full.py', str(BATCHES), str(size), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert full.returncode == 1, full.stderr
-    assert 'Traceback' not in full.stderr
-    (line,) = (line for line in full.stderr.splitlines() if 'File too large' in line)
+def test_a_full_disk_leaves_the_last_checkpoint(
+    tiny_corpus, tmp_path, cpu, steps, capsys, size, said
+):
+    """No file may become larger than `size` bytes from the second epoch on."""
+    recipe = tmp_path / 'recipe.yaml'
+    recipe.write_text(yaml.safe_dump(PLAIN))
+    out = tmp_path / 'run'
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    steps.at = BATCHES
+    steps.call = lambda _: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        arguments = ('--corpus', tiny_corpus, '--out', out, '--cache', cpu.cache)
+        status = main(['train', str(recipe), *map(str, arguments), '--device', 'cpu'])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    err = capsys.readouterr().err
+    assert status == 1, err
+    assert 'Traceback' not in err
+    (line,) = (line for line in err.splitlines() if 'File too large' in line)
     assert line.startswith('ser_ros: ')
     assert said in line
-    out = tmp_path / 'run'
     assert not list(out.glob('*.part'))
     checkpoint = torch.load(out / 'last.ckpt', weights_only=True, map_location='cpu')
     assert checkpoint['global_step'] == BATCHES
     # The disk has space again.
-    resumed = train(load_recipe(tmp_path / 'recipe.yaml'), [tiny_corpus], out, cpu)
+    steps.at = None
+    steps.clear()
+    resumed = train(load_recipe(recipe), [tiny_corpus], out, cpu)
     assert steps['steps'] == BATCHES
     assert [row['epoch'] for row in resumed.history] == [0, 1]
 
@@ -606,7 +593,7 @@ Path(out, f'rank{rank}.json').write_text(
 """
 
 
-def test_two_processes_learn_what_one_does(tiny_corpus, tmp_path):
+def test_two_processes_learn_what_one_does(tiny_corpus, tmp_path, monkeypatch):
     """Over gloo: each clip once an epoch, the same gradients, exact validation metrics."""
     recipe = tmp_path / 'recipe.yaml'
     plain = {
@@ -620,20 +607,22 @@ def test_two_processes_learn_what_one_does(tiny_corpus, tmp_path):
     recipe.write_text(yaml.safe_dump(plain))
     probe = tmp_path / 'probe.py'
     probe.write_text(PROBE)
-    runs = {
-        devices: subprocess.Popen(
-            [sys.executable, probe, recipe, tiny_corpus, tmp_path / f'run{devices}', str(devices)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for devices in (1, 2)
-    }
+    process = subprocess.Popen(
+        [sys.executable, probe, recipe, tiny_corpus, tmp_path / 'run2', '2'],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    monkeypatch.setitem(models.MODELS, 'mean', None)
+    monkeypatch.setattr(learning_train, 'EmotionTask', learning_train.EmotionTask)
+    arguments = (probe, recipe, tiny_corpus, tmp_path / 'run1', '1')
+    monkeypatch.setattr(sys, 'argv', [str(argument) for argument in arguments])
+    runpy.run_path(str(probe))
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert 'Warning' not in err
     ranks = {}
-    for devices, process in runs.items():
-        _, err = process.communicate(timeout=300)
-        assert process.returncode == 0, err
-        assert 'Warning' not in err
+    for devices in (1, 2):
         files = sorted((tmp_path / f'run{devices}').glob('rank*.json'))
         ranks[devices] = [json.loads(path.read_text()) for path in files]
         assert len(files) == devices

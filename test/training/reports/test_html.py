@@ -16,6 +16,7 @@ from ser_ros import SerError
 from ser_ros.training.data.corpora import Clip
 from ser_ros.training.evaluation.clip_result import ClipResult
 from ser_ros.training.evaluation.metrics import subset_results
+from ser_ros.training.reports import html
 from ser_ros.training.reports.formatting import SUMMARY, percent, with_interval
 from ser_ros.training.reports.html import (
     MAX_SECONDS,
@@ -27,6 +28,14 @@ from ser_ros.training.reports.html import (
 
 NAMES = ['happy', 'sad', 'angry']
 TITLE = 'A <b>bold</b> & "quoted" title </script>'
+
+
+@pytest.fixture(scope='module', autouse=True)
+def every_hardest_clip():
+    """Other tests show fewer."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(html, 'N_HARDEST', N_HARDEST)
+        yield
 
 
 @pytest.fixture(scope='module')
