@@ -46,12 +46,12 @@ def one_thread():
 
 @pytest.fixture(scope='session')
 def short_evaluations():
-    """Evaluate two sounds without a voice, one held out, and report two clips: all take a minute."""
+    """Evaluate two sounds without a voice, one held out, report three clips: all take a minute."""
     from ser_ros.training.evaluation import rejection
     from ser_ros.training.reports import html
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(html, 'N_HARDEST', 2)
+        patch.setattr(html, 'N_HARDEST', 3)
         patch.setattr(rejection, 'N_SOUNDS', 1)
         patch.setattr(rejection, 'FAMILIES', rejection.FAMILIES[:1])
         yield

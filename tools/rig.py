@@ -31,7 +31,7 @@ class Rig:
     def __init__(self, domain_id: Optional[int] = None):
         """`domain_id`: None to draw one, since that of the shell may be a robot's."""
         os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
-        self.domain_id = domain_id or random.randrange(1, 100)
+        self.domain_id = random.randrange(1, 100) if domain_id is None else domain_id
         self.processes: dict[str, subprocess.Popen] = {}
         self._statuses: dict[str, tuple[float, DiagnosticStatus]] = {}
         self._received = threading.Condition()

@@ -214,7 +214,7 @@ def test_an_error_of_the_worker_is_reported_with_the_way_to_restart(graph, manag
     assert managed.diagnose().level != DiagnosticStatus.ERROR
 
 
-def test_fifty_life_cycles_leak_no_memory(graph, managed):
+def test_a_hundred_life_cycles_leak_no_memory(graph, managed):
     def run_cycles(times):
         for _ in range(times):
             for trigger in (
@@ -228,7 +228,7 @@ def test_fifty_life_cycles_leak_no_memory(graph, managed):
         return resident_megabytes()
 
     before = run_cycles(10)
-    assert run_cycles(50) - before < 2.5
+    assert run_cycles(100) - before < 5.0
 
 
 @pytest.mark.parametrize('node_class', [AudioCaptureNode, EmotionNode])

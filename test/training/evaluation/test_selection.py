@@ -192,21 +192,16 @@ def test_its_own_classes_are_not_restricted(bundle, labelled_clips):
 
 
 def test_test_accuracy_is_as_stated_and_does_not_need_a_loud_voice(ravdess):
-    """Of a man and a woman; all of them take two minutes."""
     bundle = load_bundle()
-    voices = ('RAVDESS:01', 'RAVDESS:20')
-    (selection,) = select(bundle.info, [read_corpus(ravdess)], 'test')
-    clips = [clip for clip in selection.clips if clip.voice in voices]
-    selections = [dataclasses.replace(selection, clips=clips)]
+    selections = select(bundle.info, [read_corpus(ravdess)], 'test')
+    stated = bundle.info.metrics['test']['groups']['corpus']['RAVDESS']
     subsets, results = evaluate(bundle, selections, 'cpu')
-    for voice in voices:
-        stated = bundle.info.metrics['test']['groups']['voice'][voice]
-        loud = subsets['test']['metrics']['groups']['voice'][voice]
-        assert loud['clips'] == stated['clips'] == 60
-        # The arithmetic of another machine may change one clip.
-        assert loud['accuracy'] == pytest.approx(stated['accuracy'], abs=1 / 60 + 1e-6)
+    loud = subsets['test']['metrics']
     # A quiet voice, in every other clip to save time.
-    half = [dataclasses.replace(selection, clips=clips[::2])]
+    half = [dataclasses.replace(s, clips=s.clips[::2]) for s in selections]
     quiet = evaluate(bundle, half, 'cpu', gain_db=-20)[0]['test']['metrics']
     as_loud = compute_metrics(results[::2], bundle.info.class_names)
+    assert loud['clips'] == stated['clips'] == 240
+    # The arithmetic of another machine may change one or two clips.
+    assert loud['unweighted_accuracy'] == pytest.approx(stated['unweighted_accuracy'], abs=0.01)
     assert quiet['unweighted_accuracy'] >= as_loud['unweighted_accuracy'] - 0.03
