@@ -74,6 +74,11 @@ class Graph:
         self._nodes.remove(node)
         self.run(node.destroy_node)
 
+    def destroy(self, publisher):
+        """Destroy a publisher of any of the nodes."""
+        (node,) = (n for n in self._nodes if publisher in n.publishers)
+        self.run(lambda: node.destroy_publisher(publisher))
+
     def subscribe(self, message_type, topic, qos=100):
         """Subscribe; returns a list to which every message is appended."""
         messages = []

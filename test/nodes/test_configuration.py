@@ -91,14 +91,14 @@ def values_listed(after):
 
 def test_the_manual_explains_every_value_of_the_capture_node(graph):
     node = graph.make(AudioCaptureNode, source='file', file=str(SPEECH), autostart=False)
-    node.trigger_configure()
+    graph.run(node.trigger_configure)
     listed = values_listed('Values of the capture node')
     assert sorted(listed) == sorted([*node.report().values, 'memory MB'])
 
 
 def test_the_manual_explains_every_value_of_the_emotion_node(graph):
     node = graph.make(EmotionNode, device='cpu', autostart=False)
-    node.trigger_configure()
+    graph.run(node.trigger_configure)
     # What is there only after an estimate, and what counts the sound of a voice.
     diagnostics = EmotionDiagnostics()
     diagnostics.add_estimate('happy', 0.1)

@@ -31,7 +31,7 @@ class AudioCapture(AudioPublisher):
 
     def __init__(self, graph, **kwargs):
         super().__init__(graph, **kwargs)
-        graph.node.destroy_publisher(self.info)
+        graph.destroy(self.info)
         self.info = graph.node.create_publisher(AudioInfo, 'audio_info', 1)
 
 
@@ -122,8 +122,8 @@ def test_a_publisher_may_die_and_return_with_another_rate(graph, outputs, publis
     graph.wait(
         lambda: reported(node)['samples'] == 2 * SAMPLE_RATE, 'the sound of the first publisher'
     )
-    graph.node.destroy_publisher(publisher.audio)
-    graph.node.destroy_publisher(publisher.info)
+    graph.destroy(publisher.audio)
+    graph.destroy(publisher.info)
     graph.wait(
         lambda: not node.count_publishers('audio_stamped'), 'the end of the first publisher'
     )
@@ -150,7 +150,7 @@ def test_a_publisher_may_die_and_return_with_another_rate(graph, outputs, publis
 
 def test_a_best_effort_audio_info_is_received(graph, publisher):
     node = graph.make(EmotionNode, **LARGE_BACKLOG)
-    graph.node.destroy_publisher(publisher.info)
+    graph.destroy(publisher.info)
     publisher.info = graph.node.create_publisher(AudioInfo, 'audio_info', BEST_EFFORT)
 
     def is_announced():

@@ -105,7 +105,7 @@ def test_a_reset_drops_the_open_utterance(graph, outputs, publisher, node):
     graph.wait(lambda: not outputs['is_speaking'][-1].data, 'is_speaking to become false')
     assert reported(node)['broken utterances'] == 1
     assert not outputs['utterance']
-    node.trigger_deactivate()
+    graph.run(node.trigger_deactivate)
     assert not trigger(graph, 'reset').success
 
 
@@ -132,7 +132,7 @@ def test_the_mute_ends_when_the_publisher_of_robot_speaking_dies(graph, publishe
     robot = graph.node.create_publisher(Bool, 'robot_speaking', TRANSIENT_LOCAL)
     robot.publish(Bool(data=True))
     graph.wait(lambda: 'muted' in node.diagnose().message, 'the mute')
-    graph.node.destroy_publisher(robot)
+    graph.destroy(robot)
     graph.wait(lambda: 'muted' not in node.diagnose().message, 'the end of the mute')
     assert_logs_only(graph, capfd, 'the publisher of robot_speaking is gone')
 
@@ -143,9 +143,9 @@ def test_a_node_that_starts_while_the_robot_speaks_is_muted(graph):
     node = graph.make(EmotionNode, **LARGE_BACKLOG)
     graph.wait(lambda: 'muted' in node.diagnose().message, 'the mute')
     # What the robot published before the node was activated again does not count.
-    node.trigger_deactivate()
-    graph.node.destroy_publisher(robot)
-    node.trigger_activate()
+    graph.run(node.trigger_deactivate)
+    graph.destroy(robot)
+    graph.run(node.trigger_activate)
     assert 'muted' not in node.diagnose().message
 
 
@@ -234,8 +234,8 @@ def test_a_bundle_that_was_loaded_after_a_cleanup_is_discarded(
     assert client.wait_for_service(20.0)
     answer = client.call_async(Trigger.Request())
     graph.wait(lambda: node._loading is not None, 'the load')
-    node.trigger_deactivate()
-    node.trigger_cleanup()
+    graph.run(node.trigger_deactivate)
+    graph.run(node.trigger_cleanup)
     may_load.set()
     graph.wait(answer.done, 'its answer')
     assert answer.result().message == 'the node was cleaned up meanwhile'
@@ -258,10 +258,10 @@ def test_several_settings_change_together_during_speech(graph, outputs, publishe
     assert SECOND // 4 not in np.diff(stamps)
     assert not outputs['emotion']
     # They stay when the node is configured again.
-    node.trigger_deactivate()
-    node.trigger_cleanup()
-    node.trigger_configure()
-    node.trigger_activate()
+    graph.run(node.trigger_deactivate)
+    graph.run(node.trigger_cleanup)
+    graph.run(node.trigger_configure)
+    graph.run(node.trigger_activate)
     assert node._listener.config.hop == 0.5
 
 

@@ -137,7 +137,7 @@ def test_a_tracker_takes_over_until_it_ends(graph):
     publisher.publish(IdsList(ids=['anna']))
     graph.wait(lambda: reported(node)['voices'] == 'anna', 'the tracked voice')
     graph.wait(lambda: other.count_publishers(TRACKED) == 1, 'the node to stop publishing')
-    other.destroy_publisher(publisher)
+    graph.destroy(publisher)
     graph.wait(
         lambda: reported(node)['voices'] == 'anonymous_speaker', 'the anonymous voice again'
     )
@@ -164,7 +164,7 @@ def test_a_tracked_voice_may_have_the_anonymous_name(graph):
     graph.wait(
         lambda: node.count_subscribers('/audio_stamped') == 0, 'the end of the plain subscription'
     )
-    other.destroy_publisher(publisher)
+    graph.destroy(publisher)
     graph.wait(lambda: node.count_subscribers('/audio_stamped') == 1, 'the plain topic again')
 
 
