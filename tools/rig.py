@@ -41,8 +41,13 @@ class Rig:
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self.subscribe(DiagnosticArray, '/diagnostics', self._store)
-        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
+
+    def _spin(self) -> None:
+        while not self._closing.is_set():
+            self._executor.spin_once()
 
     def subscribe(
         self, message_type: type, topic: str, callback: Callable[[Any], None], qos: Any = 1_000
@@ -125,8 +130,10 @@ class Rig:
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
-        self._executor.shutdown()
+        # An executor that is shut down by another thread destroys what it waits on.
+        self._executor.create_task(self._closing.set)
         self._thread.join()
+        self._executor.shutdown()
         self.node.destroy_node()
         rclpy.shutdown(context=self._context)
 

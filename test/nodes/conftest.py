@@ -39,8 +39,13 @@ class Graph:
         self._nodes = []
         self._received = threading.Condition()
         self.node = self.add(rclpy.create_node('test', context=self.context))
-        self._thread = threading.Thread(target=self._executor.spin)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._spin)
         self._thread.start()
+
+    def _spin(self):
+        while not self._closing.is_set():
+            self._executor.spin_once()
 
     def add(self, node):
         self._nodes.append(node)
@@ -109,8 +114,10 @@ class Graph:
                 self._received.wait(min(left, 0.05))
 
     def close(self):
-        self._executor.shutdown()
+        # An executor that is shut down by another thread destroys what it waits on.
+        self._executor.create_task(self._closing.set)
         self._thread.join()
+        self._executor.shutdown()
         for node in self._nodes:
             node.destroy_node()
         rclpy.shutdown(context=self.context)
