@@ -54,7 +54,9 @@ def until(process, *texts, end=True):
     finally:
         watchdog.cancel()
         if end:
-            process.send_signal(signal.SIGINT)
+            # To all processes, as a terminal sends it: launch relies on that, and now and then does
+            # not end nodes that have not received it.
+            os.killpg(process.pid, signal.SIGINT)
             output += process.communicate(timeout=30)[0]
     return output
 
