@@ -15,7 +15,7 @@ import rclpy
 from ament_index_python.packages import get_package_prefix
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import Executor, SingleThreadedExecutor
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -23,6 +23,26 @@ ROOT = Path(__file__).resolve().parents[1]
 def exit_on_sigterm() -> None:
     """Make SIGTERM end this process by an exception, so that it cleans up after itself."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
+class SpinThread(threading.Thread):
+    """Spins an executor until it is stopped."""
+
+    def __init__(self, executor: Executor):
+        super().__init__(daemon=True)
+        self._executor = executor
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        """Spin; called by `start`."""
+        while not self._stopping.is_set():
+            self._executor.spin_once()
+
+    def stop(self) -> None:
+        """End the thread, then shut the executor down: it would destroy what the thread waits on."""
+        self._executor.create_task(self._stopping.set)
+        self.join()
+        self._executor.shutdown()
 
 
 class Rig:
@@ -41,13 +61,8 @@ class Rig:
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self.subscribe(DiagnosticArray, '/diagnostics', self._store)
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread = SpinThread(self._executor)
         self._thread.start()
-
-    def _spin(self) -> None:
-        while not self._closing.is_set():
-            self._executor.spin_once()
 
     def subscribe(
         self, message_type: type, topic: str, callback: Callable[[Any], None], qos: Any = 1_000
@@ -130,10 +145,7 @@ class Rig:
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
-        # An executor that is shut down by another thread destroys what it waits on.
-        self._executor.create_task(self._closing.set)
-        self._thread.join()
-        self._executor.shutdown()
+        self._thread.stop()
         self.node.destroy_node()
         rclpy.shutdown(context=self._context)
 

@@ -17,6 +17,7 @@ from lifecycle_msgs.srv import GetState  # noqa: E402
 from rclpy.context import Context  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
+from rig import SpinThread  # noqa: E402
 from std_msgs.msg import Bool  # noqa: E402
 from vision_msgs.msg import Classification  # noqa: E402
 
@@ -39,13 +40,8 @@ class Graph:
         self._nodes = []
         self._received = threading.Condition()
         self.node = self.add(rclpy.create_node('test', context=self.context))
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._spin)
+        self._thread = SpinThread(self._executor)
         self._thread.start()
-
-    def _spin(self):
-        while not self._closing.is_set():
-            self._executor.spin_once()
 
     def add(self, node):
         self._nodes.append(node)
@@ -114,10 +110,7 @@ class Graph:
                 self._received.wait(min(left, 0.05))
 
     def close(self):
-        # An executor that is shut down by another thread destroys what it waits on.
-        self._executor.create_task(self._closing.set)
-        self._thread.join()
-        self._executor.shutdown()
+        self._thread.stop()
         for node in self._nodes:
             node.destroy_node()
         rclpy.shutdown(context=self.context)
