@@ -86,6 +86,41 @@ LABELS = {
         '04': 'surprised',
         '05': 'neutral',
     },
+    'nEMO': {
+        'anger': 'angry',
+        'fear': 'fearful',
+        'happiness': 'happy',
+        'neutral': 'neutral',
+        'sadness': 'sad',
+        'surprised': 'surprised',
+    },
+    'Indian-EmoSpeech-Command': {
+        'angry': 'angry',
+        'calm': 'calm',
+        'fearful': 'fearful',
+        'happy': 'happy',
+    },
+    # The first number of each emotion's hundred. Its README calls 201 to 300 angry and 301 to 400
+    # sad. The published scripts say the opposite: 302 is a reproach for playing before an
+    # examination, 202 the grief for an actor's accident.
+    'emotiontts_open_db': {
+        '001': 'neutral',
+        '101': 'happy',
+        '201': 'sad',
+        '301': 'angry',
+    },
+    # Numbers of its thirty categories; those that fit no class here have none.
+    'EmoGator': {
+        '02': 'happy',  # amusement
+        '03': 'angry',
+        '10': 'disgust',
+        '13': 'happy',  # elation
+        '15': 'fearful',
+        '18': 'neutral',
+        '24': 'sad',
+        '27': 'surprised',  # negative
+        '28': 'surprised',  # positive
+    },
 }
 """Corpus → label in its file names → class."""
 

@@ -66,7 +66,9 @@ def test_ravdess_labels_are_the_published_codes():
 def test_every_label_is_of_one_class_and_no_class_has_two(corpus):
     classes = list(LABELS[corpus].values())
     assert set(classes) <= set(EMOTIONS)
-    assert len(classes) == len(set(classes)) >= 5
+    assert len(set(classes)) >= 4
+    # EmoGator distinguishes amusement from elation, and good surprises from bad ones.
+    assert len(classes) - len(set(classes)) == (2 if corpus == 'EmoGator' else 0)
 
 
 def test_similar_labels_of_different_corpora_are_not_confused():

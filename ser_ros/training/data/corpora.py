@@ -41,6 +41,9 @@ LICENSES = {
     'CREMA-D': 'ODbL-1.0',
     'TESS': 'CC-BY-NC-ND-4.0',
     'BanglaSER': 'CC-BY-4.0',
+    'nEMO': 'CC-BY-NC-SA-4.0',
+    'Indian-EmoSpeech-Command': 'CC-BY-NC-SA-4.0',
+    'EmoGator': 'Apache-2.0',
 }
 """SPDX identifiers of the corpora whose owners name one."""
 

@@ -36,6 +36,8 @@ class Naming:
     """The group `channel` of recordings of speech alone, in corpora with more."""
     misspelt: dict[str, str] = field(default_factory=dict)
     """Misspelt names as published → correct names."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """A part of the name → the label that it stands for, where it is not the label itself."""
     faulty: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Names of faulty recordings → reason and detail, see `corpora.Problem`."""
 
@@ -49,7 +51,7 @@ class Naming:
         channel = groups.pop('channel', '')
         return FileName(
             recording=tuple(groups.values()),
-            label=groups['label'],
+            label=self.labels.get(groups['label'], groups['label']),
             speaker=groups['speaker'],
             gender=self.genders.get(groups['speaker']),
             intensity=self.intensities.get(groups.get('intensity', '')),
@@ -158,6 +160,43 @@ NAMINGS = {
             ),
             _odd_men(34),
             {'01': 'normal', '02': 'strong'},
+        ),
+        # Christop, 2024, arXiv 2404.06292; genders from its table of samples.
+        Naming(
+            'nEMO',
+            'SM0_anger_1.wav',
+            _pattern(r'(?P<speaker>[A-Z]{2}\d)_(?P<label>[a-z]+)_(?P<statement>\d{1,2})'),
+            {
+                **dict.fromkeys(('EB0', 'IC0', 'KD0', 'MK0'), 'female'),
+                **dict.fromkeys(('KS0', 'MP0', 'SM0', 'TP0', 'WR0'), 'male'),
+            },
+        ),
+        # The folder is the speaker; the number is the time of the recording.
+        Naming(
+            'Indian-EmoSpeech-Command',
+            '001/help_angry_1562996360436.wav',
+            _pattern(
+                r'(?P<speaker>\d{3})/(?P<statement>bacho|go|help|no|stop|yes)_'
+                r'(?P<label>[a-z]+)_(?P<time>\d+|\?\?)'
+            ),
+            {},
+        ),
+        # Korean dialogues for robots; the number is that of the sentence, a hundred an emotion.
+        Naming(
+            'emotiontts_open_db',
+            'nea00101.wav',
+            _pattern(r'(?P<speaker>[a-z]{3})00(?P<label>\d{3})'),
+            {},
+            labels={
+                f'{number:03}': f'{(number - 1) // 100 * 100 + 1:03}' for number in range(1, 401)
+            },
+        ),
+        # Buhl, 2023, arXiv 2301.00508: contributor, category and take of a burst without words.
+        Naming(
+            'EmoGator',
+            '000001-02-1.mp3',
+            _pattern(r'(?P<speaker>\d{6})-(?P<label>\d\d)-(?P<take>\d)'),
+            {},
         ),
     )
 }

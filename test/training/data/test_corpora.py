@@ -136,6 +136,15 @@ def test_a_doubled_folder_changes_nothing(published, tmp_path):
         ('EmoDB', '16b10Wb.wav', 'angry', '16', 'female', None, 'b10'),
         ('BanglaSER', '03-01-05-01-03-01-33.flac', 'neutral', '33', 'male', 'normal', '03'),
         ('BanglaSER', '01-01-04-02-03-02-16.flac', 'surprised', '16', 'female', 'strong', '03'),
+        ('nEMO', 'EB0/EB0_fear_90.wav', 'fearful', 'EB0', 'female', None, '90'),
+        ('nEMO', 'WR0_surprised_1.wav', 'surprised', 'WR0', 'male', None, '1'),
+        ('Indian-EmoSpeech-Command', '044/stop_calm_1562996360436.wav', 'calm', '044', None, None, 'stop'),
+        ('Indian-EmoSpeech-Command', '105/help_fearful_??.wav', 'fearful', '105', None, None, 'help'),
+        ('emotiontts_open_db', 'nea/nea00100.wav', 'neutral', 'nea', None, None, None),
+        ('emotiontts_open_db', 'emb00101.wav', 'happy', 'emb', None, None, None),
+        ('emotiontts_open_db', 'emb00300.wav', 'sad', 'emb', None, None, None),
+        ('emotiontts_open_db', 'emb00301.wav', 'angry', 'emb', None, None, None),
+        ('EmoGator', '000357/000357-28-1.wav', 'surprised', '000357', None, None, None),
     ],
 )  # fmt: skip
 def test_each_corpus_is_identified_by_its_file_names(
