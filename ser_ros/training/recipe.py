@@ -27,14 +27,26 @@ class DataConfig:
     """Class → the class that replaces it, such as calm → neutral: a common vocabulary."""
     balance_classes: bool = False
     """Draw clips so that all classes are equally frequent; otherwise each clip once an epoch."""
+    shares: dict[str, float] = field(default_factory=dict)
+    """Corpus → its share of the clips drawn, all others divide the rest evenly; {}: no shares.
+    With `balance_classes` the classes of each corpus are equally frequent."""
+    mask_absent_classes: bool = False
+    """Leave classes that a clip's corpus does not have out of its loss: a corpus without fear does
+    not teach that a voice is not afraid."""
     noisy_copies: int = 0
     """Copies of each training clip, each with other white noise, in addition to the clip itself."""
     nonspeech: float = 0.0
     """Share of windows that are replaced by sound without a voice, trained to be uncertain."""
 
+    def share(self, corpus: int) -> float:
+        """The share of the corpus of this index, where there are shares."""
+        rest = (1 - sum(self.shares.values())) / max(1, len(self.corpora) - len(self.shares))
+        return self.shares.get(self.corpora[corpus], rest)
+
     def __post_init__(self):
         _at_least(0, self, 'noisy_copies')
         _within_one(self, 'nonspeech')
+        _check_shares(self)
 
 
 @dataclass(frozen=True)
@@ -203,6 +215,20 @@ class Recipe:
         if not 0 <= self.seed < 2**32:
             raise SerError(f'seed is {self.seed}, not from 0 to {2**32 - 1}')
         _within_one(self, 'target_accuracy')
+
+
+def _check_shares(data: DataConfig) -> None:
+    for name, share in data.shares.items():
+        if name not in data.corpora:
+            raise SerError(f'shares has {name}, which is not in corpora')
+        if not 0 < share <= 1:
+            raise SerError(f'the share of {name} is {share}, not above 0 and at most 1')
+    total, is_complete = sum(data.shares.values()), data.shares.keys() == set(data.corpora)
+    if data.shares and (abs(total - 1) > 1e-6 if is_complete else total >= 1):
+        raise SerError(
+            f'shares add up to {total:g}: '
+            + ('they must add up to 1' if is_complete else 'nothing is left for the other corpora')
+        )
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:

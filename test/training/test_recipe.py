@@ -94,6 +94,26 @@ def test_a_value_of_the_wrong_type_names_the_key(write, text, key):
     assert '\n' not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ('shares', 'said'),
+    [
+        ('{B: 0.5}', 'shares has B, which is not in corpora'),
+        ('{RAVDESS: 0}', 'the share of RAVDESS is 0.0, not above 0'),
+        ('{RAVDESS: 1.5}', 'the share of RAVDESS is 1.5, .* at most 1'),
+        ('{RAVDESS: 1}', 'add up to 1: nothing is left for the other corpora'),
+        ('{RAVDESS: 0.5, SAVEE: 0.6}', 'add up to 1.1: they must add up to 1'),
+    ],
+)
+def test_invalid_shares(write, shares, said):
+    with pytest.raises(SerError, match=said):
+        load_recipe(write(f'data: {{corpora: [RAVDESS, SAVEE], shares: {shares}}}'))
+
+
+def test_corpora_without_a_share_divide_the_rest(write):
+    recipe = load_recipe(write('data: {corpora: [A, B, C], shares: {B: 0.5}}'))
+    assert [recipe.data.share(n) for n in range(3)] == [0.25, 0.5, 0.25]
+
+
 def test_integers_are_accepted_as_floats(write):
     recipe = load_recipe(write('optimization: {learning_rate: 1}\naugmentation: {mixup_alpha: 0}'))
     assert isinstance(recipe.optimization.learning_rate, float)

@@ -145,18 +145,20 @@ class Augment(nn.Module):
 
 
 def mixup(
-    x: Tensor, lengths: Tensor, targets: Tensor, alpha: float
-) -> tuple[Tensor, Tensor, Tensor]:
+    x: Tensor, lengths: Tensor, targets: Tensor, known: Tensor, alpha: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Mix each clip with another of the batch (Zhang et al., 2018), the larger share its own.
 
     `x` (batch, n_features, frames) is zero after the true `lengths` (batch,); `targets` (batch,
-    n_classes) are mixed with the same share.
+    n_classes) are mixed with the same share; `known` (batch, n_classes) become the classes that
+    either corpus has.
     """
     share = torch.distributions.Beta(alpha, alpha).sample().item()
     share = max(share, 1 - share)
     other = torch.randperm(len(x), device=x.device)
     lengths = torch.maximum(lengths, lengths[other])
-    return torch.lerp(x[other], x, share), lengths, torch.lerp(targets[other], targets, share)
+    targets = torch.lerp(targets[other], targets, share)
+    return torch.lerp(x[other], x, share), lengths, targets, known | known[other]
 
 
 def _draw(n: int, probability: float, device: torch.device) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from ser_ros import SerError
-from ser_ros.training.data.dataset import pad
+from ser_ros.training.data.dataset import Item, pad
 
 
 class EpochOrder(Sampler):
@@ -71,13 +71,13 @@ class EmotionData(lightning.LightningDataModule):
     def __init__(
         self,
         items: Dataset,
-        validation: Sequence[Sequence[tuple[Tensor, int]]],
+        validation: Sequence[Sequence[Item]],
         batch_size: int,
         seed: int,
         weights: Optional[Tensor] = None,
         workers: int = 0,
     ):
-        """`items`: indexed by (epoch, index). `validation`: (samples, label) of each window."""
+        """`items`: indexed by (epoch, index). `validation`: each utterance's windows."""
         super().__init__()
         self.items, self.validation = items, validation
         self.batch_size, self.seed, self.weights = batch_size, seed, weights

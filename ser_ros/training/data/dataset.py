@@ -36,6 +36,12 @@ class Utterance:
     speech: Segment
     label: int
     sample_rate: int = SAMPLE_RATE
+    corpus: int = 0
+    """Index of its corpus in the recipe."""
+
+
+Item = tuple[Tensor, int, int]
+"""(samples (n,), label, index of the corpus)."""
 
 
 def load_utterances(
@@ -43,9 +49,11 @@ def load_utterances(
     class_names: Sequence[str],
     sample_rate: int = SAMPLE_RATE,
     cache: Optional[Path] = None,
+    corpora: Sequence[str] = (),
 ) -> list[Utterance]:
     """Decode clips and detect their speech; a clip with too little of it counts as all speech.
 
+    `corpora`: all corpora of the recipe, () if there is one.
     Sound is rounded to 16 bits, as in a message to the robot, whether it comes from the folder
     `cache` or not. SerError for a file without sound, and for a cache that cannot be written.
     """
@@ -61,7 +69,8 @@ def load_utterances(
         if speech is None or speech.end - speech.start < sample_rate // 2:
             speech = Segment(0, len(samples))
         label = class_names.index(clip.emotion)
-        utterances.append(Utterance(samples, speech, label, sample_rate))
+        corpus = corpora.index(clip.corpus) if corpora else 0
+        utterances.append(Utterance(samples, speech, label, sample_rate, corpus))
     return utterances
 
 
@@ -106,7 +115,7 @@ class _Standardise:
 
 
 class WholeClips(Dataset):
-    """Each utterance and its noisy copies in full length: (float32 (n,), label).
+    """Each utterance and its noisy copies in full length, as an `Item`.
 
     Indexed by (epoch, index). Each item has its own random generators, seeded by the recipe's
     seed, the epoch, the index and the purpose. So the draws depend neither on the order nor on
@@ -135,7 +144,11 @@ class WholeClips(Dataset):
         """The class of an item, unless a sound without a voice replaces it."""
         return self._utterance(index).label
 
-    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, int]:
+    def corpus(self, index: int) -> int:
+        """The index of an item's corpus."""
+        return self._utterance(index).corpus
+
+    def __getitem__(self, item: tuple[int, int]) -> Item:
         epoch, index = item
         utterance, config = self._utterance(index), self.augmentation
         rate = utterance.sample_rate
@@ -147,7 +160,8 @@ class WholeClips(Dataset):
         if self.data.nonspeech:
             rng = draws('nonspeech')
             if rng.random() < self.data.nonspeech:
-                return torch.from_numpy(generate(rng, len(samples), rate)), NO_CLASS
+                sound = torch.from_numpy(generate(rng, len(samples), rate))
+                return sound, NO_CLASS, utterance.corpus
         if config.speed != (1.0, 1.0):
             factor = draws('speed').uniform(*config.speed)
             samples = soxr.resample(samples, factor * rate, rate, quality='QQ')
@@ -162,7 +176,7 @@ class WholeClips(Dataset):
             rng = draws('silence')
             if rng.random() < config.silence_probability:
                 samples = _with_silence(samples, rng.uniform(*config.silence) * rate, rng)
-        return torch.from_numpy(samples), utterance.label
+        return torch.from_numpy(samples), utterance.label, utterance.corpus
 
     def _cut(self, utterance: Utterance, rng: np.random.Generator) -> np.ndarray:
         return utterance.samples
@@ -240,12 +254,16 @@ def _with_silence(samples: np.ndarray, length: float, rng: np.random.Generator) 
     return samples
 
 
-def pad(batch: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Collate items to (batch, longest) samples, true lengths (batch,), labels (batch,)."""
-    windows, labels = zip(*batch)
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+"""(samples (batch, longest), true lengths (batch,), labels (batch,), corpora (batch,))."""
+
+
+def pad(batch: Sequence[Item]) -> Batch:
+    """Collate items, with zeros after the shorter ones."""
+    windows, labels, corpora = zip(*batch)
     lengths = torch.tensor([len(window) for window in windows])
     padded = torch.nn.utils.rnn.pad_sequence(windows, batch_first=True)
-    return padded, lengths, torch.tensor(labels)
+    return padded, lengths, torch.tensor(labels), torch.tensor(corpora)
 
 
 def stream_windows(

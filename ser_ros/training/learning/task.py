@@ -12,10 +12,8 @@ from torchmetrics.classification import MulticlassAccuracy
 from ser_ros import SerError
 from ser_ros.training.data.augmentation import Augment, mixup
 from ser_ros.training.data.batches import mixed_seed
+from ser_ros.training.data.dataset import Batch
 from ser_ros.training.recipe import OptimizationConfig, Recipe
-
-# (samples (batch, longest), lengths (batch,), labels (batch,))
-Batch = tuple[Tensor, Tensor, Tensor]
 
 
 class EmotionTask(lightning.LightningModule):
@@ -28,8 +26,13 @@ class EmotionTask(lightning.LightningModule):
         model: nn.Module,
         n_classes: int,
         class_weights: Optional[Tensor] = None,
+        corpus_classes: Optional[Tensor] = None,
     ):
-        """`frontend`: fitted. `class_weights`: (n_classes,), by default all equal."""
+        """`frontend`: fitted. `class_weights`: (n_classes,), by default all equal.
+
+        `corpus_classes`: (n_corpora, n_classes), True for the classes that enter the loss of the
+        corpus's clips; by default all.
+        """
         super().__init__()
         self.recipe = recipe
         self.frontend = frontend
@@ -38,6 +41,9 @@ class EmotionTask(lightning.LightningModule):
         self.augment = Augment(recipe.augmentation, recipe.frontend.sample_rate)
         weights = torch.ones(n_classes) if class_weights is None else class_weights
         self.register_buffer('class_weights', weights, persistent=False)
+        if corpus_classes is None:
+            corpus_classes = torch.ones(len(recipe.data.corpora), n_classes, dtype=torch.bool)
+        self.register_buffer('corpus_classes', corpus_classes, persistent=False)
         # Macro average: the mean of the classes' recalls, the field's "unweighted accuracy".
         self.accuracy = MulticlassAccuracy(n_classes, average='macro')
         # A loss that is not a number must show, not be left out.
@@ -49,15 +55,17 @@ class EmotionTask(lightning.LightningModule):
 
     def losses(self, batch: Batch) -> Tensor:
         """(batch,) losses of the clips, augmented and mixed up."""
-        samples, lengths, labels = batch
+        samples, lengths, labels, corpora = batch
         frames = self.frontend.n_frames(lengths)
         x = self.frontend(self.augment.waveform(samples, lengths), lengths)
         x = self.augment.spectrogram(x, frames)
         targets = soft_targets(labels, self.n_classes)
+        # A sound without a voice is uncertain among all classes, whatever corpus it replaces.
+        known = self.corpus_classes[corpora] | (labels < 0)[:, None]
         if alpha := self.recipe.augmentation.mixup_alpha:
-            x, frames, targets = mixup(x, frames, targets, alpha)
+            x, frames, targets, known = mixup(x, frames, targets, known, alpha)
         logits = self.model(x, frames)
-        return clip_losses(logits, targets, self.class_weights, self.recipe.optimization)
+        return clip_losses(logits, targets, known, self.class_weights, self.recipe.optimization)
 
     def training_step(self, batch: Batch) -> Tensor:
         """Return the mean loss over all processes' clips; SerError if it is not finite."""
@@ -81,7 +89,7 @@ class EmotionTask(lightning.LightningModule):
 
     def validation_step(self, batch: Batch) -> None:
         """A batch holds the longest windows of one utterance: see `voice.pool_windows`."""
-        samples, lengths, labels = batch
+        samples, lengths, labels, _ = batch
         score = self(samples, lengths).log_softmax(dim=1).mean(dim=0, keepdim=True)
         self.validation_loss.update(nn.functional.nll_loss(score, labels[:1]))
         self.accuracy.update(score, labels[:1])
@@ -125,14 +133,22 @@ def soft_targets(labels: Tensor, n_classes: int) -> Tensor:
 
 
 def clip_losses(
-    logits: Tensor, targets: Tensor, class_weights: Tensor, config: OptimizationConfig
+    logits: Tensor,
+    targets: Tensor,
+    known: Tensor,
+    class_weights: Tensor,
+    config: OptimizationConfig,
 ) -> Tensor:
     """(batch,) losses of (batch, n_classes) logits against (batch, n_classes) probabilities.
 
-    The focal loss (Lin et al., 2017) multiplies each class's share by (1 - p)^gamma.
+    Classes that are not `known` (batch, n_classes) are left out of the softmax and the smoothing;
+    their targets are zero. The focal loss (Lin et al., 2017) multiplies each class's share by
+    (1 - p)^gamma.
     """
-    targets = targets * (1 - config.label_smoothing) + config.label_smoothing / targets.shape[1]
-    log_probabilities = logits.float().log_softmax(dim=1)
+    smoothing = config.label_smoothing / known.sum(dim=1, keepdim=True)
+    targets = targets * (1 - config.label_smoothing) + smoothing
+    log_probabilities = logits.float().masked_fill(~known, -torch.inf).log_softmax(dim=1)
+    log_probabilities = log_probabilities.masked_fill(~known, 0.0)
     terms = -targets * log_probabilities * class_weights
     if config.loss == 'focal':
         terms = terms * (1 - log_probabilities.exp()) ** config.focal_gamma

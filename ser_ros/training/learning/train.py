@@ -18,6 +18,7 @@ from ser_ros.models.transfer import TransferModel, freeze, load_published
 from ser_ros.stream.types import StreamConfig
 from ser_ros.training.data.batches import EmotionData
 from ser_ros.training.data.dataset import (
+    Item,
     TrainingWindows,
     Utterance,
     WholeClips,
@@ -27,7 +28,7 @@ from ser_ros.training.data.dataset import (
 from ser_ros.training.data.splits import SUBSETS, Split
 from ser_ros.training.learning.fit import Compute, Fit, fit, read_checkpoint
 from ser_ros.training.learning.task import EmotionTask
-from ser_ros.training.recipe import Recipe
+from ser_ros.training.recipe import DataConfig, Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ def load_subset(
     needed = f'{recipe.architecture} needs at least {least / rate:.2f} s with this recipe'
     if frontend.is_streaming and round(crop * rate) < least:
         raise SerError(f'augmentation.crop begins at {crop} s, but {needed}')
-    utterances = load_utterances(clips, split.class_names, rate, cache)
+    utterances = load_utterances(clips, split.class_names, rate, cache, recipe.data.corpora)
     kept, short = [], []
     for clip, utterance in zip(clips, utterances):
         speech = utterance.speech if frontend.is_streaming else Segment(0, len(utterance.samples))
@@ -101,7 +102,9 @@ def make_task(recipe: Recipe, n_classes: int, training: Sequence[Utterance]) -> 
     """The front-end, fitted on the training set, and the untrained model."""
     frontend = fit_frontend(recipe.frontend, _sounds(recipe, training))
     weights = class_weights(training, n_classes) if recipe.optimization.class_weights else None
-    return EmotionTask(recipe, frontend, make_model(recipe, n_classes), n_classes, weights)
+    model = make_model(recipe, n_classes)
+    known = corpus_classes(recipe.data, training, n_classes)
+    return EmotionTask(recipe, frontend, model, n_classes, weights, known)
 
 
 def make_model(recipe: Recipe, n_classes: int) -> nn.Module:
@@ -133,7 +136,7 @@ def _sounds(recipe: Recipe, training: Sequence[Utterance]) -> Iterator[Tensor]:
         return
     items = WholeClips(training, recipe.data, recipe.augmentation, recipe.seed)
     for index in range(len(items)):
-        samples, _ = items[0, index]
+        samples, *_ = items[0, index]
         yield samples * gain
 
 
@@ -141,6 +144,18 @@ def class_weights(training: Sequence[Utterance], n_classes: int) -> Tensor:
     """(n_classes,) weights inverse to the classes' shares; their mean over the clips is 1."""
     counts = torch.bincount(torch.tensor([u.label for u in training]), minlength=n_classes)
     return len(training) / (n_classes * counts.clamp(min=1))
+
+
+def corpus_classes(
+    data: DataConfig, training: Sequence[Utterance], n_classes: int
+) -> Optional[Tensor]:
+    """(n_corpora, n_classes), True for the classes that a corpus has; None if none are masked."""
+    if not data.mask_absent_classes:
+        return None
+    known = torch.zeros(len(data.corpora), n_classes, dtype=torch.bool)
+    for utterance in training:
+        known[utterance.corpus, utterance.label] = True
+    return known
 
 
 def make_data(
@@ -153,31 +168,47 @@ def make_data(
     """Batches of windows as the stream cuts them, or of whole clips if the front-end reads those."""
     items_of = TrainingWindows if task.frontend.is_streaming else WholeClips
     items = items_of(training, recipe.data, recipe.augmentation, recipe.seed)
-    weights = None
-    if recipe.data.balance_classes:
-        labels = torch.tensor([items.label(index) for index in range(len(items))])
-        weights = class_weights(training, task.n_classes)[labels]
     return EmotionData(
         items,
         [_validation_windows(recipe, task, utterance) for utterance in validation],
         recipe.optimization.batch_size,
         recipe.seed,
-        weights,
+        draw_weights(recipe.data, items),
         workers,
     )
 
 
-def _validation_windows(
-    recipe: Recipe, task: EmotionTask, utterance: Utterance
-) -> list[tuple[Tensor, int]]:
+def draw_weights(data: DataConfig, items: WholeClips) -> Optional[Tensor]:
+    """(n,) probabilities with which the items are drawn; None to take each once an epoch."""
+    if not (data.shares or data.balance_classes):
+        return None
+    corpora = torch.tensor([items.corpus(index) for index in range(len(items))])
+    labels = torch.tensor([items.label(index) for index in range(len(items))])
+    if not data.shares:
+        corpora = torch.zeros_like(corpora)
+    weights = torch.zeros(len(items))
+    for corpus in corpora.unique().tolist():
+        members = corpora == corpus
+        groups = labels[members] if data.balance_classes else torch.zeros(int(members.sum()))
+        _, group, counts = groups.unique(return_inverse=True, return_counts=True)
+        own = len(items) / (len(counts) * counts[group])
+        weights[members] = own * (data.share(corpus) if data.shares else 1.0)
+    return weights
+
+
+def _validation_windows(recipe: Recipe, task: EmotionTask, utterance: Utterance) -> list[Item]:
     if not task.frontend.is_streaming:
-        return [(torch.from_numpy(utterance.samples), utterance.label)]
+        return [(torch.from_numpy(utterance.samples), utterance.label, utterance.corpus)]
     stream = StreamConfig()
     least = task.frontend.n_samples(task.model.min_frames) / task.frontend.sample_rate
     first = max(stream.first_estimate, least)
     windows = stream_windows(utterance, recipe.augmentation.crop[1], stream.hop, first)
     longest = max(map(len, windows))
-    return [(torch.from_numpy(w), utterance.label) for w in windows if len(w) == longest]
+    return [
+        (torch.from_numpy(window), utterance.label, utterance.corpus)
+        for window in windows
+        if len(window) == longest
+    ]
 
 
 def _model_weights(checkpoint: Path) -> dict[str, Tensor]:

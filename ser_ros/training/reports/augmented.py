@@ -128,7 +128,7 @@ def _make(
 ) -> Version:
     """Augment with the code of the training; `items`: the data set that cuts a window or not."""
     augment = Augment(config, SAMPLE_RATE)
-    changed, _ = items([utterance], DataConfig(), config, seed)[0, 0]
+    changed, *_ = items([utterance], DataConfig(), config, seed)[0, 0]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         changed = augment.waveform(changed[None], torch.tensor([len(changed)]))

@@ -311,7 +311,8 @@ def test_mixup_mixes_sounds_and_targets_with_one_share():
     lengths = torch.tensor([40, 10, 20, 30, 40, 5])
     x *= frame_mask(lengths, 40)[:, None]
     for _ in range(20):
-        mixed, mixed_lengths, targets = mixup(x, lengths, torch.eye(n), 1.0)
+        known = torch.eye(n, dtype=torch.bool)
+        mixed, mixed_lengths, targets, either = mixup(x, lengths, torch.eye(n), known, 1.0)
         own = targets.diagonal()
         torch.testing.assert_close(targets.sum(dim=1), torch.ones(n))
         torch.testing.assert_close(mixed[:, :, 0], targets)
@@ -320,13 +321,17 @@ def test_mixup_mixes_sounds_and_targets_with_one_share():
         others = torch.where(is_mixed, (targets - torch.diag(own)).argmax(dim=1), torch.arange(n))
         assert sorted(others.tolist()) == list(range(n))
         assert torch.equal(mixed_lengths, torch.maximum(lengths, lengths[others]))
+        assert torch.equal(either, known | known[others])
         assert not (mixed.sum(dim=1) * ~frame_mask(mixed_lengths, 40)).any()
 
 
 @pytest.mark.parametrize('alpha', [0.2, 1.0])
 def test_the_larger_share_is_a_clips_own(alpha):
     x, targets = torch.randn(4, 3, 5), torch.eye(4)
-    shares = [mixup(x, full(x), targets, alpha)[2].diagonal().amin().item() for _ in range(200)]
+    shares = [
+        mixup(x, full(x), targets, targets > 0, alpha)[2].diagonal().amin().item()
+        for _ in range(200)
+    ]
     assert min(shares) >= 0.5
     assert max(shares) > 0.99
     assert len(set(shares)) > 50

@@ -191,12 +191,12 @@ def test_items_depend_only_on_seed_epoch_and_index():
     items = {(e, i): first[e, i] for e in range(3) for i in range(len(first))}
     again = windows(voices(), EVERYTHING, nonspeech=0.2, noisy_copies=1)
     for item in reversed(items):
-        samples, label = again[item]
+        samples, label, _ = again[item]
         assert torch.equal(samples, items[item][0])
         assert label == items[item][1]
     other = windows(voices(), EVERYTHING, seed=2, nonspeech=0.2, noisy_copies=1)
     drawn = [*items.values(), *(other[item] for item in items)]
-    assert len({samples.numpy().tobytes() for samples, _ in drawn}) == len(drawn)
+    assert len({samples.numpy().tobytes() for samples, *_ in drawn}) == len(drawn)
 
 
 def test_workers_change_nothing():
@@ -267,7 +267,7 @@ def test_a_label_travels_with_its_clip(cls):
     assert len(dataset) == 15
     clips = []
     for index in range(15):
-        samples, label = dataset[0, index]
+        samples, label, _ = dataset[0, index]
         clips.append(owner(samples, given))
         assert label == dataset.label(index) == given[clips[-1]].label
     assert clips == [*range(5)] * 3
@@ -294,8 +294,8 @@ def test_sounds_without_a_voice_have_the_share_of_the_recipe():
     labels = []
     for epoch in range(4):
         for index in range(100):
-            samples, label = mixed[epoch, index]
-            before, expected = plain[epoch, index]
+            samples, label, _ = mixed[epoch, index]
+            before, expected, _ = plain[epoch, index]
             labels.append(label)
             assert samples.dtype == torch.float32
             assert samples.shape == before.shape
@@ -320,7 +320,7 @@ def test_sounds_without_a_voice_have_the_share_of_the_recipe():
 def test_windows_are_inside_the_clip_and_as_long_as_possible(n, edges, seed, onset_probability):
     start, end = sorted(round(edge * n) for edge in edges)
     config = dataclasses.replace(AS_IT_IS, edge_jitter=0.15, onset_probability=onset_probability)
-    window, label = windows([counting(n, start, end)], config, seed)[0, 0]
+    window, label, _ = windows([counting(n, start, end)], config, seed)[0, 0]
     assert label == 3
     assert window.dtype == torch.float32
     assert min(n, SAMPLE_RATE) <= len(window) <= 3 * SAMPLE_RATE
@@ -332,7 +332,7 @@ def test_windows_are_inside_the_clip_and_as_long_as_possible(n, edges, seed, ons
 @given(st.integers(0, 2**31))
 def test_windows_are_inside_the_speech_up_to_the_jitter(seed):
     config = dataclasses.replace(AS_IT_IS, edge_jitter=0.15)
-    window, _ = windows([counting(80_000, 20_000, 60_000)], config, seed)[0, 0]
+    window, *_ = windows([counting(80_000, 20_000, 60_000)], config, seed)[0, 0]
     assert window[0] >= 20_000 - 2 * 2_400
     assert window[-1] < 60_000 + 2 * 2_400
 
@@ -383,7 +383,7 @@ def test_whole_clips_are_whole():
 @pytest.mark.parametrize('speed', [0.88, 1.12])
 def test_speed_changes_pitch_and_length(speed):
     config = dataclasses.replace(AS_IT_IS, crop=(1.0, 1.0), speed=(speed, speed))
-    window, _ = windows([tone()], config)[0, 0]
+    window, *_ = windows([tone()], config)[0, 0]
     assert len(window) == pytest.approx(min(SAMPLE_RATE, SAMPLE_RATE / speed), abs=2)
     assert pitch_of(window.numpy()) == pytest.approx(1_000 * speed, abs=2)
 
@@ -445,15 +445,16 @@ def test_silence_is_one_stretch_with_a_length_of_the_recipe():
 
 def test_silence_is_no_longer_than_a_window():
     config = dataclasses.replace(AS_IT_IS, silence_probability=1.0, silence=(2.0, 2.0))
-    window, _ = windows([counting(9_000, 0, 9_000)], config)[0, 0]
+    window, *_ = windows([counting(9_000, 0, 9_000)], config)[0, 0]
     assert torch.equal(window, torch.zeros(9_000))
 
 
 def test_pad():
-    batch = [(torch.ones(3), 1), (torch.ones(5), NO_CLASS)]
-    samples, lengths, labels = pad(batch)
+    batch = [(torch.ones(3), 1, 2), (torch.ones(5), NO_CLASS, 0)]
+    samples, lengths, labels, corpora = pad(batch)
     assert samples.tolist() == [[1, 1, 1, 0, 0], [1] * 5]
     assert (lengths.tolist(), labels.tolist()) == ([3, 5], [1, NO_CLASS])
+    assert corpora.tolist() == [2, 0]
 
 
 # --- Windows of a stream

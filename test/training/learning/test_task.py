@@ -8,6 +8,7 @@ import torch
 
 from ser_ros.features import build_frontend
 from ser_ros.models import build_model
+from ser_ros.training.data.dataset import NO_CLASS
 from ser_ros.training.learning.task import (
     EmotionTask,
     clip_losses,
@@ -27,7 +28,7 @@ def noise(batch, n, seed=1):
     return 0.1 * torch.randn(batch, n, generator=torch.Generator().manual_seed(seed))
 
 
-def make_task(augmentation, **optimization):
+def make_task(augmentation, corpus_classes=None, **optimization):
     torch.manual_seed(1)
     recipe = Recipe(
         augmentation=augmentation,
@@ -40,7 +41,7 @@ def make_task(augmentation, **optimization):
     model = build_model(
         recipe.architecture, frontend.n_features, len(NAMES), **recipe.hyperparameters
     )
-    return EmotionTask(recipe, frontend, model, len(NAMES))
+    return EmotionTask(recipe, frontend, model, len(NAMES), corpus_classes=corpus_classes)
 
 
 def batch():
@@ -48,21 +49,21 @@ def batch():
     samples = (noise(4, 32_000) / ONE_BIT).round() * ONE_BIT
     for row, length in zip(samples, lengths):
         row[length:] = 0
-    return samples, lengths, torch.tensor([0, 1, 2, 3])
+    return samples, lengths, torch.tensor([0, 1, 2, 3]), torch.zeros(4, dtype=torch.long)
 
 
 def test_without_augmentation_the_loss_is_cross_entropy():
     task = make_task(PLAIN, label_smoothing=0.1)
-    samples, lengths, labels = batch()
-    loss = task.losses((samples, lengths, labels)).mean()
+    samples, lengths, labels, corpora = batch()
+    loss = task.losses((samples, lengths, labels, corpora)).mean()
     logits = task(samples, lengths)
     expected = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
     torch.testing.assert_close(loss, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_a_clip_is_judged_without_its_padding():
+def test_a_clip_is_predicted_without_its_padding():
     task = make_task(PLAIN).eval()
-    samples, lengths, _ = batch()
+    samples, lengths, *_ = batch()
     logits = task(samples, lengths)
     for row, clip, length in zip(logits, samples, lengths):
         alone = task(clip[None, :length], length[None])[0]
@@ -87,54 +88,100 @@ def test_mixup_gives_both_labels_their_share():
     with torch.no_grad():
         task.model.classifier.weight.zero_()
         task.model.classifier.bias.copy_(torch.tensor([2.0, 0.0, 0.0, 0.0]))
-    samples, lengths, labels = batch()
+    samples, lengths, labels, corpora = batch()
     losses = torch.nn.functional.cross_entropy(
         task.model.classifier.bias.expand(4, 4), labels, reduction='none'
     )
     for seed in range(5):
         torch.manual_seed(seed)
         # Every clip is once a first and once an other: the shares add up to the plain mean.
-        torch.testing.assert_close(task.losses((samples, lengths, labels)).mean(), losses.mean())
+        torch.testing.assert_close(
+            task.losses((samples, lengths, labels, corpora)).mean(), losses.mean()
+        )
 
 
 def test_mixup_mixes_the_sounds():
-    samples, lengths, labels = batch()
+    samples, lengths, labels, corpora = batch()
     losses = set()
     for seed in range(6):
         task = make_task(dataclasses.replace(PLAIN, mixup_alpha=1.0))
         torch.manual_seed(seed)
-        losses.add(round(task.losses((samples, lengths, labels)).mean().item(), 5))
+        losses.add(round(task.losses((samples, lengths, labels, corpora)).mean().item(), 5))
     assert len(losses) > 1
 
 
-def test_validation_judges_an_utterance_by_the_mean_of_its_windows():
+def test_validation_uses_the_mean_of_an_utterances_windows():
     task = make_task(PLAIN).eval()
-    samples, lengths, _ = batch()
+    samples, lengths, _, corpora = batch()
     label = int(task(samples, lengths).log_softmax(dim=1).mean(dim=0).argmax())
-    task.validation_step((samples, lengths, torch.full((4,), label)))
+    task.validation_step((samples, lengths, torch.full((4,), label), corpora))
     assert task.accuracy.compute() == 1
     task.accuracy.reset()
-    task.validation_step((samples, lengths, torch.full((4,), (label + 1) % 4)))
+    task.validation_step((samples, lengths, torch.full((4,), (label + 1) % 4), corpora))
     assert task.accuracy.compute() == 0
 
 
 def test_one_validation_loss_that_is_no_number_is_not_left_out():
     task = make_task(PLAIN).eval()
     for scale in (1.0, torch.nan):
-        task.validation_step((scale * noise(1, 32_000), torch.tensor([32_000]), torch.tensor([1])))
+        samples = scale * noise(1, 32_000)
+        task.validation_step(
+            (samples, torch.tensor([32_000]), torch.tensor([1]), torch.tensor([0]))
+        )
     assert task.validation_loss.compute().isnan()
 
 
-def test_a_label_that_is_no_class_wants_all_of_them_alike():
+def test_a_label_that_is_no_class_has_equal_targets():
     targets = soft_targets(torch.tensor([2, -1]), 4)
     assert targets.tolist() == [[0.0, 0.0, 1.0, 0.0], [0.25] * 4]
 
 
-def loss_of(logits, label, weights=None, **config):
+def loss_of(logits, label, weights=None, known=(True,) * 4, **config):
     weights = torch.ones(4) if weights is None else weights
     targets = soft_targets(torch.tensor([label]), 4)
     config = OptimizationConfig(**{'label_smoothing': 0.0, **config})
-    return clip_losses(torch.tensor([logits]), targets, weights, config).item()
+    known = torch.tensor([known])
+    return clip_losses(torch.tensor([logits]), targets, known, weights, config).item()
+
+
+@pytest.mark.parametrize('loss', ['cross_entropy', 'focal'])
+def test_a_class_that_is_not_known_does_not_enter_the_loss(loss):
+    known = (True, True, False, True)
+    settings = {'label_smoothing': 0.1, 'loss': loss}
+    losses = {
+        loss_of([1.0, 2.0, logit, 0.5], 1, known=known, **settings) for logit in (-9.0, 0.0, 9.0)
+    }
+    assert len(losses) == 1
+    expected = torch.nn.functional.cross_entropy(
+        torch.tensor([[1.0, 2.0, 0.5]]), torch.tensor([1]), label_smoothing=0.1
+    )
+    if loss == 'cross_entropy':
+        assert losses.pop() == pytest.approx(expected.item())
+
+
+def test_absent_classes_of_a_corpus_have_no_gradient():
+    """But those that another corpus of the batch has, and those of sounds without a voice."""
+    known = torch.tensor([[True, True, False, False], [True, True, True, False]])
+    task = make_task(PLAIN, corpus_classes=known, label_smoothing=0.1)
+    samples, lengths, _, _ = batch()
+    corpora = torch.tensor([0, 0, 1, 1])
+
+    def gradients(labels):
+        task.zero_grad()
+        task.losses((samples, lengths, torch.tensor(labels), corpora)).mean().backward()
+        return task.model.classifier.bias.grad != 0
+
+    assert gradients([0, 1, 0, 1]).tolist() == [True, True, True, False]
+    assert gradients([0, NO_CLASS, 0, 1]).all()
+
+
+@pytest.mark.parametrize('label', [0, 1])
+def test_mixed_clips_know_the_classes_of_both_corpora(label):
+    known = torch.tensor([[True, True, False, False], [False, False, True, True]])
+    task = make_task(dataclasses.replace(PLAIN, mixup_alpha=1.0), corpus_classes=known)
+    samples, lengths, _, _ = batch()
+    labels, corpora = torch.tensor([label, 2, label, 3]), torch.tensor([0, 1, 0, 1])
+    assert task.losses((samples, lengths, labels, corpora)).isfinite().all()
 
 
 def test_class_weights_multiply_a_clips_loss():

@@ -1,13 +1,19 @@
 """Models, front-ends and class weights before the first step."""
 
 import numpy as np
+import pytest
 import torch
 
 from ser_ros.audio.vad import Segment
 from ser_ros.features import build_frontend
 from ser_ros.training.data.dataset import Utterance, WholeClips
-from ser_ros.training.learning.train import class_weights, make_task
-from ser_ros.training.recipe import AugmentationConfig, Recipe, load_recipe
+from ser_ros.training.learning.train import (
+    class_weights,
+    corpus_classes,
+    draw_weights,
+    make_task,
+)
+from ser_ros.training.recipe import AugmentationConfig, DataConfig, Recipe, load_recipe
 
 
 def test_whole_clips_are_standardised_with_their_noisy_copies():
@@ -29,6 +35,58 @@ def test_class_weights_are_inverse_to_the_shares():
     utterances = [Utterance(None, segment, label) for label in [0, 0, 0, 1]]
     weights = class_weights(utterances, 2)
     torch.testing.assert_close(weights, torch.tensor([2 / 3, 2.0]))
+
+
+def items_of(data, groups):
+    """Items with the (corpus, label) of each group, as many as its number."""
+    utterances = [
+        Utterance(np.zeros(16, np.float32), Segment(0, 16), label, corpus=corpus)
+        for (corpus, label), n in groups.items()
+        for _ in range(n)
+    ]
+    return WholeClips(utterances, data, AugmentationConfig(), 1)
+
+
+GROUPS = {(0, 0): 6, (0, 1): 2, (1, 0): 3, (2, 1): 1}
+"""(corpus, label) → number of clips."""
+
+
+def shares_drawn(data):
+    """The share of each group in what is drawn."""
+    weights = draw_weights(data, items_of(data, GROUPS))
+    groups = [group for group, n in GROUPS.items() for _ in range(n)] * (1 + data.noisy_copies)
+    total = weights.sum()
+    return {
+        group: float(sum(w for w, g in zip(weights, groups) if g == group) / total)
+        for group in GROUPS
+    }
+
+
+@pytest.mark.parametrize('noisy_copies', [0, 1])
+def test_corpora_are_drawn_in_their_shares(noisy_copies):
+    data = DataConfig(('A', 'B', 'C'), shares={'B': 0.5}, noisy_copies=noisy_copies)
+    expected = {(0, 0): 0.25 * 6 / 8, (0, 1): 0.25 * 2 / 8, (1, 0): 0.5, (2, 1): 0.25}
+    assert shares_drawn(data) == pytest.approx(expected)
+
+
+def test_the_classes_of_each_corpus_are_drawn_evenly():
+    data = DataConfig(('A', 'B', 'C'), shares={'B': 0.5}, balance_classes=True)
+    expected = {(0, 0): 0.125, (0, 1): 0.125, (1, 0): 0.5, (2, 1): 0.25}
+    assert shares_drawn(data) == pytest.approx(expected)
+
+
+def test_without_shares_classes_are_balanced_over_all_corpora():
+    expected = {(0, 0): 0.5 * 6 / 9, (0, 1): 0.5 * 2 / 3, (1, 0): 0.5 * 3 / 9, (2, 1): 0.5 / 3}
+    data = DataConfig(('A', 'B', 'C'), balance_classes=True)
+    assert shares_drawn(data) == pytest.approx(expected)
+    assert draw_weights(DataConfig(('A', 'B', 'C')), items_of(DataConfig(), GROUPS)) is None
+
+
+def test_classes_of_each_corpus():
+    data = DataConfig(('A', 'B', 'C'), mask_absent_classes=True)
+    found = corpus_classes(data, items_of(data, GROUPS).utterances, 3)
+    assert found.tolist() == [[True, True, False], [True, False, False], [False, True, False]]
+    assert corpus_classes(DataConfig(), [], 3) is None
 
 
 def test_the_front_end_is_fitted_to_speech_at_the_mean_gain(speech):
