@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchaudio.compliance.kaldi import get_mel_banks
 from torchaudio.functional import create_dct
-from torchaudio.transforms import MelSpectrogram, Spectrogram
+from torchaudio.transforms import MelScale, MelSpectrogram, Spectrogram
 
 from ser_ros import SerError
 
@@ -62,6 +62,36 @@ class MfccConfig(LogMelConfig):
 
 
 @dataclass(frozen=True)
+class LogMelPitchConfig(LogMelConfig):
+    """Settings of `LogMelPitch`: of its log-mel spectrogram, and of its pitch; pitches in Hz."""
+
+    n_fft: int = 1_024
+    win_length: int = 1_024
+    """Two periods of the lowest pitch, and more."""
+    hop_length: int = 640
+    range_db: float = 60.0
+    """What is further below the loudest bin of a clip is raised to this: digital silence is a
+    mark of a recording, not of a voice."""
+    pitch_min: float = 60.0
+    pitch_max: float = 500.0
+    kind: str = _kind('log_mel_pitch')
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.win_length != self.n_fft:
+            raise SerError(f'win_length is {self.win_length}, not n_fft, {self.n_fft}')
+        if not 2 * self.sample_rate / self.win_length <= self.pitch_min < self.pitch_max:
+            raise SerError(
+                f'pitch_min is {self.pitch_min}, not from {2 * self.sample_rate / self.win_length} '
+                'Hz (two periods in win_length) to below pitch_max'
+            )
+        if self.range_db <= 0:
+            raise SerError(f'range_db is {self.range_db}, not positive')
+        if self.pitch_max > self.sample_rate / 8:
+            raise SerError(f'pitch_max is {self.pitch_max}, above an eighth of sample_rate')
+
+
+@dataclass(frozen=True)
 class ResearchConfig:
     """Settings of `Research`; lengths in samples, `offset` and `duration` in seconds."""
 
@@ -96,7 +126,7 @@ class VggishConfig:
     kind: str = _kind('vggish')
 
 
-FrontendConfig = Union[LogMelConfig, MfccConfig, ResearchConfig, VggishConfig]
+FrontendConfig = Union[LogMelConfig, LogMelPitchConfig, MfccConfig, ResearchConfig, VggishConfig]
 
 
 def _check_frames(hop_length: int, win_length: int, n_fft: int) -> None:
@@ -164,12 +194,43 @@ class Frontend(nn.Module):
         """(..., samples) at `sample_rate` → (..., n_rows, frames), not standardised."""
         raise NotImplementedError
 
-    def standardise(self, spectrum: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
+    def features(self, spectrum: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
         """(..., n_rows, frames), true lengths in frames (...) → (..., n_features, frames).
 
-        Frames after a clip's length do not change those before it.
+        They are not standardised. Frames after a clip's length do not change those before it.
         """
-        return (spectrum - self.mean) / self.std
+        return spectrum
+
+    def weights(self, features: Tensor) -> Tensor:
+        """The weight of each of (..., n_features, frames) in statistics, the same shape."""
+        return torch.ones_like(features)
+
+    def standardise(
+        self,
+        spectrum: Tensor,
+        lengths: Optional[Tensor] = None,
+        mean: Optional[Tensor] = None,
+    ) -> Tensor:
+        """(..., n_rows, frames), true lengths in frames (...) → (..., n_features, frames).
+
+        `mean`: (..., n_features, 1), a voice's own (see `voice_mean`); the training set's if None.
+        """
+        return (
+            self.features(spectrum, lengths) - (self.mean if mean is None else mean)
+        ) / self.std
+
+    def clip_mean(self, spectrum: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
+        """(..., n_rows, frames), true lengths in frames (...) → (..., n_features, 1).
+
+        The mean of each feature over the clip's true frames, not a number where no frame counts.
+        """
+        features = self.features(spectrum, lengths)
+        weights = self.weights(features)
+        if lengths is not None:
+            real = torch.arange(features.shape[-1], device=features.device) < lengths[..., None]
+            weights = weights * real[..., None, :]
+        total = (weights * features).sum(dim=-1, keepdim=True)
+        return total / weights.sum(dim=-1, keepdim=True)
 
     def forward(self, waveform: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
         """(..., samples), true lengths in samples (...) → (..., n_features, frames)."""
@@ -215,6 +276,111 @@ class LogMel(Frontend):
         return _decibels(self.mel(waveform), self.config.floor_db)
 
 
+class LogMelPitch(Frontend):
+    """`LogMel` without each clip's mean level, and two rows more: pitch and voicing.
+
+    Pitch is the logarithm to base 2 of the frequency of the highest peak of the normalised
+    autocorrelation (Boersma, 1993) between `pitch_min` and `pitch_max`; voicing is the height of
+    that peak, 0 below `UNVOICED` and 1 from `VOICED` on. Standardised pitch is multiplied by
+    voicing, and limited to `PITCH_LIMIT` deviations: octave errors must not dominate.
+    """
+
+    UNVOICED, VOICED = 0.4, 0.9
+    PITCH_LIMIT = 3.0
+    LAG_COST = 0.0008
+    """Subtracted from the autocorrelation for each sample of lag: of two peaks almost alike the
+    first is the period."""
+
+    def __init__(
+        self,
+        config: LogMelPitchConfig,
+        mean: Optional[Tensor] = None,
+        std: Optional[Tensor] = None,
+    ):
+        n_rows = config.n_mels + 2
+        super().__init__(config, config.n_fft, config.hop_length, n_rows, (n_rows, 1), mean, std)
+        self.mel = MelScale(
+            config.n_mels,
+            config.sample_rate,
+            config.f_min,
+            config.f_max,
+            config.n_fft // 2 + 1,
+            norm='slaney',
+            mel_scale='slaney',
+        )
+        # Twice the window, so that the correlation is not circular.
+        self.power = Spectrogram(
+            n_fft=2 * config.win_length,
+            win_length=config.win_length,
+            hop_length=config.hop_length,
+            pad=config.win_length // 2,
+            center=False,
+        )
+        shortest = int(config.sample_rate / config.pitch_max)
+        longest = int(config.sample_rate / config.pitch_min)
+        lags = torch.cat((torch.zeros(1), torch.arange(shortest, longest + 1)))
+        frequency = torch.arange(config.win_length + 1) / config.win_length  # of half of the rate
+        # A power spectrum's inverse transform at the lags, as cosines: irfft cannot be exported.
+        cosines = 2 * torch.cos(torch.pi * frequency[:, None] * lags)
+        window = torch.hann_window(config.win_length)
+        own = torch.fft.rfft(window, 2 * config.win_length).abs().square() @ cosines
+        # An offset and rumble are no pitch.
+        cosines[frequency * config.sample_rate / 2 < 0.75 * config.pitch_min] = 0.0
+        self.register_buffer('cosines', cosines, persistent=False)
+        self.register_buffer('window_correlation', own / own[0], persistent=False)
+        self.register_buffer('lags', lags[1:], persistent=False)
+
+    def spectrum(self, waveform: Tensor) -> Tensor:
+        """(..., samples) at `sample_rate` → (..., n_mels + 2, frames): dB, octaves, voicing."""
+        power = self.power(waveform)
+        # Every second bin is one of the transform of the window alone.
+        decibels = _decibels(self.mel(power[..., ::2, :]), self.config.floor_db)
+        return torch.cat((decibels, self._pitch(power)), dim=-2)
+
+    def _pitch(self, power: Tensor) -> Tensor:
+        """(..., bins, frames) → (..., 2, frames): log2 of the pitch in Hz, and voicing."""
+        correlation = power.mT @ self.cosines
+        # Silence has no voice.
+        energy = correlation[..., :1] + self.config.win_length * 1e-5
+        correlation = (correlation / energy / self.window_correlation)[..., 1:]
+        peak = (correlation - self.LAG_COST * self.lags).argmax(dim=-1, keepdim=True)
+        height = correlation.gather(-1, peak)[..., 0]
+        voicing = ((height - self.UNVOICED) / (self.VOICED - self.UNVOICED)).clamp(0.0, 1.0)
+        pitch = (self.sample_rate / self.lags[peak[..., 0]]).log2()
+        return torch.stack((pitch, voicing), dim=-2)
+
+    def features(self, spectrum: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
+        """(..., n_mels + 2, frames), true lengths in frames (...) → the same shape, level-free."""
+        mels = spectrum[..., :-2, :]
+        n_frames, real = mels.shape[-1], torch.ones((), dtype=torch.bool, device=mels.device)
+        if lengths is not None:
+            real = torch.arange(n_frames, device=mels.device) < lengths[..., None]
+            real, n_frames = real[..., None, :], lengths[..., None, None]
+        loudest = mels.where(real, -torch.inf).amax(dim=(-2, -1), keepdim=True)
+        mels = mels.maximum(loudest - self.config.range_db)
+        level = (mels * real).sum(dim=(-2, -1), keepdim=True) / (mels.shape[-2] * n_frames)
+        return torch.cat((mels - level, spectrum[..., -2:, :]), dim=-2)
+
+    def weights(self, features: Tensor) -> Tensor:
+        """Pitch counts where there is voice; voicing is not standardised."""
+        weights = torch.ones_like(features)
+        weights[..., -2, :] = features[..., -1, :]
+        weights[..., -1, :] = 0.0
+        return weights
+
+    def standardise(
+        self,
+        spectrum: Tensor,
+        lengths: Optional[Tensor] = None,
+        mean: Optional[Tensor] = None,
+    ) -> Tensor:
+        """(..., n_mels + 2, frames), true lengths in frames (...) → the same shape."""
+        x = super().standardise(spectrum, lengths, mean)
+        voicing = spectrum[..., -1:, :]
+        pitch = x[..., -2:-1, :].clamp(-self.PITCH_LIMIT, self.PITCH_LIMIT) * voicing
+        return torch.cat((x[..., :-2, :], pitch, voicing), dim=-2)
+
+
 class Mfcc(Frontend):
     """Cepstral coefficients: the orthonormal DCT-II of `LogMel`'s decibels, and their deltas.
 
@@ -235,12 +401,12 @@ class Mfcc(Frontend):
         """(..., samples) at `sample_rate` → (..., n_mfcc, frames)."""
         return self.dct @ _decibels(self.mel(waveform), self.config.floor_db)
 
-    def standardise(self, spectrum: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
+    def features(self, spectrum: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
         """(..., n_mfcc, frames), true lengths in frames (...) → (..., n_features, frames)."""
         parts = [_hold(spectrum, lengths)]
         for _ in range(self.config.deltas):
             parts.append(_hold(_deltas(parts[-1]), lengths))
-        return super().standardise(torch.cat(parts, dim=-2), lengths)
+        return torch.cat(parts, dim=-2)
 
 
 def _hold(x: Tensor, lengths: Optional[Tensor]) -> Tensor:
@@ -350,8 +516,18 @@ class Vggish(Frontend):
         return (self.bank @ self.magnitude(waveform) + 0.01).log()
 
 
+def voice_mean(mean: Tensor, own: Tensor, weight: Union[float, Tensor]) -> Tensor:
+    """The mean to standardise a voice's features by, as `own` (..., n_features, 1).
+
+    `mean`: the training set's; `own`: the voice's, not a number where nothing is known of it;
+    `weight`: of the voice's own.
+    """
+    return torch.where(own.isfinite(), torch.lerp(mean.expand_as(own), own, weight), mean)
+
+
 _MODULES: dict[type, type[Frontend]] = {
     LogMelConfig: LogMel,
+    LogMelPitchConfig: LogMelPitch,
     MfccConfig: Mfcc,
     ResearchConfig: Research,
     VggishConfig: Vggish,
@@ -375,18 +551,21 @@ def fit_frontend(config: FrontendConfig, waveforms: Iterable[Tensor]) -> Fronten
     frontend = build_frontend(config)
     if isinstance(frontend, Vggish):
         return frontend
-    n, total, squares = 0, torch.zeros(()), torch.zeros(())
+    count, total, squares = (torch.zeros(frontend.mean.shape).double() for _ in range(3))
     for waveform in waveforms:
         if not frontend.n_frames(len(waveform)):
             continue
-        features = frontend(waveform).double().reshape(*frontend.mean.shape, -1)
-        n += features.shape[-1]
-        total = total + features.sum(dim=-1)
-        squares = squares + features.square().sum(dim=-1)
-    if n < 2:
+        features = frontend.features(frontend.spectrum(waveform)).double()
+        weights = frontend.weights(features).reshape(*frontend.mean.shape, -1)
+        features = features.reshape(weights.shape)
+        count += weights.sum(dim=-1)
+        total += (weights * features).sum(dim=-1)
+        squares += (weights * features.square()).sum(dim=-1)
+    if (n := int(count.max())) < 2:
         raise SerError(f'{n} frames or clips are too few to standardise the features by')
-    mean = total / n
-    std = ((squares - n * mean.square()) / (n - 1)).clamp(min=0.0).sqrt()
+    # A feature that no frame counts for is not standardised.
+    mean = total / count.clamp(min=1.0)
+    std = ((squares - count * mean.square()) / (count - 1).clamp(min=1.0)).clamp(min=0.0).sqrt()
     # A band that is empty in all clips, such as those above 8 kHz after resampling, stays flat.
     std = std.where(std > 1e-4, 1.0)
     return build_frontend(config, mean, std)

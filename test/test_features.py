@@ -15,6 +15,8 @@ from ser_ros.features import (
     FrontendConfig,
     LogMel,
     LogMelConfig,
+    LogMelPitch,
+    LogMelPitchConfig,
     Mfcc,
     MfccConfig,
     Research,
@@ -23,6 +25,7 @@ from ser_ros.features import (
     VggishConfig,
     build_frontend,
     fit_frontend,
+    voice_mean,
 )
 from ser_ros.settings import from_dict
 
@@ -41,6 +44,7 @@ MFCCS = {
 STREAMING = {
     'log_mel': LogMelConfig(),
     '128 mels of 64 ms': LOG_MELS['128 mels of 64 ms'],
+    'log_mel_pitch': LogMelPitchConfig(),
     'mfcc': MfccConfig(),
     'vggish': VggishConfig(),
 }
@@ -141,6 +145,101 @@ def test_the_vggish_front_end_is_the_published_one(speech):
     np.testing.assert_allclose(features, expected, atol=1e-3)
 
 
+def harmonics(pitch, seconds=1.0):
+    time = torch.arange(round(seconds * 16_000)) / 16_000
+    return 0.1 * sum(torch.sin(2 * torch.pi * pitch * k * time + k) / k for k in range(1, 8))
+
+
+@pytest.mark.parametrize('pitch', [65.0, 110.0, 200.0, 333.0, 480.0])
+def test_the_pitch_of_harmonics(pitch):
+    spectrum = LogMelPitch(LogMelPitchConfig()).spectrum(harmonics(pitch))
+    np.testing.assert_allclose(2 ** spectrum[-2], pitch, rtol=0.02)
+    assert (spectrum[-1] > 0.98).all()
+
+
+def test_noise_and_silence_have_no_voice():
+    frontend = LogMelPitch(LogMelPitchConfig())
+    assert (frontend.spectrum(noise(48_000))[-1] < 0.2).all()
+    assert (frontend.spectrum(torch.zeros(48_000))[-1] == 0).all()
+    offset = frontend.spectrum(0.05 + 0.1 * noise(48_000))
+    assert (offset[-1] < 0.2).all()
+
+
+def test_mels_with_pitch_are_those_of_librosa_without_their_level(speech):
+    config, samples = LogMelPitchConfig(), speech[: 3 * 16_000]
+    frontend = LogMelPitch(config)
+    spectrum = frontend.spectrum(torch.from_numpy(samples))
+    expected = librosa_decibels(samples, config)
+    np.testing.assert_allclose(spectrum[:-2].numpy(), expected, atol=2e-3)
+    expected = np.maximum(expected, expected.max() - config.range_db)
+    features = frontend(torch.from_numpy(samples)).numpy()
+    np.testing.assert_allclose(features[:-2], expected - expected.mean(), atol=2e-3)
+
+
+def test_a_gain_does_not_change_features_with_pitch(speech):
+    frontend, samples = LogMelPitch(LogMelPitchConfig()), torch.from_numpy(speech[:48_000])
+    loud, quiet = frontend(samples), frontend(0.1 * samples)
+    torch.testing.assert_close(loud[:-2], quiet[:-2], atol=0.05, rtol=0)
+    spoken = loud[:-2].mean(dim=0) > 0
+    torch.testing.assert_close(loud[-1, spoken], quiet[-1, spoken], atol=0.05, rtol=0)
+
+
+def test_digital_silence_is_as_deep_as_the_range():
+    config = LogMelPitchConfig()
+    samples = torch.cat((harmonics(150.0), torch.zeros(16_000)))
+    features = LogMelPitch(config)(samples)[:-2]
+    assert features.max() - features.min() == pytest.approx(config.range_db, abs=1e-3)
+
+
+def test_unvoiced_frames_do_not_count_for_the_mean_pitch():
+    frontend = LogMelPitch(LogMelPitchConfig())
+    voiced, half = harmonics(150.0), torch.cat((harmonics(150.0), noise(32_000)))
+    expected = frontend.clip_mean(frontend.spectrum(voiced))
+    means = frontend.clip_mean(frontend.spectrum(half))
+    assert 2 ** means[-2].item() == pytest.approx(150.0, rel=0.05)
+    assert 2 ** expected[-2].item() == pytest.approx(150.0, rel=0.01)
+    assert means[-1].isnan()
+    assert frontend.clip_mean(frontend.spectrum(noise(16_000) * 0)).isnan()[-2]
+
+
+@pytest.mark.parametrize('config', STREAMING.values(), ids=STREAMING)
+def test_a_clip_mean_is_that_of_its_true_frames(config, speech):
+    frontend, lengths = build_frontend(config), torch.tensor([40_000, 20_000])
+    batch = torch.from_numpy(speech[:80_000]).reshape(2, -1)
+    frames = frontend.n_frames(lengths)
+    means = frontend.clip_mean(frontend.spectrum(batch), frames)
+    assert means.shape == (2, frontend.n_features, 1)
+    alone = frontend.clip_mean(frontend.spectrum(batch[1, :20_000]))
+    torch.testing.assert_close(means[1], alone, atol=1e-3, rtol=1e-4, equal_nan=True)
+
+
+def test_standardised_by_its_own_mean_a_voice_is_centred(speech):
+    frontend = fit_frontend(LogMelPitchConfig(), [torch.from_numpy(speech[:80_000])])
+    spectrum = frontend.spectrum(torch.from_numpy(speech[-48_000:]))
+    own = voice_mean(frontend.mean, frontend.clip_mean(spectrum), 1.0)
+    centred = frontend.standardise(spectrum, mean=own)[:-2].mean(dim=1)
+    assert centred.abs().max() < 1e-4
+    unknown = voice_mean(frontend.mean, torch.full_like(own, torch.nan), 1.0)
+    assert torch.equal(unknown, frontend.mean)
+    half = voice_mean(frontend.mean, own, 0.5)
+    torch.testing.assert_close(half, (own + frontend.mean) / 2)
+
+
+@pytest.mark.parametrize(
+    ('settings', 'said'),
+    [
+        ({'win_length': 800}, 'win_length is 800, not n_fft, 1024'),
+        ({'pitch_min': 30.0}, 'pitch_min is 30.0, not from 31.25 Hz'),
+        ({'pitch_min': 600.0}, 'pitch_min is 600.0'),
+        ({'pitch_max': 3_000.0}, 'pitch_max is 3000.0, above an eighth'),
+        ({'range_db': 0.0}, 'range_db is 0.0, not positive'),
+    ],
+)
+def test_settings_of_the_pitch_that_cannot_work(settings, said):
+    with pytest.raises(SerError, match=said):
+        LogMelPitchConfig(**settings)
+
+
 def test_coefficients_and_frames_of_the_published_lengths():
     assert Vggish(VggishConfig()).n_frames(15_600) == 96
     assert Vggish(VggishConfig()).n_frames(15_599) == 95
@@ -229,7 +328,7 @@ def test_a_gpu_has_the_same_result(config):
 @pytest.mark.parametrize('config', STREAMING.values(), ids=STREAMING)
 def test_a_frame_depends_only_on_its_own_samples(config):
     frontend = build_frontend(config)
-    samples, others = noise(8_000), noise(8_000, seed=2)
+    samples, others = noise(20_000), noise(20_000, seed=2)
     whole = frontend.spectrum(samples)
     assert whole.shape[0] == frontend.n_rows
     frame = 20
@@ -248,7 +347,7 @@ def test_a_frame_depends_only_on_its_own_samples(config):
 @pytest.mark.parametrize('config', STREAMING.values(), ids=STREAMING)
 def test_a_part_of_the_sound_has_a_part_of_the_spectrum(config):
     frontend = build_frontend(config)
-    samples = noise(16_000)
+    samples = noise(60_000)
     whole = frontend.spectrum(samples)
 
     @given(first=st.integers(0, 40), n_frames=st.integers(1, 40))
