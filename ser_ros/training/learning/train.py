@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Optional
@@ -13,10 +14,10 @@ from torch import Tensor, nn
 from ser_ros import SerError
 from ser_ros.audio.vad import Segment
 from ser_ros.features import build_frontend, fit_frontend
-from ser_ros.models import build_model, model_class
+from ser_ros.models import build_model
 from ser_ros.models.transfer import TransferModel, freeze, load_published
 from ser_ros.stream.types import StreamConfig
-from ser_ros.training.data.batches import EmotionData
+from ser_ros.training.data.batches import EmotionData, EpochOrder, VoiceOrder
 from ser_ros.training.data.dataset import (
     Item,
     TrainingWindows,
@@ -44,7 +45,13 @@ def load_subset(
     clips, frontend = getattr(split, subset), build_frontend(recipe.frontend)
     rate, crop = frontend.sample_rate, recipe.augmentation.crop[0]
     fastest = recipe.augmentation.speed[1]
-    least = fastest * frontend.n_samples(model_class(recipe.architecture).min_frames)
+    model = build_model(
+        recipe.architecture,
+        frontend.n_features,
+        len(split.class_names),
+        **recipe.hyperparameters,
+    )
+    least = fastest * frontend.n_samples(model.min_frames)
     needed = f'{recipe.architecture} needs at least {least / rate:.2f} s with this recipe'
     if frontend.is_streaming and round(crop * rate) < least:
         raise SerError(f'augmentation.crop begins at {crop} s, but {needed}')
@@ -172,19 +179,37 @@ def make_data(
         items,
         [_validation_windows(recipe, task, utterance) for utterance in validation],
         recipe.optimization.batch_size,
-        recipe.seed,
-        draw_weights(recipe.data, items),
+        make_order(recipe, items),
         workers,
     )
 
 
+def make_order(recipe: Recipe, items: WholeClips) -> EpochOrder:
+    """The order of the items in an epoch: each once, drawn by weights, or in groups by voice."""
+    n = recipe.data.epoch_clips or len(items)
+    if not recipe.voice.clips:
+        return EpochOrder(n, recipe.seed, draw_weights(recipe.data, items))
+    voices: dict[tuple[int, str], dict[int, list[int]]] = {}
+    for index in range(len(items)):
+        classes = voices.setdefault((items.corpus(index), items.voice(index)), {})
+        label = items.label(index) if recipe.data.balance_classes else 0
+        classes.setdefault(label, []).append(index)
+    counts = Counter(corpus for corpus, _ in voices)
+    weights = [
+        recipe.data.weight(corpus) / counts[corpus] if recipe.data.balance_corpora else 1.0
+        for corpus, _ in voices
+    ]
+    clips = [list(classes.values()) for classes in voices.values()]
+    return VoiceOrder(clips, torch.tensor(weights), recipe.voice.clips, n, recipe.seed)
+
+
 def draw_weights(data: DataConfig, items: WholeClips) -> Optional[Tensor]:
     """(n,) probabilities with which the items are drawn; None to take each once an epoch."""
-    if not (data.shares or data.balance_classes):
+    if not data.draws:
         return None
     corpora = torch.tensor([items.corpus(index) for index in range(len(items))])
     labels = torch.tensor([items.label(index) for index in range(len(items))])
-    if not data.shares:
+    if not data.balance_corpora:
         corpora = torch.zeros_like(corpora)
     weights = torch.zeros(len(items))
     for corpus in corpora.unique().tolist():
@@ -192,7 +217,7 @@ def draw_weights(data: DataConfig, items: WholeClips) -> Optional[Tensor]:
         groups = labels[members] if data.balance_classes else torch.zeros(int(members.sum()))
         _, group, counts = groups.unique(return_inverse=True, return_counts=True)
         own = len(items) / (len(counts) * counts[group])
-        weights[members] = own * (data.share(corpus) if data.shares else 1.0)
+        weights[members] = own * (data.weight(corpus) if data.balance_corpora else 1.0)
     return weights
 
 
