@@ -11,6 +11,7 @@ import yaml
 
 from ser_ros import SerError
 from ser_ros.bundle import WINDOW_RANGE
+from ser_ros.emotions import LABELS
 from ser_ros.features import FrontendConfig, LogMelConfig
 from ser_ros.models import default_hyperparameters
 from ser_ros.settings import from_dict
@@ -27,26 +28,64 @@ class DataConfig:
     """Class → the class that replaces it, such as calm → neutral: a common vocabulary."""
     balance_classes: bool = False
     """Draw clips so that all classes are equally frequent; otherwise each clip once an epoch."""
-    shares: dict[str, float] = field(default_factory=dict)
-    """Corpus → its share of the clips drawn, all others divide the rest evenly; {}: no shares.
-    With `balance_classes` the classes of each corpus are equally frequent."""
+    balance_corpora: bool = False
+    """Draw clips so that all corpora are equally frequent; with `balance_classes` the classes of
+    each corpus are."""
+    corpus_weights: dict[str, float] = field(default_factory=dict)
+    """Corpus → how often its clips are drawn with `balance_corpora`, relative to 1 for others."""
     mask_absent_classes: bool = False
     """Leave classes that a clip's corpus does not have out of its loss: a corpus without fear does
     not teach that a voice is not afraid."""
+    epoch_clips: int = 0
+    """Clips of an epoch where they are drawn with replacement; 0: as many as there are."""
     noisy_copies: int = 0
     """Copies of each training clip, each with other white noise, in addition to the clip itself."""
     nonspeech: float = 0.0
     """Share of windows that are replaced by sound without a voice, trained to be uncertain."""
 
-    def share(self, corpus: int) -> float:
-        """The share of the corpus of this index, where there are shares."""
-        rest = (1 - sum(self.shares.values())) / max(1, len(self.corpora) - len(self.shares))
-        return self.shares.get(self.corpora[corpus], rest)
+    @property
+    def draws(self) -> bool:
+        """Whether clips are drawn with replacement."""
+        return self.balance_classes or self.balance_corpora
+
+    def weight(self, corpus: int) -> float:
+        """The weight of the corpus of this index."""
+        return self.corpus_weights.get(self.corpora[corpus], 1.0)
 
     def __post_init__(self):
-        _at_least(0, self, 'noisy_copies')
+        _at_least(0, self, 'noisy_copies', 'epoch_clips')
         _within_one(self, 'nonspeech')
-        _check_shares(self)
+        for name, weight in self.corpus_weights.items():
+            if name not in self.corpora and name not in LABELS:
+                raise SerError(f'corpus_weights has {name}, which is not in corpora')
+            if weight <= 0:
+                raise SerError(f'the weight of {name} is {weight}, not positive')
+
+
+@dataclass(frozen=True)
+class VoiceConfig:
+    """Training as for a stream that knows a voice from earlier: see `stream.adaptation`."""
+
+    clips: int = 0
+    """Clips of one voice that follow each other in a batch. They have room, microphone and noise
+    in common, and their mean features are the voice's; 0: clips are drawn singly."""
+    memory: float = 24.0
+    """After n utterances a voice's own mean has the weight n / (n + memory), the training set's
+    mean has the rest."""
+    history: tuple[int, int] = (1, 60)
+    """Utterances that a voice is pretended to be known from."""
+    unknown_probability: float = 0.1
+    """Share of voices of which nothing is known."""
+
+    def __post_init__(self):
+        _at_least(0, self, 'clips')
+        if self.memory <= 0:
+            raise SerError(f'memory is {self.memory}, not positive')
+        _within_one(self, 'unknown_probability')
+        if not 1 <= self.history[0] <= self.history[1]:
+            raise SerError(
+                f'history is from {self.history[0]} to {self.history[1]}, not rising from 1'
+            )
 
 
 @dataclass(frozen=True)
@@ -54,21 +93,34 @@ class SplitConfig:
     """The training, validation and test set."""
 
     protocol: str = 'folds'
-    """folds (published), leave_one_speaker_out, speakers (n_folds folds of them), or random,
-    which is not speaker-independent."""
+    """folds (published), folds_or_speakers (as speakers, where no folds are published), leave_one_speaker_out, speakers (n_folds folds of them), corpora (those
+    in left_out are the test set), or random, which is not speaker-independent."""
     fold: int = 1
     """Fold to test on, from 1; the same number in each corpus."""
     n_folds: int = 5
     """Number of folds of the protocols speakers and random."""
     n_validation: int = 4
     """Validation speakers that are taken out of each corpus's training set."""
+    left_out: tuple[str, ...] = ()
+    """Protocol corpora: the corpora that are not trained on. There is no validation set."""
     validation_speakers: tuple[str, ...] = ()
     """Validation speakers by name instead: `03`, or `RAVDESS:03` if there are several corpora."""
 
     def __post_init__(self):
-        _one_of(
-            'protocol', self.protocol, ('folds', 'leave_one_speaker_out', 'speakers', 'random')
+        known = (
+            'folds',
+            'folds_or_speakers',
+            'leave_one_speaker_out',
+            'speakers',
+            'corpora',
+            'random',
         )
+        _one_of('protocol', self.protocol, known)
+        if (self.protocol == 'corpora') != bool(self.left_out):
+            raise SerError(
+                f'the protocol is {self.protocol} and left_out {list(self.left_out)}: set '
+                'left_out with the protocol corpora, and only then'
+            )
 
 
 @dataclass(frozen=True)
@@ -100,6 +152,12 @@ class AugmentationConfig:
     noise_snr_db: tuple[float, float] = (10.0, 40.0)
     noise_folder: str = ''
     """Folder of recordings to draw half of the noises from; the others are white."""
+    equalizer_probability: float = 0.0
+    equalizer_db: float = 5.0
+    """Standard deviation of the response of a random microphone, which is smooth over the mel axis."""
+    band_limit_probability: float = 0.0
+    band_limit: tuple[float, float] = (3_000.0, 7_000.0)
+    """Hz from which on sound is cut off, like a telephone's or a codec's."""
     gain_db: tuple[float, float] = (-30.0, 5.0)
     mel_shift: float = 0.0
     """Most bands by which the spectrogram is shifted up or down, like another vocal tract."""
@@ -127,12 +185,12 @@ class AugmentationConfig:
                 f'crop ends at {self.crop[1]} s; the longest window must be between {shortest:g} '
                 f'and {longest:g} s'
             )
-        for name in ('crop', 'speed', 'reverb_rt60'):
+        for name in ('crop', 'speed', 'reverb_rt60', 'band_limit'):
             if getattr(self, name)[0] <= 0:
                 raise SerError(f'{name} begins at {getattr(self, name)[0]}, it must be positive')
         if self.silence[0] < 0:
             raise SerError(f'silence begins at {self.silence[0]}, not at 0 or more')
-        _at_least(0, self, 'edge_jitter', 'mel_shift', 'mixup_alpha')
+        _at_least(0, self, 'edge_jitter', 'equalizer_db', 'mel_shift', 'mixup_alpha')
         _at_least(0, self, 'mel_masks', 'mel_mask_width', 'time_masks', 'time_mask_width')
 
 
@@ -206,6 +264,7 @@ class Recipe:
     split: SplitConfig = field(default_factory=SplitConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
+    voice: VoiceConfig = field(default_factory=VoiceConfig)
     refit: bool = False
     """Train again from the start with the validation set, after calibration without it."""
     target_accuracy: float = 0.75
@@ -215,20 +274,16 @@ class Recipe:
         if not 0 <= self.seed < 2**32:
             raise SerError(f'seed is {self.seed}, not from 0 to {2**32 - 1}')
         _within_one(self, 'target_accuracy')
-
-
-def _check_shares(data: DataConfig) -> None:
-    for name, share in data.shares.items():
-        if name not in data.corpora:
-            raise SerError(f'shares has {name}, which is not in corpora')
-        if not 0 < share <= 1:
-            raise SerError(f'the share of {name} is {share}, not above 0 and at most 1')
-    total, is_complete = sum(data.shares.values()), data.shares.keys() == set(data.corpora)
-    if data.shares and (abs(total - 1) > 1e-6 if is_complete else total >= 1):
-        raise SerError(
-            f'shares add up to {total:g}: '
-            + ('they must add up to 1' if is_complete else 'nothing is left for the other corpora')
-        )
+        batch_size, clips = self.optimization.batch_size, self.voice.clips
+        if clips and batch_size % clips:
+            raise SerError(f'batch_size is {batch_size}, not a multiple of voice.clips, {clips}')
+        if self.data.epoch_clips and not (clips or self.data.draws):
+            raise SerError(
+                'epoch_clips is for clips drawn with replacement: set balance_classes, '
+                'balance_corpora or voice.clips'
+            )
+        if clips and self.data.noisy_copies:
+            raise SerError('noisy_copies cannot be used with voice.clips: set one of them to 0')
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:

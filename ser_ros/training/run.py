@@ -13,7 +13,7 @@ from typing import Optional
 from filelock import FileLock, Timeout
 
 from ser_ros import SerError
-from ser_ros.bundle import Bundle, BundleInfo, save_bundle
+from ser_ros.bundle import AdaptationInfo, Bundle, BundleInfo, save_bundle
 from ser_ros.files import make_folder, write_atomically
 from ser_ros.models import default_hyperparameters
 from ser_ros.settings import from_dict
@@ -73,13 +73,14 @@ def train_split(
 ) -> Optional[Run]:
     """`train` with a split that is already made."""
     compute = compute or Compute()
-    if not split.validation:
+    if not split.validation and recipe.split.protocol != 'corpora':
         raise SerError('the validation set is empty; calibration needs it: set split.n_validation')
     # A model that cannot be built is reported before the sound is read, which takes minutes.
     make_model(recipe, len(split.class_names))
     _check_claim(out, recipe, split)
-    training, validation = (
-        load_subset(recipe, split, subset, compute.cache) for subset in ('train', 'validation')
+    training = load_subset(recipe, split, 'train', compute.cache)
+    validation = (
+        load_subset(recipe, split, 'validation', compute.cache) if split.validation else []
     )
     with _lock(out):
         task, fitted = _fit(recipe, split, training, validation, out, compute)
@@ -117,9 +118,13 @@ def _write_bundle(
 ) -> list[ClipResult]:
     """Calibrate the task on the validation set and write the bundle; return the results there.
 
-    The weights are those of `refitted`, if there is one; temperature and threshold stay.
+    The weights are those of `refitted`, if there is one; temperature and threshold stay. Without a
+    validation set temperature is 1, and all expressions are decided.
     """
     bundle = Bundle(_bundle_info(recipe, split), task.frontend.eval(), task.model.eval(), path)
+    if not split.validation:
+        save_bundle(path, bundle.info, task.frontend, task.model)
+        return []
     results = calibrate(bundle, split.validation, device)
     metrics = {'validation': compute_metrics(results, bundle.info.class_names)}
     info = dataclasses.replace(bundle.info, metrics=metrics)
@@ -157,6 +162,7 @@ def _bundle_info(recipe: Recipe, split: Split) -> BundleInfo:
         metrics={},
         license=license_of(recipe.data.corpora),
         recordings=tuple(sorted({c.fingerprint for c in (*split.train, *split.validation)})),
+        adaptation=AdaptationInfo(by_voice=recipe.voice.clips > 0, memory=recipe.voice.memory),
     )
 
 

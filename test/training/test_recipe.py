@@ -95,23 +95,38 @@ def test_a_value_of_the_wrong_type_names_the_key(write, text, key):
 
 
 @pytest.mark.parametrize(
-    ('shares', 'said'),
+    ('weights', 'said'),
     [
-        ('{B: 0.5}', 'shares has B, which is not in corpora'),
-        ('{RAVDESS: 0}', 'the share of RAVDESS is 0.0, not above 0'),
-        ('{RAVDESS: 1.5}', 'the share of RAVDESS is 1.5, .* at most 1'),
-        ('{RAVDESS: 1}', 'add up to 1: nothing is left for the other corpora'),
-        ('{RAVDESS: 0.5, SAVEE: 0.6}', 'add up to 1.1: they must add up to 1'),
+        ('{B: 0.5}', 'corpus_weights has B, which is not in corpora'),
+        ('{RAVDESS: 0}', 'the weight of RAVDESS is 0.0, not positive'),
     ],
 )
-def test_invalid_shares(write, shares, said):
+def test_invalid_corpus_weights(write, weights, said):
     with pytest.raises(SerError, match=said):
-        load_recipe(write(f'data: {{corpora: [RAVDESS, SAVEE], shares: {shares}}}'))
+        load_recipe(write(f'data: {{corpora: [RAVDESS, SAVEE], corpus_weights: {weights}}}'))
 
 
-def test_corpora_without_a_share_divide_the_rest(write):
-    recipe = load_recipe(write('data: {corpora: [A, B, C], shares: {B: 0.5}}'))
-    assert [recipe.data.share(n) for n in range(3)] == [0.25, 0.5, 0.25]
+def test_a_recipe_of_fewer_corpora_keeps_the_weights(write):
+    path = write('data: {corpora: [SAVEE, A], corpus_weights: {RAVDESS: 0.5, A: 2.0}}')
+    assert [load_recipe(path).data.weight(n) for n in range(2)] == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ('text', 'said'),
+    [
+        ('voice: {clips: 5}', 'batch_size is 32, not a multiple of voice.clips, 5'),
+        ('voice: {clips: 8, memory: 0}', 'memory is 0.0, not positive'),
+        ('voice: {clips: 8, history: [0, 9]}', 'history is from 0 to 9, not rising from 1'),
+        ('voice: {clips: 8, history: [9, 1]}', 'history is from 9 to 1, not rising from 1'),
+        ('{voice: {clips: 8}, data: {noisy_copies: 1}}', 'noisy_copies cannot be used with'),
+        ('data: {epoch_clips: 64}', 'epoch_clips is for clips drawn with replacement'),
+        ('split: {protocol: corpora}', 'set left_out with the protocol corpora'),
+        ('split: {left_out: [A]}', 'set left_out with the protocol corpora'),
+    ],
+)
+def test_settings_that_do_not_fit_together(write, text, said):
+    with pytest.raises(SerError, match=said):
+        load_recipe(write(text))
 
 
 def test_integers_are_accepted_as_floats(write):

@@ -27,14 +27,16 @@ LONGEST_RESPONSE = 2.0
 class Augment(nn.Module):
     """Rooms, noise and gain for waveforms, shifts and masks for spectrograms; drawn per clip.
 
-    All random draws use torch's global generators.
+    Clips of one voice, `n_clips` in a row, have room, microphone and noise in common. All random
+    draws use torch's global generators.
     """
 
-    def __init__(self, config: AugmentationConfig, sample_rate: int):
+    def __init__(self, config: AugmentationConfig, sample_rate: int, n_clips: int = 1):
         """SerError if the folder of noises or impulse responses has none, or a silent one."""
         super().__init__()
         self.config = config
         self.sample_rate = sample_rate
+        self.n_clips = n_clips
         # Not buffers, since averages of weights include those; integers take half the memory.
         self._noises = [
             (sound * 2.0**15).to(torch.int16)
@@ -56,18 +58,22 @@ class Augment(nn.Module):
         # In place from here on: new memory would take most of the time.
         self._reverberate(samples, real)
         self._add_noise(samples, lengths)
+        self._filter(samples, real)
         gain_db = _uniform((len(samples), 1), self.config.gain_db, samples.device)
         full_scale = 2.0**15
         samples.mul_(full_scale * 10 ** (gain_db / 20)).clamp_(-full_scale, full_scale)
         return samples.round_().div_(full_scale).mul_(real)
 
     def _reverberate(self, samples: Tensor, real: Tensor) -> None:
-        """Add a room to some clips, another one to each; their energy does not change."""
-        chosen = _draw(len(samples), self.config.reverb_probability, samples.device)
+        """Add a room to some voices, another one to each; the clips' energy does not change."""
+        chosen = self._draw(len(samples), self.config.reverb_probability, samples.device)
         if not len(chosen):
             return
         dry = samples[chosen]
-        responses = self._recorded(len(dry)) if self._responses else self._generated(dry)
+        n_rooms = len(dry) // self.n_clips
+        responses = (
+            self._recorded(n_rooms) if self._responses else self._generated(n_rooms, dry.device)
+        ).repeat_interleave(self.n_clips, dim=0)
         n, n_response = dry.shape[1], responses.shape[1]
         # Fill up to a power of two: transforms of other lengths take up to eight times as long.
         spare = (1 << (n + n_response - 2).bit_length()) - (n + n_response - 1)
@@ -81,9 +87,8 @@ class Augment(nn.Module):
         drawn = torch.randint(len(self._responses), (n,)).tolist()
         return pad_sequence([self._responses[index] for index in drawn], batch_first=True)
 
-    def _generated(self, dry: Tensor) -> Tensor:
-        """An impulse response for each: direct sound, and noise that decays exponentially."""
-        n, device = len(dry), dry.device
+    def _generated(self, n: int, device: torch.device) -> Tensor:
+        """(n, longest): direct sound, and noise that decays exponentially."""
         rt60 = _uniform((n, 1), self.config.reverb_rt60, device)
         time = torch.arange(1, 1 + round(self.config.reverb_rt60[1] * self.sample_rate))
         tail = torch.randn(n, len(time), device=device)
@@ -94,24 +99,61 @@ class Augment(nn.Module):
 
     def _add_noise(self, samples: Tensor, lengths: Tensor) -> None:
         """Add noise relative to each clip's level."""
-        chosen = _draw(len(samples), self.config.noise_probability, samples.device)
+        chosen = self._draw(len(samples), self.config.noise_probability, samples.device)
         if not len(chosen):
             return
         noise = torch.randn(len(chosen), samples.shape[1], device=samples.device)
         if self._noises:
-            for row in _draw(len(chosen), 0.5, torch.device('cpu')).tolist():
-                noise[row] = self._stretch(samples.shape[1], int(lengths[chosen[row]]))
+            sizes, recording = lengths[chosen].tolist(), 0
+            for row in self._draw(len(chosen), 0.5, torch.device('cpu')).tolist():
+                if row % self.n_clips == 0:
+                    recording = int(torch.randint(len(self._noises), ()))
+                noise[row] = self._stretch(recording, samples.shape[1], sizes[row])
         level = _norm(samples[chosen]) / lengths[chosen].sqrt()[:, None]
-        snr_db = _uniform(level.shape, self.config.noise_snr_db, samples.device)
+        snr_db = self._uniform(len(level), self.config.noise_snr_db, samples.device)
         samples.index_add_(0, chosen, noise.mul_(level * 10 ** (-snr_db / 20)))
 
-    def _stretch(self, n: int, length: int) -> Tensor:
+    def _stretch(self, recording: int, n: int, length: int) -> Tensor:
         """(n,) samples of a recording, repeated if it is shorter; unit power up to `length`."""
-        noise = self._noises[int(torch.randint(len(self._noises), ()))]
+        noise = self._noises[recording]
         noise = noise.repeat(-(-n // len(noise)))
         start = int(torch.randint(len(noise) - n + 1, ()))
         stretch = noise[start : start + n].float()
         return stretch / stretch[:length].square().mean().sqrt().clamp(min=1.0)
+
+    def _filter(self, samples: Tensor, real: Tensor) -> None:
+        """Pass some voices through a microphone and a narrower band, others for each voice."""
+        config, n_voices, device = self.config, len(samples) // self.n_clips, samples.device
+        if not (config.equalizer_probability or config.band_limit_probability):
+            return
+        n = 1 << (samples.shape[1] - 1).bit_length()
+        frequency = torch.linspace(0, self.sample_rate / 2, n // 2 + 1, device=device)
+        mel = (1 + frequency / 700).log()  # but for a factor
+        gain_db = torch.zeros(n_voices, len(frequency), device=device)
+        for order in range(1, 5):
+            ripple = torch.cos(torch.pi * order * mel / mel[-1])
+            gain_db += (
+                torch.randn(n_voices, 1, device=device) * config.equalizer_db / order * ripple
+            )
+        gain_db *= torch.rand(n_voices, 1, device=device) < config.equalizer_probability
+        limit = _uniform((n_voices, 1), config.band_limit, device)
+        is_limited = torch.rand(n_voices, 1, device=device) < config.band_limit_probability
+        # 80 dB an octave, as steep as a telephone's.
+        slope_db = 80 * (frequency / limit).clamp(min=1.0).log2()
+        gain = 10 ** ((gain_db - slope_db * is_limited) / 20)
+        spectrum = torch.fft.rfft(samples, n) * gain.repeat_interleave(self.n_clips, dim=0)
+        samples.copy_(torch.fft.irfft(spectrum, n)[:, : samples.shape[1]] * real)
+
+    def _draw(self, n: int, probability: float, device: torch.device) -> Tensor:
+        """Indices of the clips, out of n, whose voices are drawn with this probability."""
+        voices = _draw(n // self.n_clips, probability, device)
+        own = torch.arange(self.n_clips, device=device)
+        return (self.n_clips * voices[:, None] + own).flatten()
+
+    def _uniform(self, n: int, bounds: tuple[float, float], device: torch.device) -> Tensor:
+        """(n, 1) values, the same for the clips of a voice."""
+        values = _uniform((n // self.n_clips, 1), bounds, device)
+        return values.repeat_interleave(self.n_clips, dim=0)
 
     def spectrogram(self, x: Tensor, lengths: Tensor) -> Tensor:
         """(batch, n_features, frames), true lengths (batch,) → the same shape.

@@ -19,6 +19,9 @@ class EpochOrder(Sampler):
     With `weights` (n,), `n` items are drawn with replacement, in proportion to them.
     """
 
+    group = 1
+    """Items that must stay together in a batch."""
+
     def __init__(self, n: int, seed: int, weights: Optional[Tensor] = None):
         self.n, self.seed, self.weights = n, seed, weights
         self.epoch = 0
@@ -39,8 +42,40 @@ class EpochOrder(Sampler):
         return ((self.epoch, index) for index in order.tolist())
 
 
+class VoiceOrder(EpochOrder):
+    """(epoch, index, place, group) of items in groups of one voice, drawn with replacement.
+
+    The voice of a group is drawn by `weights`; each of its items by class, all that the voice has
+    being equally frequent, and then evenly.
+    """
+
+    def __init__(
+        self,
+        voices: Sequence[Sequence[Sequence[int]]],
+        weights: Tensor,
+        group: int,
+        n: int,
+        seed: int,
+    ):
+        """`voices`: the items' indices, of each class, of each voice; `weights`: (n_voices,)."""
+        super().__init__(max(1, n // group) * group, seed, weights)
+        self.voices, self.group = voices, group
+
+    def __iter__(self) -> Iterator[tuple[int, int, int, int]]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        chances = self.weights.double().numpy()
+        drawn = rng.choice(len(self.voices), self.n // self.group, p=chances / chances.sum())
+        for group, voice in enumerate(drawn):
+            for place in range(group * self.group, (group + 1) * self.group):
+                classes = self.voices[voice]
+                clips = classes[rng.integers(len(classes))]
+                yield self.epoch, clips[rng.integers(len(clips))], place, group
+
+
 class EvenBatches(BatchSampler):
     """One process's share of batches whose sizes differ by at most one, without a small remainder.
+
+    If the sampler's items come in groups, these stay together, and sizes differ by a group.
 
     All processes divide the same order, so that together they process each item once.
     """
@@ -53,11 +88,11 @@ class EvenBatches(BatchSampler):
     def __len__(self) -> int:
         return max(1, round(len(self.sampler) / self.batch_size))
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        items = list(self.sampler)
-        for batch in np.array_split(np.arange(len(items)), len(self)):
+    def __iter__(self) -> Iterator[list[tuple[int, ...]]]:
+        items, size = list(self.sampler), self.sampler.group
+        for batch in np.array_split(np.arange(0, len(items), size), len(self)):
             share = np.array_split(batch, self.world_size)[self.rank]
-            yield [items[index] for index in share]
+            yield [item for start in share for item in items[start : start + size]]
 
 
 def mixed_seed(*numbers: int) -> int:
@@ -73,21 +108,20 @@ class EmotionData(lightning.LightningDataModule):
         items: Dataset,
         validation: Sequence[Sequence[Item]],
         batch_size: int,
-        seed: int,
-        weights: Optional[Tensor] = None,
+        order: EpochOrder,
         workers: int = 0,
     ):
-        """`items`: indexed by (epoch, index). `validation`: each utterance's windows."""
+        """`items`: indexed by what `order` yields. `validation`: each utterance's windows."""
         super().__init__()
         self.items, self.validation = items, validation
-        self.batch_size, self.seed, self.weights = batch_size, seed, weights
+        self.batch_size, self.order = batch_size, order
         self.workers = workers
 
     def check(self, n_processes: int) -> None:
         """SerError if there are too few clips for each process to have one."""
-        n_items, n_validation = len(self.items), len(self.validation)
-        n_batches = len(EvenBatches(EpochOrder(n_items, self.seed), self.batch_size))
-        shared = {'smallest batch': n_items // n_batches, 'validation set': n_validation}
+        n_groups = len(self.order) // self.order.group
+        n_batches = len(EvenBatches(self.order, self.batch_size))
+        shared = {'smallest batch': n_groups // n_batches, 'validation set': len(self.validation)}
         for name, n in shared.items():
             if 0 < n < n_processes:
                 raise SerError(
@@ -97,13 +131,12 @@ class EmotionData(lightning.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """The share of this process."""
-        order = EpochOrder(len(self.items), self.seed, self.weights)
         # Lightning's own call comes after the workers start, too late for a resumed run.
-        order.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
+        self.order.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
         return DataLoader(
             self.items,
             batch_sampler=EvenBatches(
-                order, self.batch_size, self.trainer.global_rank, self.trainer.world_size
+                self.order, self.batch_size, self.trainer.global_rank, self.trainer.world_size
             ),
             collate_fn=pad,
             num_workers=self.workers,

@@ -38,6 +38,8 @@ class Utterance:
     sample_rate: int = SAMPLE_RATE
     corpus: int = 0
     """Index of its corpus in the recipe."""
+    voice: str = ''
+    """Its speaker, see `corpora.Clip.voice`."""
 
 
 Item = tuple[Tensor, int, int]
@@ -70,7 +72,7 @@ def load_utterances(
             speech = Segment(0, len(samples))
         label = class_names.index(clip.emotion)
         corpus = corpora.index(clip.corpus) if corpora else 0
-        utterances.append(Utterance(samples, speech, label, sample_rate, corpus))
+        utterances.append(Utterance(samples, speech, label, sample_rate, corpus, clip.voice))
     return utterances
 
 
@@ -117,9 +119,10 @@ class _Standardise:
 class WholeClips(Dataset):
     """Each utterance and its noisy copies in full length, as an `Item`.
 
-    Indexed by (epoch, index). Each item has its own random generators, seeded by the recipe's
-    seed, the epoch, the index and the purpose. So the draws depend neither on the order nor on
-    the number of workers, and a resumed run draws the same as an uninterrupted one.
+    Indexed by (epoch, index), or (epoch, index, place in the epoch, group) where the items of a
+    group share their speed. Each item has its own random generators, seeded by the recipe's seed,
+    these numbers and the purpose. So the draws depend neither on the order nor on the number of
+    workers, and a resumed run draws the same as an uninterrupted one.
     """
 
     def __init__(
@@ -148,13 +151,20 @@ class WholeClips(Dataset):
         """The index of an item's corpus."""
         return self._utterance(index).corpus
 
-    def __getitem__(self, item: tuple[int, int]) -> Item:
-        epoch, index = item
+    def voice(self, index: int) -> str:
+        """The speaker of an item."""
+        return self._utterance(index).voice
+
+    def __getitem__(self, item: tuple[int, ...]) -> Item:
+        epoch, index, *place = item
         utterance, config = self._utterance(index), self.augmentation
         rate = utterance.sample_rate
 
         def draws(purpose: str) -> np.random.Generator:
-            return np.random.default_rng((self.seed, epoch, index, _PURPOSES.index(purpose)))
+            one = (index, *place[:1])
+            if place and purpose == 'speed':
+                one = (place[1],)
+            return np.random.default_rng((self.seed, epoch, *one, _PURPOSES.index(purpose)))
 
         samples = self._cut(utterance, draws('cut'))
         if self.data.nonspeech:

@@ -105,8 +105,11 @@ def split_clips(clips: Sequence[Clip], config: SplitConfig) -> Split:
     """Split clips of one or more corpora by the config's protocol.
 
     - folds: the published folds in `FOLDS`.
+    - folds_or_speakers: those where there are any, else as `speakers`.
     - leave_one_speaker_out: fold n tests the n-th speaker, in the published order or sorted.
     - speakers: `n_folds` folds of speakers, balanced by gender, then by number of clips.
+    - corpora: the corpora `left_out` are the test set, without clips of classes that no other
+      corpus has; there is no validation set.
     - random: `n_folds` folds of clips, balanced by class; the order depends only on their names.
       One fold is the test set, the next one the validation set. Identical recordings stay
       together.
@@ -122,6 +125,8 @@ def split_clips(clips: Sequence[Clip], config: SplitConfig) -> Split:
         raise SerError('there are no clips to split')
     if config.n_validation < 0:
         raise SerError(f'n_validation is {config.n_validation}, not 0 or more')
+    if config.protocol == 'corpora':
+        return _leave_out(clips, config.left_out)
     split = (
         _split_random(clips, config)
         if config.protocol == 'random'
@@ -132,6 +137,32 @@ def split_clips(clips: Sequence[Clip], config: SplitConfig) -> Split:
         protocol = f'{split.protocol}; the test set has no clips of {", ".join(untested)}'
         split = dataclasses.replace(split, protocol=protocol)
     return split
+
+
+def _leave_out(clips: Sequence[Clip], names: Sequence[str]) -> Split:
+    corpora = _by_corpus(clips)
+    if unknown := [name for name in names if name not in corpora]:
+        raise SerError(f'left_out has {", ".join(unknown)}, not one of {", ".join(corpora)}')
+    kept = [name for name in corpora if name not in names]
+    if not kept:
+        raise SerError(f'left_out has all of {", ".join(corpora)}: there is nothing to train on')
+    train = [clip for name in kept for clip in corpora[name]]
+    test = [clip for name in names for clip in corpora[name]]
+    known = {clip.fingerprint: clip for clip in train}
+    if shared := [clip for clip in test if clip.digest and clip.fingerprint in known]:
+        other = known[shared[0].fingerprint]
+        raise SerError(
+            f'{shared[0].path} and {other.path} are one recording, and {len(shared)} of '
+            f'{" and ".join(names)} are in other corpora: remove them there, they would be trained on'
+        )
+    trained = {clip.emotion for clip in train}
+    test = [clip for clip in test if clip.emotion in trained]
+    if len({clip.emotion for clip in test}) < 2:
+        raise SerError(
+            f'{" and ".join(names)} and the other corpora have fewer than two classes in common'
+        )
+    protocol = f'{" and ".join(names)} left out, trained on all speakers of {", ".join(kept)}'
+    return Split(train, [], test, protocol)
 
 
 def _split_speakers(clips: Sequence[Clip], config: SplitConfig) -> Split:
@@ -161,6 +192,7 @@ def _split_speakers(clips: Sequence[Clip], config: SplitConfig) -> Split:
             validation |= _choose_voices(rest, config.n_validation)
     names = {
         'folds': 'published fold',
+        'folds_or_speakers': f'published fold, or of {config.n_folds} folds of speakers, fold',
         'leave_one_speaker_out': 'one speaker left out, fold',
         'speakers': f'{config.n_folds} folds of speakers, fold',
     }
@@ -190,7 +222,8 @@ def _folds(name: str, clips: Sequence[Clip], config: SplitConfig) -> Sequence[tu
     if config.protocol == 'leave_one_speaker_out':
         published = [f for f in FOLDS.get(name, ()) if len(f) == 1 and f[0] in speakers]
         return published + [(s,) for s in speakers if (s,) not in published]
-    if config.protocol == 'speakers':
+    is_unpublished = config.protocol == 'folds_or_speakers' and name not in FOLDS
+    if config.protocol == 'speakers' or is_unpublished:
         return _balanced_folds(name, clips, config.n_folds)
     if name not in FOLDS:
         raise SerError(

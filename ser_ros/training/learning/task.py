@@ -10,6 +10,8 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from ser_ros import SerError
+from ser_ros.features import voice_mean
+from ser_ros.models.ensemble import Ensemble
 from ser_ros.training.data.augmentation import Augment, mixup
 from ser_ros.training.data.batches import mixed_seed
 from ser_ros.training.data.dataset import Batch
@@ -38,7 +40,9 @@ class EmotionTask(lightning.LightningModule):
         self.frontend = frontend
         self.model = model
         self.n_classes = n_classes
-        self.augment = Augment(recipe.augmentation, recipe.frontend.sample_rate)
+        self.augment = Augment(
+            recipe.augmentation, recipe.frontend.sample_rate, recipe.voice.clips or 1
+        )
         weights = torch.ones(n_classes) if class_weights is None else class_weights
         self.register_buffer('class_weights', weights, persistent=False)
         if corpus_classes is None:
@@ -57,15 +61,42 @@ class EmotionTask(lightning.LightningModule):
         """(batch,) losses of the clips, augmented and mixed up."""
         samples, lengths, labels, corpora = batch
         frames = self.frontend.n_frames(lengths)
-        x = self.frontend(self.augment.waveform(samples, lengths), lengths)
+        x = self._features(self.augment.waveform(samples, lengths), lengths, labels)
         x = self.augment.spectrogram(x, frames)
         targets = soft_targets(labels, self.n_classes)
         # A sound without a voice is uncertain among all classes, whatever corpus it replaces.
         known = self.corpus_classes[corpora] | (labels < 0)[:, None]
         if alpha := self.recipe.augmentation.mixup_alpha:
             x, frames, targets, known = mixup(x, frames, targets, known, alpha)
-        logits = self.model(x, frames)
-        return clip_losses(logits, targets, known, self.class_weights, self.recipe.optimization)
+        losses = [
+            clip_losses(logits, targets, known, self.class_weights, self.recipe.optimization)
+            for logits in member_logits(self.model, x, frames)
+        ]
+        return torch.stack(losses).mean(dim=0)
+
+    def _features(self, samples: Tensor, lengths: Tensor, labels: Tensor) -> Tensor:
+        """(batch, samples), true lengths (batch,) → (batch, n_features, frames).
+
+        Standardised by voice if the batch has several clips of each, see `stream.adaptation`.
+        """
+        voice = self.recipe.voice
+        if not voice.clips:
+            return self.frontend(samples, lengths)
+        with torch.autocast(samples.device.type, enabled=False):
+            spectrum, frames = self.frontend.spectrum(samples), self.frontend.n_frames(lengths)
+            means = self.frontend.clip_mean(spectrum, frames)
+            # A sound without a voice says nothing about one.
+            means = means.masked_fill((labels < 0)[:, None, None], torch.nan)
+            n_voices = len(samples) // voice.clips
+            n = torch.randint(voice.history[0], voice.history[1] + 1, (n_voices, 1, 1))
+            n = n * (torch.rand(n_voices, 1, 1) >= voice.unknown_probability)
+            own = voice_mean(
+                self.frontend.mean,
+                means.unflatten(0, (n_voices, voice.clips)).nanmean(dim=1),
+                (n / (n + voice.memory)).to(samples.device),
+            )
+            own = own.repeat_interleave(voice.clips, dim=0)
+            return self.frontend.standardise(spectrum, frames, own)
 
     def training_step(self, batch: Batch) -> Tensor:
         """Return the mean loss over all processes' clips; SerError if it is not finite."""
@@ -124,6 +155,13 @@ class EmotionTask(lightning.LightningModule):
             'optimizer': optimizer,
             'lr_scheduler': {'scheduler': schedule, 'interval': 'step'},
         }
+
+
+def member_logits(model: nn.Module, x: Tensor, lengths: Tensor) -> Tensor:
+    """(batch, n_features, frames), true lengths (batch,) → (members, batch, n_classes)."""
+    if isinstance(model, Ensemble):
+        return model.member_logits(x, lengths)
+    return model(x, lengths)[None]
 
 
 def soft_targets(labels: Tensor, n_classes: int) -> Tensor:

@@ -337,3 +337,83 @@ def test_the_larger_share_is_a_clips_own(alpha):
     assert len(set(shares)) > 50
     # The smaller alpha is, the less is mixed.
     assert np.mean(shares) == pytest.approx({0.2: 0.92, 1.0: 0.77}[alpha], abs=0.04)
+
+
+# --- Microphones, and voices of several clips
+
+
+def response(augment, n_voices, n=8_192):
+    """(n_clips, n / 2 + 1) decibels of each clip's filter: the spectra of unit impulses."""
+    impulses = torch.zeros(n_voices * augment.n_clips, n)
+    impulses[:, n // 2] = 0.5
+    out = augment.waveform(impulses, full(impulses))
+    return 20 * (torch.fft.rfft(out).abs() * 2 + 1e-6).log10()
+
+
+def test_microphones_differ_and_are_smooth():
+    gain_db = response(make(equalizer_probability=1.0), 40)
+    assert 2 < gain_db[:, 100:-100].std() < 12
+    assert gain_db.diff(dim=1).abs()[:, 100:-100].max() < 0.5
+    assert len(set(gain_db[:, 500].tolist())) == 40
+
+
+def test_a_share_of_the_voices_gets_another_microphone():
+    gain_db = response(make(equalizer_probability=0.3), 300)
+    changed = (gain_db.abs().amax(dim=1) > 0.1).float().mean()
+    assert changed == pytest.approx(0.3, abs=0.08)
+
+
+def test_a_band_is_cut_off_above_its_limit():
+    gain_db = response(make(band_limit_probability=1.0, band_limit=(3_000.0, 3_000.0)), 2)
+    frequency = torch.linspace(0, SAMPLE_RATE / 2, gain_db.shape[1])
+    assert gain_db[:, frequency < 2_900].abs().max() < 0.5
+    assert gain_db[:, frequency > 6_100].max() < -50
+
+
+EVERY_VOICE = {
+    'equalizer_probability': 1.0,
+    'band_limit_probability': 0.5,
+    'reverb_probability': 0.5,
+}
+
+
+def test_clips_of_a_voice_have_room_and_microphone_in_common():
+    config = dataclasses.replace(PLAIN, **EVERY_VOICE)
+    gain_db = response(Augment(config, SAMPLE_RATE, n_clips=4), 10)
+    voices = gain_db.unflatten(0, (10, 4))
+    torch.testing.assert_close(voices, voices[:, :1].expand_as(voices), atol=0.2, rtol=0)
+    between = (voices[:, None, 0] - voices[None, :, 0]).abs().amax(dim=2)
+    assert (between + torch.eye(10) > 0.5).all()
+
+
+def test_clips_of_a_voice_have_the_level_and_kind_of_noise_in_common(tmp_path):
+    time = np.arange(SAMPLE_RATE) / SAMPLE_RATE
+    for hertz in (500, 1_000, 2_000, 4_000):
+        sound = 0.1 * np.sin(2 * np.pi * hertz * time)
+        soundfile.write(tmp_path / f'{hertz}.wav', sound, SAMPLE_RATE)
+    config = dataclasses.replace(
+        PLAIN, noise_probability=0.5, noise_snr_db=(0.0, 20.0), noise_folder=str(tmp_path)
+    )
+    samples = torch.zeros(80, 16_000)
+    samples[:, ::100] = 0.5
+    added = Augment(config, SAMPLE_RATE, n_clips=4).waveform(samples, full(samples)) - samples
+    spectrum = torch.fft.rfft(added).abs()
+    level = energy(added).unflatten(0, (20, 4))
+    assert ((level > 1).float().std(dim=1) == 0).all()
+    loud = level[level[:, 0] > 1]
+    assert 4 < len(loud) < 16
+    torch.testing.assert_close(loud, loud[:, :1].expand_as(loud), rtol=0.1, atol=0)
+    tonal = spectrum.amax(dim=1) > 0.5 * spectrum.square().sum(dim=1).sqrt()
+    peaks = spectrum.argmax(dim=1).masked_fill(~tonal, -1).unflatten(0, (20, 4))
+    assert ((peaks == peaks.amax(dim=1, keepdim=True)) | (peaks == -1)).all()
+    assert len(peaks.unique()) >= 3
+
+
+def test_one_clip_a_voice_is_drawn_as_before():
+    for changes in (EVERY_VOICE, {'noise_probability': 0.5}):
+        config, samples = dataclasses.replace(PLAIN, **changes), noise(6, 8_000)
+        torch.manual_seed(3)
+        first = Augment(config, SAMPLE_RATE).waveform(samples, full(samples))
+        torch.manual_seed(3)
+        again = Augment(config, SAMPLE_RATE, n_clips=1).waveform(samples, full(samples))
+        assert torch.equal(first, again)

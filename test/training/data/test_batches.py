@@ -1,12 +1,20 @@
 """Batches over one process or several."""
 
+from collections import Counter
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ser_ros import SerError
-from ser_ros.training.data.batches import EmotionData, EpochOrder, EvenBatches, mixed_seed
+from ser_ros.training.data.batches import (
+    EmotionData,
+    EpochOrder,
+    EvenBatches,
+    VoiceOrder,
+    mixed_seed,
+)
 
 sizes = st.integers(1, 60)
 
@@ -45,7 +53,7 @@ def test_the_length_is_what_is_yielded():
 
 @given(n=sizes, batch_size=sizes, n_validation=sizes, world_size=st.integers(1, 9))
 def test_too_few_clips_for_the_processes_are_an_error(n, batch_size, n_validation, world_size):
-    data = EmotionData([None] * n, [[]] * n_validation, batch_size, 1)
+    data = EmotionData([None] * n, [[]] * n_validation, batch_size, EpochOrder(n, 1))
     is_enough = all(batch for share in shares(n, batch_size, world_size) for batch in share)
     if is_enough and n_validation >= world_size:
         data.check(world_size)
@@ -76,3 +84,50 @@ def test_similar_numbers_have_unrelated_seeds():
     seeds = {mixed_seed(seed, epoch) for seed in range(20) for epoch in range(20)}
     assert len(seeds) == 400
     assert mixed_seed(1, 2) == mixed_seed(1, 2)
+
+
+# --- Groups of one voice
+
+
+VOICES = [[[0, 1, 2], [3]], [[4], [5, 6]], [[7, 8, 9, 10]]]
+"""The clips of each class of three voices."""
+
+
+def voice_order(n=240, group=4, seed=1, weights=(1.0, 1.0, 1.0)):
+    return VoiceOrder(VOICES, torch.tensor(weights), group, n, seed)
+
+
+def voice_of(index):
+    return next(v for v, classes in enumerate(VOICES) if index in sum(classes, []))
+
+
+@given(n=sizes, group=st.integers(1, 9), batch_size=sizes, world_size=st.integers(1, 3))
+def test_the_clips_of_a_group_are_of_one_voice_and_stay_together(n, group, batch_size, world_size):
+    for rank in range(world_size):
+        for batch in EvenBatches(voice_order(n, group), batch_size * group, rank, world_size):
+            assert len(batch) % group == 0
+            for start in range(0, len(batch), group):
+                items = batch[start : start + group]
+                assert len({voice_of(index) for _, index, _, _ in items}) == 1
+                assert len({number for *_, number in items}) == 1
+
+
+def test_voices_are_drawn_by_weight_and_their_classes_evenly():
+    order, drawn = voice_order(weights=(3.0, 1.0, 0.0)), []
+    for epoch in range(100):
+        order.set_epoch(epoch)
+        drawn += [index for _, index, _, _ in order]
+    voices = Counter(map(voice_of, drawn))
+    assert voices[0] / voices[1] == pytest.approx(3, rel=0.15)
+    assert 2 not in voices
+    counts = Counter(drawn)
+    assert counts[3] / (counts[0] + counts[1] + counts[2]) == pytest.approx(1, rel=0.1)
+
+
+def test_the_order_of_voices_is_repeatable_and_another_in_each_epoch():
+    first, again, later = voice_order(), voice_order(), voice_order()
+    later.set_epoch(1)
+    assert list(first) == list(again)
+    assert [i for _, i, _, _ in first] != [i for _, i, _, _ in later]
+    places = [place for _, _, place, _ in first]
+    assert places == list(range(240))

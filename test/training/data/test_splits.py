@@ -313,7 +313,7 @@ def test_any_split_of_any_corpora(chosen, protocol, fold, n_validation, data):
         max_size=40,
         unique=True,
     ),
-    st.sampled_from(['folds', 'leave_one_speaker_out', 'speakers', 'random']),
+    st.sampled_from(['folds', 'folds_or_speakers', 'leave_one_speaker_out', 'speakers', 'random']),
     st.integers(0, 3),
     st.integers(1, 4),
     st.integers(-1, 3),
@@ -408,3 +408,69 @@ def real_clips(folder):
     if folder not in _read:
         _read[folder] = read_corpus(folder).clips
     return _read[folder]
+
+
+# --- Corpora left out
+
+
+def clip_of(corpus, emotion, number=0, digest=''):
+    return Clip(Path(f'{corpus}/{emotion}{number}.wav'), emotion, 'p', corpus, digest=digest)
+
+
+def corpora_of(**classes):
+    return [clip_of(name, emotion) for name, emotions in classes.items() for emotion in emotions]
+
+
+def left_out(*names):
+    return SplitConfig('corpora', left_out=names)
+
+
+def test_a_corpus_left_out_is_the_test_set_in_the_classes_that_others_have():
+    clips = corpora_of(A=['happy', 'sad'], B=['happy', 'sad', 'angry'], C=['happy', 'sad'])
+    split = split_clips(clips, left_out('B'))
+    assert {clip.corpus for clip in split.train} == {'A', 'C'}
+    assert [clip.emotion for clip in split.test] == ['happy', 'sad']
+    assert not split.validation
+    assert split.is_speaker_independent
+    assert split.protocol == 'B left out, trained on all speakers of A, C'
+    both = split_clips(clips, left_out('A', 'B'))
+    assert {clip.corpus for clip in both.test} == {'A', 'B'}
+
+
+@pytest.mark.parametrize(
+    ('names', 'said'),
+    [
+        (['D'], 'left_out has D, not one of A, B'),
+        (['A', 'B'], 'there is nothing to train on'),
+        (['B'], 'fewer than two classes in common'),
+    ],
+)
+def test_corpora_that_cannot_be_left_out(names, said):
+    clips = corpora_of(A=['happy', 'sad'], B=['happy', 'angry'])
+    with pytest.raises(SerError, match=said):
+        split_clips(clips, left_out(*names))
+
+
+def test_a_corpus_that_shares_recordings_cannot_be_left_out():
+    clips = [
+        *corpora_of(A=['happy', 'sad']),
+        clip_of('A', 'sad', 1, digest='d' * 64),
+        clip_of('B', 'happy'),
+        clip_of('B', 'sad', digest='d' * 64),
+    ]
+    with pytest.raises(SerError, match=r'B/sad0.wav and A/sad1.wav are one recording') as error:
+        split_clips(clips, left_out('B'))
+    assert '\n' not in str(error.value)
+
+
+def test_folds_or_speakers_uses_published_folds_where_there_are_any():
+    clips = [
+        *(Clip(Path(f'{s}{e}'), e, s, 'SAVEE') for s in ('JE', 'KL', 'DC', 'JK') for e in 'hs'),
+        *(Clip(Path(f'{s}{e}'), e, s, 'mine') for s in 'abcdefgh' for e in 'hs'),
+    ]
+    split = split_clips(clips, SplitConfig('folds_or_speakers', n_folds=4, n_validation=1))
+    tested = {clip.voice for clip in split.test}
+    assert {'SAVEE:JE'} == {voice for voice in tested if voice.startswith('SAVEE')}
+    assert len(tested) == 3
+    with pytest.raises(SerError, match='mine has no published folds'):
+        split_clips(clips, SplitConfig('folds', n_validation=1))

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ser_ros.features import build_frontend
+from ser_ros.features import LogMelPitchConfig, build_frontend
 from ser_ros.models import build_model
+from ser_ros.models.blocks import frame_mask
 from ser_ros.training.data.dataset import NO_CLASS
 from ser_ros.training.learning.task import (
     EmotionTask,
@@ -15,7 +16,7 @@ from ser_ros.training.learning.task import (
     learning_rate_schedule,
     soft_targets,
 )
-from ser_ros.training.recipe import AugmentationConfig, OptimizationConfig, Recipe
+from ser_ros.training.recipe import AugmentationConfig, OptimizationConfig, Recipe, VoiceConfig
 
 NAMES = ['happy', 'sad', 'angry', 'calm']
 ONE_BIT = 2.0**-15
@@ -246,3 +247,63 @@ def test_frozen_weights_are_left_to_themselves(optimizer, kind):
     frozen = set(map(id, task.model.classifier.parameters()))
     assert not frozen & {id(p) for group in made.param_groups for p in group['params']}
     assert optimizer == 'adamw' or made.param_groups[0]['momentum'] == 0.8
+
+
+# --- Features by voice, and ensembles
+
+
+def voice_task(augmentation=PLAIN, architecture='ensemble', **voice):
+    torch.manual_seed(1)
+    recipe = Recipe(
+        architecture=architecture,
+        frontend=LogMelPitchConfig(),
+        augmentation=augmentation,
+        voice=VoiceConfig(**{'clips': 2, 'unknown_probability': 0.0, **voice}),
+    )
+    frontend = build_frontend(recipe.frontend)
+    model = build_model(architecture, frontend.n_features, len(NAMES))
+    return EmotionTask(recipe, frontend, model, len(NAMES))
+
+
+def test_a_voice_is_standardised_by_the_mean_of_its_clips():
+    task = voice_task(memory=1e-6)
+    samples, lengths, labels, _ = batch()
+    frames = task.frontend.n_frames(lengths)
+    x = task._features(samples, lengths, labels)
+    for voice in range(2):
+        clips = [x[i, :-2, : frames[i]].mean(dim=1) for i in (2 * voice, 2 * voice + 1)]
+        assert sum(clips).abs().max() < 1e-3
+    unknown = voice_task(memory=1e-6, unknown_probability=1.0)
+    expected = unknown.frontend(samples, lengths)
+    torch.testing.assert_close(unknown._features(samples, lengths, labels), expected)
+    half = voice_task(memory=10.0, history=(10, 10))._features(samples, lengths, labels)
+    torch.testing.assert_close(half[:, :-2], (x + expected)[:, :-2] / 2, atol=1e-3, rtol=1e-3)
+
+
+def test_a_sound_without_a_voice_does_not_count_for_the_voice():
+    task = voice_task(memory=1e-6)
+    samples, lengths, labels, _ = batch()
+    labels[1] = NO_CLASS
+    x = task._features(samples, lengths, labels)
+    assert x[0, :-2, : task.frontend.n_frames(32_000)].mean(dim=1).abs().max() < 1e-3
+
+
+def test_each_member_of_an_ensemble_has_its_own_loss():
+    task = voice_task().eval()
+    samples, lengths, labels, corpora = batch()
+    losses = task.losses((samples, lengths, labels, corpora))
+    torch.manual_seed(1)
+    x, frames = task._features(samples, lengths, labels), task.frontend.n_frames(lengths)
+    expected = [
+        clip_losses(
+            member(x, frames),
+            soft_targets(labels, len(NAMES)),
+            torch.ones(4, len(NAMES), dtype=torch.bool),
+            torch.ones(len(NAMES)),
+            task.recipe.optimization,
+        )
+        for member in task.model.members
+    ]
+    assert losses.shape == (4,)
+    x = x * frame_mask(frames, x.shape[-1])[:, None]
+    torch.testing.assert_close(losses, sum(expected) / 2, atol=0.2, rtol=0)

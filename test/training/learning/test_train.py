@@ -63,19 +63,23 @@ def shares_drawn(data):
 
 
 @pytest.mark.parametrize('noisy_copies', [0, 1])
-def test_corpora_are_drawn_in_their_shares(noisy_copies):
-    data = DataConfig(('A', 'B', 'C'), shares={'B': 0.5}, noisy_copies=noisy_copies)
+def test_corpora_are_drawn_by_their_weights(noisy_copies):
+    data = DataConfig(
+        ('A', 'B', 'C'), balance_corpora=True, corpus_weights={'B': 2.0}, noisy_copies=noisy_copies
+    )
     expected = {(0, 0): 0.25 * 6 / 8, (0, 1): 0.25 * 2 / 8, (1, 0): 0.5, (2, 1): 0.25}
     assert shares_drawn(data) == pytest.approx(expected)
 
 
 def test_the_classes_of_each_corpus_are_drawn_evenly():
-    data = DataConfig(('A', 'B', 'C'), shares={'B': 0.5}, balance_classes=True)
+    data = DataConfig(
+        ('A', 'B', 'C'), balance_corpora=True, corpus_weights={'B': 2.0}, balance_classes=True
+    )
     expected = {(0, 0): 0.125, (0, 1): 0.125, (1, 0): 0.5, (2, 1): 0.25}
     assert shares_drawn(data) == pytest.approx(expected)
 
 
-def test_without_shares_classes_are_balanced_over_all_corpora():
+def test_without_balanced_corpora_classes_are_balanced_over_all_corpora():
     expected = {(0, 0): 0.5 * 6 / 9, (0, 1): 0.5 * 2 / 3, (1, 0): 0.5 * 3 / 9, (2, 1): 0.5 / 3}
     data = DataConfig(('A', 'B', 'C'), balance_classes=True)
     assert shares_drawn(data) == pytest.approx(expected)
