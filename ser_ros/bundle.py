@@ -20,7 +20,7 @@ from ser_ros.settings import from_dict
 from ser_ros.shipped import shipped_file
 
 FORMAT = 'ser_ros bundle'
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 DEFAULT_BUNDLE = 'companion'
 WINDOW_RANGE = (0.5, 60.0)
 """Shortest and longest allowed value of a bundle's window, in seconds."""
@@ -28,6 +28,29 @@ WINDOW_RANGE = (0.5, 60.0)
 
 class BundleError(SerError):
     """A bundle that cannot be used, or a clip that a bundle cannot classify."""
+
+
+@dataclass(frozen=True)
+class AdaptationInfo:
+    """How the model's stream adapts to a voice, see `stream.adaptation`.
+
+    Raises BundleError for invalid values.
+    """
+
+    by_voice: bool = False
+    """Whether the model was trained on features standardised by voice; others do not adapt."""
+    memory: float = 24.0
+    """After n utterances of a voice its own means have the weight n / (n + memory)."""
+    neutral_share: float = 0.4
+    """Share of neutral utterances that is expected unless a user states another."""
+
+    def __post_init__(self):
+        if not self.memory > 0:
+            raise BundleError(f'adaptation.memory {self.memory} is not positive')
+        if not 0 < self.neutral_share < 1:
+            raise BundleError(
+                f'adaptation.neutral_share {self.neutral_share} is not between 0 and 1'
+            )
 
 
 @dataclass(frozen=True)
@@ -58,6 +81,7 @@ class BundleInfo:
     """SPDX expression that the training data requires."""
     recordings: tuple[str, ...]
     """Fingerprints of the clips used in training and calibration, see `corpora.Clip`."""
+    adaptation: AdaptationInfo
 
     def __post_init__(self):
         shortest, longest = WINDOW_RANGE
@@ -194,7 +218,7 @@ def _read_info(metadata: dict[str, str]) -> BundleInfo:
 
 def _describe_version(version: Optional[str]) -> str:
     text = f'format version {version}, this release reads {FORMAT_VERSION}'
-    if version == '1':
+    if version in ('1', '2'):
         return f'{text}: written before the first release of ser_ros, train the model again'
     if version is not None and version.isdecimal() and int(version) > FORMAT_VERSION:
         return f'{text}: written by a newer release of ser_ros, use that one'

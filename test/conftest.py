@@ -14,7 +14,7 @@ from virtual_microphone import VirtualMicrophone, missing_packages
 
 from ser_ros.audio import SAMPLE_RATE
 from ser_ros.audio.vad import CHUNK, Segmenter, SileroVad
-from ser_ros.bundle import BundleInfo, load_bundle, save_bundle
+from ser_ros.bundle import AdaptationInfo, BundleInfo, load_bundle, save_bundle
 from ser_ros.emotions import EMOTIONS
 from ser_ros.features import LogMelConfig, build_frontend
 from ser_ros.models import build_model
@@ -137,6 +137,7 @@ def bundle_info():
         metrics={},
         license='CC-BY-NC-SA-4.0',
         recordings=(),
+        adaptation=AdaptationInfo(),
     )
 
 

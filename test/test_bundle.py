@@ -184,7 +184,8 @@ def test_weights_of_another_program(tmp_path):
     [
         ('0', ''),
         ('1', 'written before the first release of ser_ros, train the model again'),
-        ('3', 'written by a newer release'),
+        ('2', 'written before the first release of ser_ros, train the model again'),
+        ('4', 'written by a newer release'),
         ('10', 'written by a newer release'),
         ('1.5', ''),
         ('new', ''),

@@ -283,9 +283,9 @@ class EmotionNode(ManagedNode):
         if message.data:
             self._reset_streams()
 
-    def _reset_streams(self) -> None:
+    def _reset_streams(self, voices: bool = False) -> None:
         if self._listener is not None:
-            self._listener.reset()
+            self._listener.reset(voices)
 
     def _on_time_jump(self, jump: TimeJump) -> None:
         self._jumps += 1
@@ -325,7 +325,7 @@ class EmotionNode(ManagedNode):
     def _reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._listener is not None
         response.message = 'all voices are reset' if response.success else 'the node is not active'
-        self._reset_streams()
+        self._reset_streams(voices=True)
         return response
 
     async def _reload_bundle(

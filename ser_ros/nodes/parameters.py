@@ -73,11 +73,12 @@ STREAM_SETTINGS = tuple(field.name for field in dataclasses.fields(StreamConfig)
 
 
 def _stream_parameter(setting: dataclasses.Field) -> ParameterSpec:
+    description, default = setting.metadata['description'], setting.default
+    if 'choices' in setting.metadata:
+        return ParameterSpec(setting.name, default, description, is_live=True)
     low, high = setting.metadata['limits']
-    default = setting.default
     if default is None:
         default, low = UNSET, UNSET
-    description = setting.metadata['description']
     return ParameterSpec(setting.name, default, description, (low, high), is_live=True)
 
 

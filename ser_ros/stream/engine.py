@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from ser_ros import SerError
 from ser_ros.audio import SAMPLE_RATE
 from ser_ros.bundle import Bundle
-from ser_ros.stream.types import Estimate, WindowRequests
+from ser_ros.stream.types import Estimate, Window, WindowRequests
 from ser_ros.stream.voice import check_can_stream
 
 logger = logging.getLogger(__name__)
@@ -92,14 +92,15 @@ class Engine:
             scores = dict(zip(windows, self._classify(list(windows.values()))))
         return estimates
 
-    def _classify(self, windows: Sequence[torch.Tensor]) -> list[Optional[np.ndarray]]:
-        """(n_features, frames) each → (n_classes,) each; None where there is no memory for it."""
+    def _classify(self, windows: Sequence[Window]) -> list[Optional[np.ndarray]]:
+        """Log-probabilities (n_classes,) of each; None where there is no memory for it."""
         if not windows:
             return []
-        lengths = None
+        standardise, lengths = self.bundle.frontend.standardise, None
+        standardised = [standardise(window.spectrum, mean=window.mean) for window in windows]
         if len(windows) > 1:
-            lengths = torch.tensor([window.shape[1] for window in windows], device=self.device)
-        features = pad_sequence([window.T for window in windows], batch_first=True).mT
+            lengths = torch.tensor([x.shape[1] for x in standardised], device=self.device)
+        features = pad_sequence([x.T for x in standardised], batch_first=True).mT
         try:
             scores = self.bundle.log_probabilities(features.to(self.device), lengths)
         except torch.OutOfMemoryError:

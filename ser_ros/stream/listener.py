@@ -13,6 +13,7 @@ from ser_ros.audio import SAMPLE_RATE, SECOND
 from ser_ros.audio.block_queue import BlockQueue
 from ser_ros.audio.level import LevelMeter
 from ser_ros.bundle import Bundle
+from ser_ros.stream.adaptation import Adaptation
 from ser_ros.stream.engine import Engine
 from ser_ros.stream.types import Estimate, StreamConfig
 from ser_ros.stream.voice import Voice
@@ -30,6 +31,8 @@ class VoiceStream:
 
     queue: BlockQueue
     voice: Voice
+    adaptation: Adaptation
+    """What is known of this voice alone."""
     on_estimate: Callable[[Estimate, str], None]
     """Called with each estimate and the frame id of its sound."""
     on_speaking: Callable[[bool], None]
@@ -111,6 +114,8 @@ class Listener:
         """The condition that the streams' queues must be created with."""
         self.load = Load()
         self.config = config
+        self._room = Adaptation()
+        """What is known of all voices together."""
         self._streams: list[VoiceStream] = []
         self._calls: deque[Callable[[], None]] = deque()
         """What other threads asked the worker to do between two windows."""
@@ -127,18 +132,26 @@ class Listener:
         queue: BlockQueue,
         on_estimate: Callable[[Estimate, str], None],
         on_speaking: Callable[[bool], None],
+        adaptation: Optional[Adaptation] = None,
     ) -> VoiceStream:
-        """Process another voice."""
+        """Process another voice; `adaptation`: what is known of it."""
+        adaptation = adaptation or Adaptation()
         stream = VoiceStream(
             queue=queue,
             voice=Voice(self.engine.bundle, self.config),
+            adaptation=adaptation,
             on_estimate=on_estimate,
             on_speaking=on_speaking,
         )
+        self._choose_adaptation(stream)
         with self.ready:
             self._streams.append(stream)
             self.ready.notify()
         return stream
+
+    def _choose_adaptation(self, stream: VoiceStream) -> None:
+        is_room = self.config.adaptation == 'room'
+        stream.voice.adaptation = self._room if is_room else stream.adaptation
 
     def remove(self, stream: VoiceStream) -> None:
         """Stop processing a voice; its callbacks are not called after this has returned."""
@@ -155,7 +168,9 @@ class Listener:
 
         def replace() -> None:
             self.engine.replace_bundle(bundle)
+            self._room.forget()
             for stream in self._streams:
+                stream.adaptation.forget()
                 stream.voice.replace_bundle(bundle)
 
         self.call_between_windows(replace)
@@ -167,16 +182,24 @@ class Listener:
             self.config = config
             for stream in self._streams:
                 stream.voice.configure(config)
+                self._choose_adaptation(stream)
 
         self.call_between_windows(configure)
 
-    def reset(self) -> None:
-        """Forget the sound that waits, and open utterances without a decision."""
+    def reset(self, voices: bool = False) -> None:
+        """Forget the sound that waits, and open utterances without a decision.
+
+        `voices`: also what is known of the voices.
+        """
 
         def reset() -> None:
+            if voices:
+                self._room.forget()
             for stream in self._streams:
                 stream.clear()
                 stream.report_speaking(False)
+                if voices:
+                    stream.adaptation.forget()
 
         self.call_between_windows(reset)
 

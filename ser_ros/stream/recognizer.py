@@ -53,12 +53,16 @@ class Recognizer:
         return self.engine.run([self.voice.push(samples, stamp_ns)])[0]
 
     def flush(self) -> list[Estimate]:
-        """End the stream: decide an open utterance, and accept any stamp next."""
+        """End the stream: decide an open utterance, and accept any stamp next.
+
+        What is known of the voice stays: the next sound may be of the same one.
+        """
         return self.engine.run([self.voice.flush()])[0]
 
     def reset(self) -> None:
-        """Forget the stream without a decision, and accept any stamp next."""
+        """Forget the stream without a decision, and the voice; accept any stamp next."""
         self.voice.reset()
+        self.voice.adaptation.forget()
 
     def configure(self, config: StreamConfig) -> None:
         """Continue with other settings, see `Voice.configure`."""

@@ -20,6 +20,11 @@ def _setting(default: Optional[float], description: str, low: float, high: float
     return field(default=default, metadata={'description': description, 'limits': (low, high)})
 
 
+def _choice(default: str, description: str, choices: tuple[str, ...]) -> Any:
+    """A word, one of `choices`."""
+    return field(default=default, metadata={'description': description, 'choices': choices})
+
+
 @dataclass(frozen=True)
 class StreamConfig:
     """How a stream is cut into windows and utterances, and how they are decided.
@@ -33,7 +38,7 @@ class StreamConfig:
         1.0, 'Seconds of speech before the first estimate.', 0.2, 60.0
     )
     min_utterance: float = _setting(
-        0.5, 'Seconds; shorter utterances are counted and dropped.', 0.2, 60.0
+        0.3, 'Seconds; shorter utterances are counted and dropped.', 0.2, 60.0
     )
     max_utterance: float = _setting(10.0, 'Seconds; longer utterances are cut.', 1.0, 3600.0)
     end_silence: float = _setting(0.5, 'Seconds without voice that end an utterance.', 0.1, 10.0)
@@ -50,10 +55,34 @@ class StreamConfig:
     )
     gain_db: float = _setting(0.0, 'Gain applied to the sound, in dB.', -60.0, 60.0)
     gap_tolerance: float = _setting(0.1, 'Seconds by which stamps may deviate.', 0.001, 10.0)
+    adaptation: str = _choice(
+        'voice',
+        'Judge a voice by how it usually sounds (voice), by how all voices here do (room), or by '
+        'the training set alone (off).',
+        ('voice', 'room', 'off'),
+    )
+    adaptation_memory: Optional[float] = _setting(
+        None,
+        'Utterances after which a voice counts as much as the training set; by default the '
+        "bundle's.",
+        0.1,
+        1e6,
+    )
+    neutral_share: Optional[float] = _setting(
+        None,
+        "Expected share of neutral utterances, with adaptation; by default the bundle's.",
+        0.01,
+        0.99,
+    )
 
     def __post_init__(self):
         for setting in fields(self):
-            value, (low, high) = getattr(self, setting.name), setting.metadata['limits']
+            value = getattr(self, setting.name)
+            if choices := setting.metadata.get('choices'):
+                if value not in choices:
+                    raise SerError(f'{setting.name} is {value!r}, not one of {", ".join(choices)}')
+                continue
+            low, high = setting.metadata['limits']
             if value is not None and not low <= value <= high:
                 raise SerError(f'{setting.name} is {value}, not between {low} and {high}')
         if not self.min_utterance <= self.first_estimate <= self.max_utterance:
@@ -83,6 +112,10 @@ class Estimate:
     """Whether `probabilities` are of one window; of final estimates only a short utterance's."""
     n_samples: int
     """Length of the window at 16 kHz; in a final estimate, of the utterance's longest."""
+    unadapted: np.ndarray
+    """(n_classes,) `probabilities` before the voice's mean log-probabilities were taken out."""
+    n_utterances: int
+    """Earlier utterances that the adaptation comes from; 0 without adaptation."""
 
     @property
     def log_probabilities(self) -> np.ndarray:
@@ -107,6 +140,16 @@ class StreamCounters:
     """For which the GPU had no memory."""
 
 
-WindowRequests = Generator['torch.Tensor', Optional[np.ndarray], list[Estimate]]
-"""A generator that yields the features (n_features, frames) of a window, receives its calibrated
-log-probabilities (n_classes,), or None where there was no memory for it, and returns estimates."""
+@dataclass(frozen=True)
+class Window:
+    """A window to classify."""
+
+    spectrum: 'torch.Tensor'
+    """(n_rows, frames) of the front-end, not standardised."""
+    mean: Optional['torch.Tensor'] = None
+    """(n_features, 1) of the voice's features; None: those of the training set."""
+
+
+WindowRequests = Generator[Window, Optional[np.ndarray], list[Estimate]]
+"""A generator that yields a window, receives its calibrated log-probabilities (n_classes,), or None
+where there was no memory for it, and returns estimates."""

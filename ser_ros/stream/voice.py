@@ -14,8 +14,9 @@ from ser_ros.audio.stream import StampTracker
 from ser_ros.audio.vad import CHUNK, Segment, Segmenter, SileroVad
 from ser_ros.bundle import Bundle, BundleError
 from ser_ros.emotions import ExpressionMap
+from ser_ros.stream.adaptation import Adaptation, neutral_shift
 from ser_ros.stream.frame_buffer import FrameBuffer
-from ser_ros.stream.types import Estimate, StreamConfig, StreamCounters, WindowRequests
+from ser_ros.stream.types import Estimate, StreamConfig, StreamCounters, Window, WindowRequests
 
 
 def can_stream(bundle: Bundle) -> bool:
@@ -55,8 +56,16 @@ class _Utterance:
     segment: Segment
     next_end: int
     """Sample index at which the next window ends."""
+    n_utterances: int
+    """Earlier utterances that `mean` and `shift` come from."""
+    mean: Optional[torch.Tensor]
+    """(n_features, 1) to standardise features by; None: the training set's."""
+    shift: np.ndarray
+    """(n_classes,) to add to log-probabilities."""
     scores: list[np.ndarray] = field(default_factory=list)
-    """(n_classes,) log-probabilities of each window."""
+    """(n_classes,) log-probabilities of each window, before the shift."""
+    clip_means: list[torch.Tensor] = field(default_factory=list)
+    """(n_features, 1) mean features of each window."""
     lengths: list[int] = field(default_factory=list)
     """Of these windows, in samples."""
     last_end: Optional[int] = None
@@ -75,10 +84,16 @@ class Voice:
     and stamps alone, not on how the samples are cut into pushes.
     """
 
-    def __init__(self, bundle: Bundle, config: StreamConfig):
-        """Raises BundleError for a bundle that does not run on a stream."""
+    def __init__(
+        self, bundle: Bundle, config: StreamConfig, adaptation: Optional[Adaptation] = None
+    ):
+        """`adaptation`: what is known of the voice; it may be that of several voices.
+
+        Raises BundleError for a bundle that does not run on a stream.
+        """
         check_can_stream(bundle)
         self.bundle = bundle
+        self.adaptation = adaptation or Adaptation()
         self.counters = StreamCounters()
         self._vad = SileroVad()
         self._segmenter = Segmenter(config.vad_threshold, 0)
@@ -110,20 +125,27 @@ class Voice:
     def replace_bundle(self, bundle: Bundle) -> None:
         """Continue with another bundle; the open utterance is kept, its estimates are forgotten.
 
-        Raises BundleError for a bundle that does not run on a stream.
+        So is the adaptation: another model has other features and errors. Raises BundleError for a bundle that does not run on a stream.
         """
         check_can_stream(bundle)
         self.bundle = bundle
+        self.adaptation.forget()
         self._update_limits()
         if (utterance := self._utterance) is not None:
             due = utterance.segment.start + self._first_estimate
-            self._utterance = _Utterance(utterance.segment, max(due, utterance.next_end))
+            self._utterance = self._open(utterance.segment, max(due, utterance.next_end))
 
     def _update_limits(self) -> None:
         """Compute what follows from bundle and settings together."""
         bundle, config = self.bundle, self.config
         self.expressions = ExpressionMap(bundle.info.class_names)
         self._threshold = bundle.info.threshold if config.threshold is None else config.threshold
+        info = bundle.info.adaptation
+        self._memory, self._neutral_share = info.memory, info.neutral_share
+        if config.adaptation_memory is not None:
+            self._memory = config.adaptation_memory
+        if config.neutral_share is not None:
+            self._neutral_share = config.neutral_share
         self._window = _samples(bundle.info.window)
         self._min_utterance = max(_samples(config.min_utterance), _min_window(bundle))
         self._first_estimate = max(_samples(config.first_estimate), _min_window(bundle))
@@ -174,7 +196,10 @@ class Voice:
         return estimates
 
     def reset(self) -> None:
-        """Forget the stream without a decision, and accept any stamp next."""
+        """Forget the stream without a decision, and accept any stamp next.
+
+        What is known of the voice stays: see `Adaptation.forget`.
+        """
         self._tracker.reset()
         self._restart()
 
@@ -199,7 +224,7 @@ class Voice:
             return []
         if self._utterance is None:
             due = max(segment.start + self._first_estimate, self._position)
-            self._utterance = _Utterance(segment, due)
+            self._utterance = self._open(segment, due)
         utterance, estimates = self._utterance, []
         while utterance.next_end <= self._position:
             if self._segmenter.voiced:
@@ -209,6 +234,21 @@ class Voice:
             self._segmenter.cut()
             estimates += yield from self._close()
         return estimates
+
+    @property
+    def adapts(self) -> bool:
+        """Whether bundle and settings let the voice be known."""
+        return self.bundle.info.adaptation.by_voice and self.config.adaptation != 'off'
+
+    def _open(self, segment: Segment, next_end: int) -> _Utterance:
+        """An utterance, with what is known of the voice as it begins."""
+        names, known = self.bundle.info.class_names, self.adaptation
+        if not self.adapts:
+            return _Utterance(segment, next_end, 0, None, np.zeros(len(names)))
+        memory, share = self._memory, self._neutral_share
+        mean = known.features_mean(self.bundle.frontend, memory)
+        shift = known.shift(len(names), memory) + neutral_shift(names, share)
+        return _Utterance(segment, next_end, known.n_utterances, mean, shift)
 
     def _close(self) -> WindowRequests:
         """Classify the last window of the utterance, and decide the utterance."""
@@ -225,6 +265,11 @@ class Voice:
             if utterance.last_end is None or utterance.last_end < segment.end:
                 estimates = yield from self._running(segment.end)
             estimates = estimates + self._final(is_window=False)
+        if self.adapts and utterance.scores:
+            self.adaptation.learn(
+                torch.stack(utterance.clip_means).nanmean(dim=0),
+                pool_windows(utterance.scores, utterance.lengths),
+            )
         self._utterance = None
         return estimates
 
@@ -234,7 +279,8 @@ class Voice:
         last_end = utterance.last_end
         if not (yield from self._classify(end)):
             return []
-        score = utterance.scores[-1]
+        unadapted = utterance.scores[-1]
+        score = unadapted + utterance.shift
         if last_end is None:
             utterance.smoothed = score
         else:
@@ -251,7 +297,8 @@ class Voice:
         return [
             self._estimate(
                 end=end,
-                probabilities=np.exp(score),
+                probabilities=_softmax(score),
+                unadapted=np.exp(unadapted),
                 smoothed=probabilities,
                 leader=utterance.leader,
                 n_samples=utterance.lengths[-1],
@@ -266,11 +313,13 @@ class Voice:
         if not utterance.scores:
             return []
         self.counters.utterances += 1
-        probabilities = _softmax(pool_windows(utterance.scores, utterance.lengths))
+        score = pool_windows(utterance.scores, utterance.lengths)
+        probabilities = _softmax(score + utterance.shift)
         return [
             self._estimate(
                 end=utterance.segment.end,
                 probabilities=probabilities,
+                unadapted=_softmax(score),
                 smoothed=probabilities,
                 leader=int(self.expressions.sum_classes(probabilities).argmax()),
                 n_samples=max(utterance.lengths),
@@ -284,6 +333,7 @@ class Voice:
         *,
         end: int,
         probabilities: np.ndarray,
+        unadapted: np.ndarray,
         smoothed: np.ndarray,
         leader: int,
         n_samples: int,
@@ -303,22 +353,27 @@ class Voice:
             is_final=is_final,
             is_window=is_window,
             n_samples=n_samples,
+            unadapted=unadapted,
+            n_utterances=self._utterance.n_utterances,
         )
 
-    def _classify(self, end: int) -> Generator[torch.Tensor, Optional[np.ndarray], bool]:
+    def _classify(self, end: int) -> Generator[Window, Optional[np.ndarray], bool]:
         """Request the log-probabilities of the window up to `end` and keep them.
 
         False where the window was skipped.
         """
         utterance = self._utterance
         start = max(0, utterance.segment.start - _samples(self.config.preroll), end - self._window)
-        score = yield self.bundle.frontend.standardise(self._frames.window(start, end))
+        spectrum = self._frames.window(start, end)
+        score = yield Window(spectrum, utterance.mean)
         if score is None:
             self.counters.skipped_windows += 1
             return False
         self.counters.windows += 1
         utterance.last_end = end
         utterance.scores.append(score)
+        if self.adapts:
+            utterance.clip_means.append(self.bundle.frontend.clip_mean(spectrum))
         utterance.lengths.append(end - start)
         return True
 

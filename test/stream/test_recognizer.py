@@ -58,8 +58,9 @@ def same(first, second):
     """Whether two lists of estimates are exactly equal."""
     return len(first) == len(second) and all(
         np.array_equal(a.probabilities, b.probabilities)
-        and dataclasses.replace(a, probabilities=None)
-        == dataclasses.replace(b, probabilities=None)
+        and np.array_equal(a.unadapted, b.unadapted)
+        and dataclasses.replace(a, probabilities=None, unadapted=None)
+        == dataclasses.replace(b, probabilities=None, unadapted=None)
         for a, b in zip(first, second)
     )
 

@@ -1,0 +1,260 @@
+"""A voice becomes known while it speaks, and is forgotten on request."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from ser_ros.audio import SAMPLE_RATE, SECOND
+from ser_ros.bundle import AdaptationInfo, load_bundle
+from ser_ros.features import LogMelPitchConfig, build_frontend
+from ser_ros.stream.adaptation import Adaptation, neutral_shift
+from ser_ros.stream.engine import Engine
+from ser_ros.stream.listener import Listener
+from ser_ros.stream.recognizer import Recognizer
+from ser_ros.stream.types import StreamConfig
+
+CLASSES = ('neutral', 'happy', 'sad', 'angry')
+FRONTEND = build_frontend(LogMelPitchConfig(n_mels=4))
+START = 1_700_000_000 * SECOND
+
+
+def clip_mean(value, pitch=7.0):
+    """Mean features, all mels equal; pitch is not a number in a clip without voice."""
+    return torch.tensor([[value]] * 4 + [[pitch]] + [[torch.nan]])
+
+
+# --- What is learned
+
+
+def test_nothing_is_known_of_a_new_voice():
+    adaptation = Adaptation()
+    assert adaptation.features_mean(FRONTEND, 24.0) is None
+    assert (adaptation.shift(4, 24.0) == 0).all()
+    assert adaptation.n_utterances == 0
+
+
+def test_means_have_the_weight_of_their_number():
+    adaptation = Adaptation()
+    for value in (1.0, 2.0, 6.0):
+        adaptation.learn(clip_mean(value), np.log([0.4, 0.3, 0.2, 0.1]))
+    mean = adaptation.features_mean(FRONTEND, memory=6.0)
+    torch.testing.assert_close(mean[:4], torch.full((4, 1), 3.0 * 3 / 9))
+    torch.testing.assert_close(mean[4], torch.tensor([7.0 * 3 / 9]))
+    assert mean[5] == 0  # voicing is never standardised
+    centred = np.log([0.4, 0.3, 0.2, 0.1]) - np.log([0.4, 0.3, 0.2, 0.1]).mean()
+    np.testing.assert_allclose(adaptation.shift(4, memory=6.0), -centred * 3 / 9)
+
+
+def test_pitch_is_learned_from_utterances_that_have_one():
+    adaptation = Adaptation()
+    for pitch in (torch.nan, 8.0, torch.nan):
+        adaptation.learn(clip_mean(0.0, pitch), np.zeros(4))
+    assert adaptation.features_mean(FRONTEND, memory=1.0)[4] == pytest.approx(8.0 * 1 / 2)
+    unvoiced = Adaptation()
+    unvoiced.learn(clip_mean(0.0, torch.nan), np.zeros(4))
+    assert unvoiced.features_mean(FRONTEND, memory=1.0)[4] == 0
+
+
+@given(arrays(np.float64, 4, elements=st.floats(-20, 0)), st.integers(1, 200), st.floats(0.1, 100))
+def test_a_voice_of_one_emotion_is_still_decided_alike(scores, n, memory):
+    """The adverse case: what is always said the same way is never turned around, only doubted."""
+    adaptation = Adaptation()
+    for _ in range(n):
+        adaptation.learn(clip_mean(0.0), scores)
+    shifted = scores + adaptation.shift(4, memory)
+    weight = n / (n + memory)
+    np.testing.assert_allclose(
+        shifted - shifted.mean(), (1 - weight) * (scores - scores.mean()), atol=1e-9
+    )
+
+
+def test_forgotten_is_as_new():
+    adaptation = Adaptation()
+    adaptation.learn(clip_mean(3.0), np.arange(4.0))
+    adaptation.forget()
+    assert adaptation.features_mean(FRONTEND, 24.0) is None
+    assert (adaptation.shift(4, 24.0) == 0).all()
+
+
+@given(st.floats(0.01, 0.99))
+def test_the_neutral_shift_is_bayes_rule(share):
+    shift = neutral_shift(CLASSES, share)
+    even = np.log(np.full(4, 0.25))
+    posterior = np.exp(even + shift) / np.exp(even + shift).sum()
+    assert posterior[0] == pytest.approx(share)
+    calm = neutral_shift(('neutral', 'calm', 'sad'), share)
+    posterior = np.exp(calm) / np.exp(calm).sum()
+    assert posterior[:2].sum() == pytest.approx(share)
+
+
+@pytest.mark.parametrize('names', [('happy', 'sad'), ('neutral', 'calm')])
+def test_without_neutral_or_anything_else_there_is_no_shift(names):
+    assert (neutral_shift(names, 0.7) == 0).all()
+
+
+# --- In a stream
+
+
+@pytest.fixture(scope='module')
+def by_voice(write_bundle, tmp_path_factory):
+    path = write_bundle(
+        tmp_path_factory.mktemp('adaptation') / 'by_voice.safetensors',
+        architecture='parallel_pitch_cnn',
+        hyperparameters={},
+        frontend=LogMelPitchConfig(),
+        adaptation=AdaptationInfo(by_voice=True, memory=2.0, neutral_share=0.3),
+    )
+    return load_bundle(path)
+
+
+def hear(recognizer, samples, times=1, block=4_000):
+    """The final estimates of a sound that is heard several times."""
+    found = []
+    for _ in range(times):
+        estimates = []
+        for i in range(0, len(samples), block):
+            stamp = START + i * SECOND // SAMPLE_RATE
+            estimates += recognizer.push(samples[i : i + block], stamp)
+        found += [e for e in estimates + recognizer.flush() if e.is_final]
+    return found
+
+
+@pytest.fixture(scope='module')
+def once(by_voice, utterance):
+    """The first decision about an unknown voice."""
+    return hear(Recognizer(by_voice, 'cpu'), utterance)[0]
+
+
+def equal(first, second):
+    return np.array_equal(first.probabilities, second.probabilities)
+
+
+def test_an_unknown_voice_is_only_expected_to_be_neutral(by_voice, once):
+    names = by_voice.info.class_names
+    expected = np.log(once.unadapted) + neutral_shift(names, 0.3)
+    expected = np.exp(expected) / np.exp(expected).sum()
+    np.testing.assert_allclose(once.probabilities, expected, rtol=1e-6)
+    assert once.n_utterances == 0
+
+
+def test_later_utterances_are_judged_by_the_earlier_ones(by_voice, utterance, once):
+    estimates = hear(Recognizer(by_voice, 'cpu'), utterance, times=4)
+    assert [e.n_utterances for e in estimates] == [0, 1, 2, 3]
+    assert equal(estimates[0], once)
+    # The features are others, and the mean answer is taken out of the later ones.
+    assert abs(estimates[3].unadapted - once.unadapted).max() > 1e-3
+    assert estimates[3].confidence < once.confidence
+
+
+def test_adaptation_does_not_depend_on_how_sound_is_cut(by_voice, utterance):
+    blocks = (777, 16_000)
+    first, second = (
+        hear(Recognizer(by_voice, 'cpu'), utterance, 3, block=block) for block in blocks
+    )
+    assert all(map(equal, first, second))
+
+
+def test_a_reset_forgets_the_voice_and_a_gap_does_not(by_voice, utterance, once):
+    recognizer = Recognizer(by_voice, 'cpu')
+    hear(recognizer, utterance, times=2)
+    recognizer.push(utterance[:8_000], START)
+    recognizer.push(utterance[:8_000], START + 60 * SECOND)
+    assert recognizer.counters.gaps == 1
+    assert recognizer.voice.adaptation.n_utterances == 2
+    recognizer.reset()
+    assert equal(hear(recognizer, utterance)[0], once)
+
+
+def test_switched_off_it_gives_the_models_own_answer(by_voice, utterance, once):
+    recognizer = Recognizer(by_voice, 'cpu', StreamConfig(adaptation='off'))
+    for estimate in hear(recognizer, utterance, times=2):
+        np.testing.assert_allclose(estimate.probabilities, once.unadapted, rtol=1e-6)
+        assert estimate.n_utterances == 0
+    assert recognizer.voice.adaptation.n_utterances == 0
+
+
+def test_a_bundle_that_was_not_trained_for_it_does_not_adapt(bundle, utterance):
+    first, second = hear(Recognizer(bundle, 'cpu'), utterance, times=2)
+    assert equal(first, second)
+    assert np.array_equal(first.probabilities, first.unadapted)
+
+
+def test_settings_replace_those_of_the_bundle(by_voice, utterance, once):
+    config = StreamConfig(neutral_share=0.9, adaptation_memory=1e6)
+    recognizer = Recognizer(by_voice, 'cpu', config)
+    first, second = hear(recognizer, utterance, times=2)
+    neutral = by_voice.info.class_names.index('neutral')
+    assert first.probabilities[neutral] > once.probabilities[neutral]
+    np.testing.assert_allclose(first.probabilities, second.probabilities, rtol=1e-3)
+    recognizer.configure(StreamConfig())
+    recognizer.voice.adaptation.forget()
+    assert equal(hear(recognizer, utterance)[0], once)
+
+
+def test_another_bundle_forgets_the_voice(by_voice, utterance, once):
+    recognizer = Recognizer(by_voice, 'cpu')
+    hear(recognizer, utterance)
+    recognizer.replace_bundle(by_voice)
+    assert equal(hear(recognizer, utterance)[0], once)
+
+
+def test_an_utterance_too_short_to_be_classified_teaches_nothing(by_voice, utterance):
+    recognizer = Recognizer(by_voice, 'cpu', StreamConfig(min_utterance=0.99, first_estimate=1.0))
+    short = np.concatenate((utterance[: SAMPLE_RATE // 2 + 8_000], np.zeros(16_000, np.float32)))
+    hear(recognizer, short)
+    assert recognizer.counters.short_utterances == 1
+    assert recognizer.voice.adaptation.n_utterances == 0
+
+
+# --- Of several voices
+
+
+@pytest.mark.parametrize(('mode', 'known'), [('voice', [1, 1]), ('room', [2, 2]), ('off', [0, 0])])
+def test_each_voice_is_known_by_itself_or_all_together(by_voice, utterance, mode, known):
+    listener = Listener(Engine(by_voice, 'cpu'), StreamConfig(adaptation=mode))
+    streams = [listener.add(None, None, None) for _ in range(2)]
+    for stream in streams:
+        for requests in (stream.voice.push(utterance, START), stream.voice.flush()):
+            listener.engine.run([requests])
+    assert [stream.voice.adaptation.n_utterances for stream in streams] == known
+
+
+def test_a_voice_that_comes_back_is_known(by_voice, utterance):
+    listener = Listener(Engine(by_voice, 'cpu'), StreamConfig())
+    known = Adaptation()
+    known.learn(torch.zeros(by_voice.frontend.n_features, 1), np.zeros(8))
+    assert listener.add(None, None, None, known).voice.adaptation is known
+
+
+def test_changing_the_mode_keeps_what_each_knows(by_voice, utterance):
+    listener = Listener(Engine(by_voice, 'cpu'), StreamConfig())
+    stream = listener.add(None, None, None)
+    for requests in (stream.voice.push(utterance, START), stream.voice.flush()):
+        listener.engine.run([requests])
+    listener.configure(dataclasses.replace(StreamConfig(), adaptation='room'))
+    assert stream.voice.adaptation.n_utterances == 0
+    listener.configure(StreamConfig())
+    assert stream.voice.adaptation.n_utterances == 1
+
+
+class SilentQueue:
+    """A queue in which no sound waits."""
+
+    def clear(self, seconds):
+        pass
+
+
+def test_a_listener_forgets_its_voices_only_on_request(by_voice):
+    for mode in ('voice', 'room'):
+        listener = Listener(Engine(by_voice, 'cpu'), StreamConfig(adaptation=mode))
+        stream = listener.add(SilentQueue(), None, lambda is_speaking: None)
+        stream.voice.adaptation.learn(torch.zeros(66, 1), np.zeros(8))
+        listener.reset()
+        assert stream.voice.adaptation.n_utterances == 1
+        listener.reset(voices=True)
+        assert stream.voice.adaptation.n_utterances == 0
