@@ -99,7 +99,8 @@ class AugmentationConfig:
     noise_probability: float = 0.5
     noise_snr_db: tuple[float, float] = (10.0, 40.0)
     noise_folder: str = ''
-    """Folder of recordings to draw half of the noises from; the others are white."""
+    """Folder of recordings to draw half of the noises from; the others are white. Every third
+    recording is left for the evaluation under conditions, see `data.noise`."""
     gain_db: tuple[float, float] = (-30.0, 5.0)
     mel_shift: float = 0.0
     """Most bands by which the spectrogram is shifted up or down, like another vocal tract."""
