@@ -120,6 +120,17 @@ def test_every_service_of_the_emotion_node_is_described():
     assert listed == created
 
 
+def test_every_service_that_is_called_exists():
+    created = {
+        row[0].strip('`').rpartition('/')[2]
+        for row in table('nodes.md', 'service', 'type', 'effect')
+    }
+    called = {
+        name for page in PAGES for name in re.findall(r'service call \S*/(\w+)', page.read_text())
+    }
+    assert {'enable'} <= called <= created
+
+
 @pytest.mark.parametrize(
     'page', [ROOT / 'README.md', DOCS / 'python.md', DOCS / 'file_formats.md']
 )

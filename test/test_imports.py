@@ -33,6 +33,8 @@ TRAINING_ONLY = {
     'lightning',
     'matplotlib',
     'pandas',
+    'pyroomacoustics',
+    'scipy',
     'tensorboard',
     'torchmetrics',
 }

@@ -10,6 +10,7 @@ COMMANDS = (
     'train',
     'cross_validate',
     'evaluate',
+    'false_expressions',
     'predict',
     'inspect',
     'export',

@@ -1,7 +1,6 @@
 """Evaluate a bundle on speakers it was not trained on."""
 
 import argparse
-import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ser_ros import SerError
-from ser_ros.commands.arguments import corpus_argument, device_argument
+from ser_ros.commands.arguments import corpus_argument, device_argument, path_of
 
 if TYPE_CHECKING:
     from ser_ros.bundle import Bundle
@@ -36,6 +35,14 @@ def configure(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         '--gain-db', type=_decibels, default=0.0, help='amplify the clips by these decibels'
     )
+    parser.add_argument(
+        '--conditions',
+        type=path_of,
+        metavar='NOISE',
+        help='also evaluate the clips in noise, in a room, over the telephone, encoded, and louder '
+        'and quieter, which takes twelve times as long; NOISE is a folder of recorded noise, of '
+        'which every third recording is used: those that a training with this folder leaves out',
+    )
     parser.add_argument('--json', action='store_true', help='print all metrics as JSON')
     parser.add_argument(
         '--report', type=Path, metavar='FILE.html', help='write a report, and FILE.json beside it'
@@ -57,16 +64,25 @@ def configure(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print the metrics of each subset; record and report them if requested."""
     from ser_ros.bundle import load_bundle
+    from ser_ros.stream.voice import check_can_stream
     from ser_ros.training.data.corpora import read_corpora
+    from ser_ros.training.evaluation.conditions import read_conditions
     from ser_ros.training.evaluation.selection import evaluate, select
+    from ser_ros.training.reports.card import record_metrics
 
     if options.record and (options.gain_db or options.subset == 'all'):
         raise SerError('--record cannot be used with --gain-db or --subset all: leave them out')
+    if options.conditions and options.gain_db:
+        raise SerError('--conditions cannot be used with --gain-db: leave one of them out')
     if options.quote and not options.record:
         raise SerError('--quote only changes the card: use it with --record')
     if options.report:
         _check_report(options.report)
     bundle = load_bundle(options.bundle)
+    conditions = None
+    if options.conditions:
+        check_can_stream(bundle)
+        conditions = read_conditions(options.conditions)
     quoted = _quote(options.quote)
     selections = select(bundle.info, read_corpora(options.corpus), options.subset)
     for selection in selections:
@@ -77,10 +93,10 @@ def run(options: argparse.Namespace) -> None:
                 raise SerError(f'{notes[-1]}; --record needs the whole subset: name all corpora')
         for note in notes:
             print(f'ser_ros: {note}', file=sys.stderr)
-    subsets, results = evaluate(bundle, selections, options.device, options.gain_db)
+    subsets, results = evaluate(bundle, selections, options.device, options.gain_db, conditions)
     metrics = {name: subset['metrics'] for name, subset in subsets.items()}
     if options.record:
-        _record(bundle, {**metrics, **quoted})
+        record_metrics(bundle, {**metrics, **quoted})
     if options.report:
         _report(bundle, subsets, results, options.report)
     if options.json:
@@ -124,16 +140,6 @@ def _quote(names: Sequence[str]) -> dict[str, Any]:
     return quoted
 
 
-def _record(bundle: 'Bundle', metrics: dict[str, Any]) -> None:
-    from ser_ros.bundle import save_bundle
-    from ser_ros.training.reports.card import write_card
-
-    recorded = {**bundle.info.metrics, **metrics}
-    bundle.info = dataclasses.replace(bundle.info, metrics=recorded)
-    write_card(bundle)  # first: it refuses metrics of another version
-    save_bundle(bundle.path, bundle.info, bundle.frontend, bundle.model)
-
-
 def _report(
     bundle: 'Bundle', subsets: dict[str, Any], clip_results: list['ClipResult'], path: Path
 ) -> None:
@@ -161,10 +167,13 @@ def _report(
 
 def _print_metrics(name: str, metrics: dict[str, Any]) -> None:
     from ser_ros.training.reports.formatting import (
+        CONDITIONS_HEADER,
         NONSPEECH_HEADER,
         SUMMARY,
+        condition_rows,
         nonspeech_rows,
         percent,
+        text_table,
     )
 
     rows = {label: write(metrics) for label, write in SUMMARY.items()}
@@ -180,3 +189,7 @@ def _print_metrics(name: str, metrics: dict[str, Any]) -> None:
     for sound, *cells in nonspeech_rows(metrics):
         labelled = zip(NONSPEECH_HEADER[1:], cells)
         print(f'  {sound:<34} ' + ', '.join(f'{label} {cell}' for label, cell in labelled))
+    if rows := condition_rows(metrics):
+        print(f'  under conditions: {metrics["conditions"]["protocol"]}')
+        for line in text_table(CONDITIONS_HEADER, rows):
+            print(f'  {line}')

@@ -151,7 +151,8 @@ class AugmentationConfig:
     noise_probability: float = 0.5
     noise_snr_db: tuple[float, float] = (10.0, 40.0)
     noise_folder: str = ''
-    """Folder of recordings to draw half of the noises from; the others are white."""
+    """Folder of recordings to draw half of the noises from; the others are white. Every third
+    recording is left for the evaluation under conditions, see `data.noise`."""
     equalizer_probability: float = 0.0
     equalizer_db: float = 5.0
     """Standard deviation of the response of a random microphone, which is smooth over the mel axis."""

@@ -2,10 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 import soundfile
 
 from ser_ros.bundle import load_bundle
+from ser_ros.features import ResearchConfig
+from ser_ros.training.evaluation import conditions
 
 CORPORA = {'RAVDESS': {'train': ['02'], 'validation': ['03'], 'test': ['01', '11']}}
 CODES = {'happy': '03', 'sad': '04', 'calm': '02'}
@@ -191,6 +194,58 @@ def test_it_writes_a_report(evaluate, tmp_path):
     text = (tmp_path / 'report.html').read_text()
     assert text.count('<audio') == 3
     assert 'contains recordings of RAVDESS' in text
+
+
+@pytest.fixture
+def noise(tmp_path, monkeypatch):
+    """A folder of three recordings of noise; the conditions are few, to save time."""
+    monkeypatch.setattr(conditions, 'SNRS_DB', (0,))
+    monkeypatch.setattr(conditions, 'DISTANCES', {})
+    monkeypatch.setattr(conditions, 'CODECS', {})
+    monkeypatch.setattr(conditions, 'GAINS_DB', (-20,))
+    folder = tmp_path / 'kitchen'
+    folder.mkdir()
+    for number in range(3):
+        samples = np.random.default_rng(number).standard_normal(32_000)
+        soundfile.write(folder / f'{number}.wav', 0.1 * samples, 16_000)
+    return folder
+
+
+def test_it_evaluates_and_records_conditions(evaluate, write_bundle, noise, savee_like, tmp_path):
+    path = write_bundle(tmp_path / 'mine.safetensors', corpora=CORPORA)
+    report = tmp_path / 'report.html'
+    status, out, err = evaluate(
+        *('--corpus', savee_like, '--conditions', noise, '--record', '--report', report),
+        bundle=path,
+    )
+    assert (status, err) == (0, [])
+    lines = [line.strip() for line in out if line.startswith('  ')]
+    assert sum('recordings below kitchen that no training' in line for line in lines) == 2
+    named = [line.split('  ')[0] for line in lines]
+    for name in ('clean', 'noise, SNR 0 dB', 'telephone, 8 kHz', 'gain -20 dB'):
+        assert named.count(name) == 2
+    metrics = load_bundle(path).info.metrics
+    assert list(metrics) == ['validation', 'SAVEE (other corpus)']
+    for values in metrics.values():
+        clean, *others = values['conditions']['rows'].values()
+        assert clean['unweighted_accuracy'] == values['unweighted_accuracy']
+        assert [row['clips'] for row in others] == [values['clips']] * 3
+    card = (tmp_path / 'mine.md').read_text()
+    assert card.count('| telephone, 8 kHz |') == 2
+    assert report.read_text().count('alt="Metrics under each condition') == 2
+
+
+def test_what_conditions_cannot_be_used_with(evaluate, write_bundle, noise, tmp_path):
+    path = write_bundle(tmp_path / 'whole.safetensors', frontend=ResearchConfig(), corpora=CORPORA)
+    for arguments, bundle, message in (
+        (('--conditions', noise, '--gain-db', '3'), path, 'leave'),
+        (('--conditions', noise), path, 'a stream needs one for 16000 Hz'),
+        (('--conditions', '/nowhere'), None, '/nowhere'),
+    ):
+        status, out, err = evaluate(*arguments, **({'bundle': bundle} if bundle else {}))
+        assert (status, out) == (1, [])
+        (line,) = err
+        assert message in line
 
 
 @pytest.mark.parametrize('arguments', [('--gain-db', '-20'), ('--subset', 'all')])

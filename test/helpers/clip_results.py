@@ -31,6 +31,7 @@ def drawn(n, seed=1, n_windows=(0, 4)):
             ['RAVDESS', 'SAVEE'][speaker // 3],
             ['female', 'male', None][speaker % 3],
             ['normal', 'strong'][index % 2],
+            age=[25, 50, None][speaker % 3],
         )
         decisions = [[None, 'happy', 'sad'][generator.integers(3)]] if len(rows) else []
         results.append(ClipResult(clip, np.log(rows).reshape(-1, 3), decisions))

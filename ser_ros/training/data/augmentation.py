@@ -10,9 +10,8 @@ from tqdm import tqdm
 
 from ser_ros import SerError
 from ser_ros.audio.sources import read_audio
-from ser_ros.files import walk_files
 from ser_ros.models.blocks import frame_mask
-from ser_ros.training.data.corpora import SOUNDS
+from ser_ros.training.data.noise import list_sounds, split_recordings
 from ser_ros.training.recipe import AugmentationConfig
 
 DIRECT_TO_REVERBERANT_DB = (-6.0, 10.0)
@@ -38,10 +37,8 @@ class Augment(nn.Module):
         self.sample_rate = sample_rate
         self.n_clips = n_clips
         # Not buffers, since averages of weights include those; integers take half the memory.
-        self._noises = [
-            (sound * 2.0**15).to(torch.int16)
-            for sound in _read_folder('noise_folder', config.noise_folder, sample_rate)
-        ]
+        noises = _read_folder('noise_folder', config.noise_folder, sample_rate, is_split=True)
+        self._noises = [(sound * 2.0**15).to(torch.int16) for sound in noises]
         responses = _read_folder('reverb_folder', config.reverb_folder, sample_rate)
         self._responses = [
             response[response.abs().argmax() :][: round(LONGEST_RESPONSE * sample_rate)]
@@ -229,20 +226,16 @@ def _masks(sizes: Tensor, longest: int, count: int, max_width: int) -> Tensor:
     return ((position >= start) & (position < start + width)).any(dim=1)
 
 
-def _read_folder(key: str, folder: str, sample_rate: int) -> list[Tensor]:
-    """All sounds below a folder, each (n,); none if the recipe's `key` names no folder."""
+def _read_folder(key: str, folder: str, sample_rate: int, is_split: bool = False) -> list[Tensor]:
+    """All sounds below a folder, each (n,); none if the recipe's `key` names no folder.
+
+    `is_split`: without those that `split_recordings` keeps for evaluation.
+    """
     if not folder:
         return []
-    paths = [
-        path
-        for path in sorted(walk_files(Path(folder)))
-        if path.suffix.lower() in SOUNDS and not path.name.startswith('._')
-    ]
-    if not paths:
-        raise SerError(
-            f'{key} {folder!r} has no sound files ({", ".join(SOUNDS)}): name a folder that has, '
-            "or '' for none"
-        )
+    paths = list_sounds(Path(folder), key)
+    if is_split:
+        paths, _ = split_recordings(paths)
     sounds = []
     for path in tqdm(paths, desc=key, unit='file', leave=False):
         sounds.append(torch.from_numpy(read_audio(path, sample_rate)))

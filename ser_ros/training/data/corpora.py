@@ -47,6 +47,22 @@ LICENSES = {
 }
 """SPDX identifiers of the corpora whose owners name one."""
 
+LANGUAGES = {
+    'RAVDESS': 'English',
+    'SAVEE': 'English',
+    'CREMA-D': 'English',
+    'TESS': 'English',
+    'EmoDB': 'German',
+    'BanglaSER': 'Bengali',
+    'nEMO': 'Polish',
+    'Indian-EmoSpeech-Command': 'Hindi and English',
+    'emotiontts_open_db': 'Korean',
+}
+"""What is spoken in a corpus; EmoGator has no words."""
+
+AGE_GROUPS = {'under 18': 18, '18–29': 30, '30–44': 45, '45–59': 60, '60 and over': 150}
+"""Name → the age in years below which it ends; the last end is that of all ages."""
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -65,6 +81,8 @@ class Clip:
     """Seconds."""
     digest: str = ''
     """Hash of the decoded sound, channels averaged: clips with the same one are one recording."""
+    age: Optional[int] = None
+    """Years; None if the corpus does not state them."""
 
     @property
     def name(self) -> str:
@@ -80,6 +98,18 @@ class Clip:
     def voice(self) -> str:
         """The speaker with its corpus: unique among several corpora."""
         return f'{self.corpus}:{self.speaker}'
+
+    @property
+    def language(self) -> Optional[str]:
+        """What is spoken; None if it is not known."""
+        return LANGUAGES.get(self.corpus)
+
+    @property
+    def age_group(self) -> Optional[str]:
+        """One of `AGE_GROUPS`; None if the age is not known."""
+        if self.age is None:
+            return None
+        return next(name for name, end in AGE_GROUPS.items() if self.age < end)
 
 
 @dataclass(frozen=True)
@@ -169,7 +199,7 @@ def read_corpus(path: Path, kind: str = 'auto') -> Corpus:
 
     `kind`: one of `KINDS`, or auto to identify it by the files' names. The published corpora are
     described in `ser_ros.training.data.naming`. A CSV file has the columns path (relative to the
-    file), emotion and speaker, and may have gender and intensity. A folder per emotion has
+    file), emotion and speaker, and may have gender, age and intensity. A folder per emotion has
     `EMOTION/SPEAKER/*.wav` or `EMOTION/SPEAKER_*.wav`. Every file is decoded once, to find silent,
     truncated and duplicate ones.
 
@@ -271,6 +301,7 @@ def _read_names(naming: Naming, paths: Sequence[Path]) -> tuple[list[_Entry], li
                 name.gender,
                 name.intensity,
                 name.statement,
+                age=name.age,
             )
             entries.append(_Entry(clip, name.label, name.recording))
     # If there are several copies of a recording, one that was not compressed comes first.
@@ -329,6 +360,9 @@ def _read_table(path: Path) -> tuple[list[_Entry], list[Problem]]:
             gender = row.get('gender', '').lower()
             if gender not in GENDERS:
                 raise SerError(f'corpus {path}: row {number}: gender is {gender!r}, not f or m')
+            age = row.get('age', '')
+            if age and not (age.isdecimal() and int(age) < max(AGE_GROUPS.values())):
+                raise SerError(f'corpus {path}: row {number}: age is {age!r}, not whole years')
             clip = Clip(
                 file,
                 emotion,
@@ -336,6 +370,7 @@ def _read_table(path: Path) -> tuple[list[_Entry], list[Problem]]:
                 path.stem,
                 GENDERS[gender],
                 row.get('intensity') or None,
+                age=int(age) if age else None,
             )
             entries.append(_Entry(clip, row['emotion'], (str(number),)))
     return entries, problems

@@ -15,6 +15,7 @@ class FileName:
     label: str
     speaker: str
     gender: Optional[str]
+    age: Optional[int]
     intensity: Optional[str]
     statement: Optional[str]
     channel: str
@@ -40,6 +41,8 @@ class Naming:
     """A part of the name → the label that it stands for, where it is not the label itself."""
     faulty: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Names of faulty recordings → reason and detail, see `corpora.Problem`."""
+    ages: dict[str, int] = field(default_factory=dict)
+    """Speaker → years, where the corpus states them."""
 
     def parse(self, path: Path) -> Optional[FileName]:
         """The labels in the file's name; None if it is not a name of this corpus."""
@@ -54,6 +57,7 @@ class Naming:
             label=self.labels.get(groups['label'], groups['label']),
             speaker=groups['speaker'],
             gender=self.genders.get(groups['speaker']),
+            age=self.ages.get(groups['speaker']),
             intensity=self.intensities.get(groups.get('intensity', '')),
             statement=groups.get('statement'),
             channel=channel,
@@ -75,8 +79,16 @@ CREMA_D_WOMEN = (
     1028, 1029, 1030, 1037, 1043, 1046, 1047, 1049, 1052, 1053, 1054, 1055, 1056, 1058, 1060,
     1061, 1063, 1072, 1073, 1074, 1075, 1076, 1078, 1079, 1082, 1084, 1089, 1091,
 )
+
+CREMA_D_AGES = (
+    51, 21, 21, 42, 29, 58, 38, 46, 24, 27, 32, 23, 22, 24, 32, 61, 42, 25, 29, 61, 30, 22, 22,
+    59, 48, 33, 44, 57, 33, 42, 31, 30, 31, 74, 48, 49, 45, 21, 51, 42, 42, 37, 25, 40, 22, 22,
+    22, 38, 25, 62, 56, 33, 35, 36, 57, 52, 25, 36, 21, 28, 51, 56, 33, 53, 38, 25, 66, 34, 27,
+    25, 41, 33, 24, 31, 40, 25, 20, 21, 21, 21, 30, 20, 45, 46, 34, 33, 62, 23, 24, 50, 29,
+)
 # fmt: on
-"""Speakers from the corpus's VideoDemographics.csv; the other 48 of its 91 actors are men."""
+"""Women among the actors 1001 to 1091 (the other 48 are men), and the years of all, from the corpus's
+VideoDemographics.csv."""
 
 NAMINGS = {
     naming.corpus: naming
@@ -127,6 +139,7 @@ NAMINGS = {
                     'a minute with all emotions',
                 )
             },
+            ages={str(speaker): age for speaker, age in enumerate(CREMA_D_AGES, 1001)},
         ),
         # Pichora-Fuller & Dupuis, 2020, doi 10.5683/SP2/E8H2MF.
         Naming(
@@ -135,6 +148,7 @@ NAMINGS = {
             _pattern(r'(?P<speaker>OAF|YAF)_(?P<statement>[^/_]+)_(?P<label>[a-z]+)'),
             {'OAF': 'female', 'YAF': 'female'},
             misspelt={'OA_bite_neutral': 'OAF_bite_neutral'},
+            ages={'OAF': 64, 'YAF': 26},
         ),
         # Burkhardt et al., 2005; speakers from its documentation.
         Naming(
@@ -146,6 +160,10 @@ NAMINGS = {
             {
                 **dict.fromkeys(('03', '10', '11', '12', '15'), 'male'),
                 **dict.fromkeys(('08', '09', '13', '14', '16'), 'female'),
+            },
+            ages={
+                **{'03': 31, '08': 34, '09': 21, '10': 32, '11': 26},
+                **{'12': 30, '13': 32, '14': 35, '15': 25, '16': 31},
             },
         ),
         # Das et al., 2022, doi 10.1016/j.dib.2022.108091. Angry and surprised are always strong,
@@ -161,7 +179,7 @@ NAMINGS = {
             _odd_men(34),
             {'01': 'normal', '02': 'strong'},
         ),
-        # Christop, 2024, arXiv 2404.06292; genders from its table of samples.
+        # Christop, 2024, arXiv 2404.06292; genders and ages from its table of samples.
         Naming(
             'nEMO',
             'SM0_anger_1.wav',
@@ -169,6 +187,10 @@ NAMINGS = {
             {
                 **dict.fromkeys(('EB0', 'IC0', 'KD0', 'MK0'), 'female'),
                 **dict.fromkeys(('KS0', 'MP0', 'SM0', 'TP0', 'WR0'), 'male'),
+            },
+            ages={
+                **{'EB0': 27, 'IC0': 28, 'KD0': 28, 'KS0': 23, 'MK0': 23},
+                **{'MP0': 24, 'SM0': 24, 'TP0': 26, 'WR0': 23},
             },
         ),
         # The folder is the speaker; the number is the time of the recording.

@@ -68,6 +68,7 @@ def to_records(results: Sequence[ClipResult], class_names: Sequence[str]) -> lis
             'speaker': result.clip.speaker,
             'emotion': result.clip.emotion,
             'gender': result.clip.gender,
+            'age': result.clip.age,
             'intensity': result.clip.intensity,
             'probabilities': _probabilities(result, class_names) if result.has_speech else None,
             'n_windows': 0 if result.is_whole else len(result.windows),
@@ -93,6 +94,7 @@ def from_records(records: Sequence[Mapping[str, Any]]) -> list[ClipResult]:
             corpus=record['corpus'],
             gender=record['gender'],
             intensity=record['intensity'],
+            age=record.get('age'),  # records of 0.1.0 lack it
         )
         probabilities = record['probabilities']
         rows = [] if probabilities is None else [list(probabilities.values())]

@@ -20,7 +20,7 @@ from ser_ros.training.evaluation.clip_result import ClipResult, from_records, to
 N_DRAWS = 2_000
 """Random draws of the bootstrap over speakers."""
 
-GROUPS = ('corpus', 'gender', 'intensity', 'voice')
+GROUPS = ('corpus', 'language', 'gender', 'age_group', 'intensity', 'voice')
 """Attributes of a clip for whose values there are separate metrics."""
 
 
@@ -68,9 +68,7 @@ def compute_metrics(results: Sequence[ClipResult], class_names: Sequence[str]) -
     if not results:
         raise SerError('there are no clips to compute metrics from')
     names = list(class_names)
-    labels = np.array([names.index(result.clip.emotion) for result in results])
-    # A clip without speech counts as predicted in an additional class, which is never right.
-    predicted = np.array([int(r.score.argmax()) if r.has_speech else len(names) for r in results])
+    labels, predicted = _labels_and_predictions(results, names)
     classes = _class_metrics(labels, predicted, names)
     return {
         'clips': len(results),
@@ -87,6 +85,35 @@ def compute_metrics(results: Sequence[ClipResult], class_names: Sequence[str]) -
         'risk_coverage': _risk_coverage(results, labels == predicted),
         **_decisions(results),
     }
+
+
+def accuracy_change(
+    results: Sequence[ClipResult], before: Sequence[ClipResult], class_names: Sequence[str]
+) -> dict[str, Any]:
+    """How unweighted accuracy differs from that of results `before` for the same clips.
+
+    The 95 % interval is paired: each random draw of speakers is the same for both.
+    """
+    names = list(class_names)
+    accuracies, draws = [], []
+    for some in (results, before):
+        labels, predicted = _labels_and_predictions(some, names)
+        accuracies.append(_accuracies(labels, predicted, len(names))['unweighted_accuracy'])
+        draws.append(_bootstrap(some, labels, predicted, len(names)))
+    interval = None if draws[0] is None else _percentiles(draws[0] - draws[1])
+    return {'accuracy_change': accuracies[0] - accuracies[1], 'accuracy_change_interval': interval}
+
+
+def _labels_and_predictions(
+    results: Sequence[ClipResult], names: list[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (n,) of the true and the predicted classes.
+
+    A clip without speech counts as predicted in an additional class, which is never right.
+    """
+    labels = [names.index(result.clip.emotion) for result in results]
+    predicted = [int(r.score.argmax()) if r.has_speech else len(names) for r in results]
+    return np.array(labels), np.array(predicted)
 
 
 def _accuracies(labels: np.ndarray, predicted: np.ndarray, n_classes: int) -> dict[str, float]:
@@ -143,6 +170,7 @@ def _group(
         selected = [results[i] for i in index], labels[index], predicted[index], n_classes
         metrics[value] = {
             'clips': len(index),
+            'speakers': len({result.clip.voice for result in selected[0]}),
             'n_classes': len(np.unique(labels[index])),
             **_accuracies(*selected[1:]),
             'unweighted_accuracy_interval': _interval(*selected),
@@ -153,9 +181,22 @@ def _group(
 def _interval(
     results: Sequence[ClipResult], labels: np.ndarray, predicted: np.ndarray, n_classes: int
 ) -> Optional[list[float]]:
-    """95 % interval of unweighted accuracy: percentile bootstrap (Efron, 1979) over speakers.
+    """95 % interval of unweighted accuracy; None if there is only one speaker."""
+    draws = _bootstrap(results, labels, predicted, n_classes)
+    return None if draws is None else _percentiles(draws)
 
-    Clips of one voice are alike, so whole speakers are drawn; None if there is only one speaker.
+
+def _percentiles(draws: np.ndarray) -> list[float]:
+    return np.percentile(draws, (2.5, 97.5)).tolist()
+
+
+def _bootstrap(
+    results: Sequence[ClipResult], labels: np.ndarray, predicted: np.ndarray, n_classes: int
+) -> Optional[np.ndarray]:
+    """(N_DRAWS,) unweighted accuracies of random draws of speakers (Efron, 1979).
+
+    Clips of one voice are alike, so whole speakers are drawn, the same for the same speakers; None
+    if there is only one.
     """
     voices, speaker = np.unique([result.clip.voice for result in results], return_inverse=True)
     if len(voices) < 2:
@@ -167,7 +208,7 @@ def _interval(
     draws = generator.multinomial(len(voices), np.full(len(voices), 1 / len(voices)), N_DRAWS)
     n_clips, n_right = draws @ counts
     recall = np.divide(n_right, n_clips, out=np.full(n_clips.shape, np.nan), where=n_clips > 0)
-    return np.percentile(np.nanmean(recall, axis=1), (2.5, 97.5)).tolist()
+    return np.nanmean(recall, axis=1)
 
 
 def _clip_calibration(results: Sequence[ClipResult], labels: np.ndarray) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Predictions of a bundle for clips: streamed as on the robot, or for each clip as a whole."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Optional
 
 import numpy as np
@@ -23,13 +24,20 @@ from ser_ros.training.evaluation.clip_result import ClipResult
 MESSAGE = PcmFormat('S16LE', 1, SAMPLE_RATE)
 """Format in which a clip is encoded and decoded, as in a message to the robot."""
 
+SILENCE = SAMPLE_RATE // 2
+"""Samples of silence before and after each sound."""
+
+Degrade = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+"""What happens to float32 (n,) samples at 16 kHz before the robot receives them."""
+
 
 def predict_clips(
     bundle: Bundle, clips: Sequence[Clip], device: str = 'auto', gain_db: float = 0.0
 ) -> list[ClipResult]:
     """Stream the clips, or classify each as a whole if the bundle cannot stream."""
     if can_stream(bundle):
-        return stream_clips(Recognizer(bundle, device), clips, gain_db)
+        degrade = functools.partial(amplify, gain_db=gain_db) if gain_db else None
+        return stream_clips(Recognizer(bundle, device), clips, degrade)
     return classify_clips(bundle, clips, device, gain_db)
 
 
@@ -51,15 +59,23 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(n_threads)
 
 
+def amplify(samples: np.ndarray, rng: np.random.Generator, gain_db: float) -> np.ndarray:
+    """A `Degrade` that draws nothing; what exceeds full scale is clipped by the format."""
+    return samples * np.float32(10 ** (gain_db / 20))
+
+
 @one_thread()
 def stream_clips(
-    recognizer: Recognizer, clips: Sequence[Clip], gain_db: float = 0.0
+    recognizer: Recognizer, clips: Sequence[Clip], degrade: Optional[Degrade] = None
 ) -> list[ClipResult]:
-    """Stream each clip, between half a second of silence, through the recogniser."""
-    gain = np.float32(10 ** (gain_db / 20))
+    """Stream each clip, between half a second of silence, through the recogniser.
+
+    What `degrade` draws depends on the clip alone: it is the same under every condition.
+    """
     results = []
     for clip in tqdm(clips, desc='streaming', unit='clip', leave=False):
-        estimates = stream_sound(recognizer, read_audio(clip.path) * gain)
+        seed = int(clip.fingerprint or '0', 16)
+        estimates = stream_sound(recognizer, read_audio(clip.path), degrade, seed)
         windows = [e for e in estimates if e.is_window]
         finals = [e for e in estimates if e.is_final]
         results.append(
@@ -80,10 +96,21 @@ def _scores(estimates: Sequence[Estimate], bundle: Bundle) -> np.ndarray:
     return scores.reshape(-1, len(bundle.info.class_names))
 
 
-def stream_sound(recognizer: Recognizer, sound: np.ndarray) -> list[Estimate]:
-    """Stream float32 (n,) samples at 16 kHz as on the robot, between half a second of silence."""
-    silence = np.zeros(8_000, np.float32)
-    samples = MESSAGE.decode(encode_s16le(np.concatenate((silence, sound, silence))))[:, 0]
+def stream_sound(
+    recognizer: Recognizer,
+    sound: np.ndarray,
+    degrade: Optional[Degrade] = None,
+    seed: int = 0,
+) -> list[Estimate]:
+    """Stream float32 (n,) samples at 16 kHz as on the robot, between half a second of silence.
+
+    `degrade`, with a generator of this seed, is applied to the sound with its silence: there noise
+    continues and a room resounds.
+    """
+    samples = np.pad(sound, SILENCE)
+    if degrade:
+        samples = degrade(samples, np.random.default_rng(seed))
+    samples = MESSAGE.decode(encode_s16le(samples))[:, 0]
     recognizer.reset()
     return recognizer.push(samples, SECOND) + recognizer.flush()
 

@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 from ser_ros import SerError
 from ser_ros.bundle import Bundle, BundleInfo
 from ser_ros.training.data.corpora import Clip, Corpus, merge_labels
 from ser_ros.training.evaluation.clip_result import ClipResult
+from ser_ros.training.evaluation.conditions import Conditions, evaluate_conditions
 from ser_ros.training.evaluation.metrics import compute_metrics, subset_results
 from ser_ros.training.evaluation.prediction import describe_method, predict_clips
 from ser_ros.training.evaluation.rejection import evaluate_nonspeech, nonspeech_metrics
@@ -118,12 +119,17 @@ def _usable(info: BundleInfo, corpus: Corpus) -> tuple[list[Clip], list[str]]:
 
 
 def evaluate(
-    bundle: Bundle, selections: Sequence[Selection], device: str = 'auto', gain_db: float = 0.0
+    bundle: Bundle,
+    selections: Sequence[Selection],
+    device: str = 'auto',
+    gain_db: float = 0.0,
+    conditions: Optional[Conditions] = None,
 ) -> tuple[dict[str, dict[str, Any]], list[ClipResult]]:
     """Name → subset, see `metrics.subset_results`, and the clip results of the last subset.
 
     If the predictions are restricted to some of the bundle's classes, `unrestricted_accuracy` is
-    the unweighted accuracy among all of them. `nonspeech`: see `rejection.nonspeech_metrics`.
+    the unweighted accuracy among all of them. `nonspeech`: see `rejection.nonspeech_metrics`;
+    `conditions`: see `conditions.evaluate_conditions`.
     """
     names = bundle.info.class_names
     sounds = evaluate_nonspeech(bundle, device)
@@ -142,5 +148,9 @@ def evaluate(
             unrestricted = compute_metrics(results, names)['unweighted_accuracy']
             subset['metrics']['unrestricted_accuracy'] = unrestricted
         subset['metrics']['nonspeech'] = nonspeech_metrics(bundle, results, sounds)
+        if conditions:
+            subset['metrics']['conditions'] = evaluate_conditions(
+                bundle, conditions, restricted, chosen, device
+            )
         subsets[selection.name] = subset
     return subsets, restricted

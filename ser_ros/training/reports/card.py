@@ -1,11 +1,12 @@
 """The model card beside a bundle, written from the bundle's metadata."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ser_ros import SerError, __version__
-from ser_ros.bundle import Bundle, BundleInfo
+from ser_ros.bundle import Bundle, BundleInfo, save_bundle
 from ser_ros.features import (
     FrontendConfig,
     MfccConfig,
@@ -16,8 +17,14 @@ from ser_ros.files import write_atomically
 from ser_ros.models import count_parameters
 from ser_ros.stream.voice import can_stream
 from ser_ros.training.reports.formatting import (
+    CONDITIONS_HEADER,
+    FALSE_EXPRESSIONS_HEADER,
+    GROUPS_HEADER,
     NONSPEECH_HEADER,
+    condition_rows,
     decimal,
+    false_expression_rows,
+    group_rows,
     markdown_table,
     nonspeech_rows,
     percent,
@@ -35,7 +42,21 @@ SPEECH = {
 """Who speaks in a corpus, and what."""
 
 OWN_SUBSETS = ('validation', 'test')
-"""Names of metrics on the bundle's own corpora; all others are across corpora."""
+"""Names of metrics on the bundle's own corpora."""
+
+FALSE_EXPRESSIONS = 'false_expressions'
+"""Name of metrics on sound in which no emotion is meant; all other names are other corpora."""
+
+
+def record_metrics(bundle: Bundle, metrics: Mapping[str, Any]) -> None:
+    """Add metrics to those in the bundle, replacing any of the same names, and write its card.
+
+    SerError as for `write_card`; then nothing is changed on disk.
+    """
+    recorded = {**bundle.info.metrics, **metrics}
+    bundle.info = dataclasses.replace(bundle.info, metrics=recorded)
+    write_card(bundle)  # first: it refuses metrics of another version
+    save_bundle(bundle.path, bundle.info, bundle.frontend, bundle.model)
 
 
 def write_card(bundle: Bundle) -> Path:
@@ -92,7 +113,10 @@ def card(bundle: Bundle) -> str:
         '',
         *_own_metrics(info, streamed),
         *_foreign_metrics(info),
+        *_groups(info),
+        *_conditions(info),
         *_nonspeech(info),
+        *_false_expressions(info),
         f'One seed ({info.seed}); temperature {info.temperature:.3f}; below a confidence of '
         f'{info.threshold:.3f} no expression is decided.',
         '',
@@ -156,21 +180,6 @@ def _own_metrics(info: BundleInfo, streamed: bool) -> list[str]:
         *_table(metrics),
         '',
     ]
-    if len(info.corpora) > 1:
-        rows = [
-            (
-                subset,
-                corpus,
-                group['clips'],
-                group['n_classes'],
-                with_interval(group),
-                percent(group['accuracy']),
-            )
-            for subset, values in metrics.items()
-            for corpus, group in values['groups']['corpus'].items()
-        ]
-        header = ('subset', 'corpus', 'clips', 'classes', 'UA', 'accuracy')
-        lines += [*markdown_table(header, rows), '']
     for subset, values in metrics.items():
         recalls = ', '.join(f'{n} {c["recall"]:.0%}' for n, c in values['classes'].items())
         lines += [f'Recall of each class, {subset}: {recalls}.', '']
@@ -187,7 +196,8 @@ def _independence(info: BundleInfo) -> str:
 
 def foreign_metrics(info: BundleInfo) -> dict[str, Any]:
     """The recorded metrics on corpora of which the bundle names no speaker."""
-    return {name: info.metrics[name] for name in info.metrics if name not in OWN_SUBSETS}
+    others = (*OWN_SUBSETS, FALSE_EXPRESSIONS)
+    return {name: metrics for name, metrics in info.metrics.items() if name not in others}
 
 
 def _foreign_metrics(info: BundleInfo) -> list[str]:
@@ -207,6 +217,48 @@ def _foreign_metrics(info: BundleInfo) -> list[str]:
     ]
 
 
+def _subsets(info: BundleInfo) -> dict[str, Any]:
+    """The recorded metrics of all subsets, its own first."""
+    own = {name: info.metrics[name] for name in OWN_SUBSETS if name in info.metrics}
+    return {**own, **foreign_metrics(info)}
+
+
+def _groups(info: BundleInfo) -> list[str]:
+    rows = [
+        (name, *row) for name, metrics in _subsets(info).items() for row in group_rows(metrics)
+    ]
+    if not rows:
+        return []
+    return [
+        '### By group',
+        '',
+        'Clips whose corpus does not state the gender or the age of the speaker are in no row of '
+        'these. A group of few speakers has a wide interval, of one speaker none.',
+        '',
+        *markdown_table(('subset', *GROUPS_HEADER), rows),
+        '',
+    ]
+
+
+def _conditions(info: BundleInfo) -> list[str]:
+    """The tables of all subsets that were evaluated under conditions."""
+    lines = []
+    for name, metrics in _subsets(info).items():
+        if rows := condition_rows(metrics):
+            protocol = _capitalised(metrics['conditions']['protocol'])
+            lines += [f'{name}. {protocol}.', '', *markdown_table(CONDITIONS_HEADER, rows), '']
+    if not lines:
+        return []
+    return [
+        '### Under conditions',
+        '',
+        'The same clips, changed before they are streamed. The change of UA is in points, with a '
+        '95 % bootstrap interval that is paired: it draws the same speakers for both.',
+        '',
+        *lines,
+    ]
+
+
 def _nonspeech(info: BundleInfo) -> list[str]:
     """The table of the last of its own subsets that was evaluated with such sounds."""
     metrics = [
@@ -222,6 +274,21 @@ def _nonspeech(info: BundleInfo) -> list[str]:
         'the sound is streamed, with voice activity detection, as on the robot.',
         '',
         *markdown_table(NONSPEECH_HEADER, nonspeech_rows(metrics[-1])),
+        '',
+    ]
+
+
+def _false_expressions(info: BundleInfo) -> list[str]:
+    if not (metrics := info.metrics.get(FALSE_EXPRESSIONS)):
+        return []
+    return [
+        '### False expressions',
+        '',
+        f'Sound in which no emotion is meant: {metrics["protocol"]}. Emotions are the expressions '
+        'other than neutral. Brackets: 95 % Poisson interval, which is too narrow where many of '
+        'the expressions come from few voices or machines.',
+        '',
+        *markdown_table(FALSE_EXPRESSIONS_HEADER, false_expression_rows(metrics)),
         '',
     ]
 

@@ -1,6 +1,6 @@
 """How the reports write metrics: numbers, tables, and the rows that several of them share."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Optional
 
 
@@ -16,10 +16,20 @@ def decimal(value: Optional[float]) -> str:
 
 def with_interval(metrics: Mapping[str, Any]) -> str:
     """Unweighted accuracy, with its interval if there is one."""
-    accuracy, interval = metrics['unweighted_accuracy'], metrics['unweighted_accuracy_interval']
-    if interval is None:
-        return percent(accuracy)
-    return f'{percent(accuracy)} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]'
+    return _bracketed(
+        percent(metrics['unweighted_accuracy']),
+        _points(metrics['unweighted_accuracy_interval']),
+        '{:.1f}',
+    )
+
+
+def _points(shares: Optional[Sequence[float]]) -> Optional[list[float]]:
+    return shares and [100 * share for share in shares]
+
+
+def _bracketed(text: str, interval: Optional[Sequence[float]], form: str) -> str:
+    """A value with its interval, if there is one."""
+    return text if interval is None else f'{text} [{", ".join(form.format(i) for i in interval)}]'
 
 
 def calibration_errors(metrics: Mapping[str, Any], key: str = 'calibration_error') -> str:
@@ -41,6 +51,13 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> list
     """Lines of a Markdown table."""
     lines = [header, ['---'] * len(header), *rows]
     return ['| ' + ' | '.join(map(str, line)) + ' |' for line in lines]
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table for the terminal."""
+    lines = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return ['  '.join(map(str.ljust, line, widths)).rstrip() for line in lines]
 
 
 SUMMARY: dict[str, Callable[[Mapping[str, Any]], str]] = {
@@ -76,4 +93,76 @@ def nonspeech_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
             *(percent(row[key]) for key in ('rejected', 'confidence', 'answered')),
         )
         for name, row in metrics.get('nonspeech', {'rows': {}})['rows'].items()
+    ]
+
+
+GROUPS_HEADER = ('by', 'group', 'speakers', 'clips', 'classes', 'UA', 'accuracy')
+
+
+def group_rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Rows of the table of a subset's groups: what its clips are divided by, but for voices."""
+    for attribute, groups in metrics['groups'].items():
+        if attribute != 'voice' and len(groups) > 1:
+            for value, group in groups.items():
+                yield (
+                    attribute.replace('_', ' '),
+                    value,
+                    str(group.get('speakers', '–')),  # bundles of 0.1.0 lack it
+                    str(group['clips']),
+                    str(group['n_classes']),
+                    with_interval(group),
+                    percent(group['accuracy']),
+                )
+
+
+CONDITIONS_HEADER = (
+    'condition', 'UA', 'change of UA', 'no speech detected', 'expressions decided',
+    'right when decided', 'ECE',
+)  # fmt: skip
+
+
+def condition_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Rows of the table of conditions; none if a subset was evaluated without them."""
+    return [
+        (
+            name,
+            with_interval(row),
+            _change(row),
+            percent(row['no_speech'] / row['clips']),
+            percent(row['coverage']),
+            percent(row['expression_accuracy_when_decided']),
+            decimal(row['calibration_error']),
+        )
+        for name, row in metrics.get('conditions', {'rows': {}})['rows'].items()
+    ]
+
+
+def _change(row: Mapping[str, Any]) -> str:
+    if row['accuracy_change'] is None:
+        return '–'
+    points = f'{100 * row["accuracy_change"]:+.1f}'
+    return _bracketed(points, _points(row['accuracy_change_interval']), '{:+.1f}')
+
+
+FALSE_EXPRESSIONS_HEADER = (
+    'sound', 'files', 'minutes', 'utterances', 'emotions per hour', 'expressions per hour'
+)  # fmt: skip
+
+
+def false_expression_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Rows of the table of false expressions."""
+    return [
+        (
+            name,
+            str(row['files']),
+            f'{row["seconds"] / 60:.1f}',
+            str(row['utterances']),
+            *(
+                _bracketed(
+                    f'{row[f"{kind}_per_hour"]:.1f}', row[f'{kind}_per_hour_interval'], '{:.1f}'
+                )
+                for kind in ('emotions', 'expressions')
+            ),
+        )
+        for name, row in metrics['rows'].items()
     ]

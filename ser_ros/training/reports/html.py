@@ -26,8 +26,10 @@ from ser_ros.files import write_atomically
 from ser_ros.training.evaluation.clip_result import ClipResult
 from ser_ros.training.reports import plots
 from ser_ros.training.reports.formatting import (
+    CONDITIONS_HEADER,
     NONSPEECH_HEADER,
     SUMMARY,
+    condition_rows,
     decimal,
     nonspeech_rows,
     percent,
@@ -72,6 +74,8 @@ def write_report(path: Path, results: Results, clip_results: Sequence[ClipResult
         plots={name: _plots(subset['metrics']) for name, subset in subsets.items()},
         nonspeech_header=NONSPEECH_HEADER,
         nonspeech={name: nonspeech_rows(subset['metrics']) for name, subset in subsets.items()},
+        conditions_header=CONDITIONS_HEADER,
+        conditions={name: condition_rows(subset['metrics']) for name, subset in subsets.items()},
         clips=clips,
         clip_corpora=sorted({clip['corpus'] for clip in clips}),
         max_seconds=MAX_SECONDS,
@@ -186,4 +190,16 @@ def _plots(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
             plots.groups(voices, overall),
         ),
     ]
+    if conditions := metrics.get('conditions'):
+        accuracies = ', '.join(
+            f'{name} {percent(row["unweighted_accuracy"])}'
+            for name, row in conditions['rows'].items()
+        )
+        made.append(
+            _plot(
+                'Conditions',
+                f'Metrics under each condition; unweighted accuracy: {accuracies}',
+                plots.conditions(conditions['rows']),
+            )
+        )
     return made

@@ -382,3 +382,40 @@ def groups(metrics: Mapping[str, Mapping[str, float]], overall: float) -> Figure
     axes.grid(False, axis='y')
     figure.legend(loc='outside upper center')
     return figure
+
+
+@_styled
+def conditions(metrics: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Unweighted accuracy under each condition with its interval, and how decisions fare.
+
+    The first condition is the one that the others are compared with; its accuracy is marked.
+    """
+    figure = Figure((WIDTH, 0.28 * len(metrics) + 1.2))
+    axes = figure.subplots()
+    positions = np.arange(len(metrics))
+    accuracies = [100 * row['unweighted_accuracy'] for row in metrics.values()]
+    axes.axvline(accuracies[0], color=MUTED, linewidth=1, linestyle='--')
+    for position, row in zip(positions, metrics.values()):
+        if row['unweighted_accuracy_interval'] is not None:
+            low, high = row['unweighted_accuracy_interval']
+            axes.plot([100 * low, 100 * high], [position, position], color=ACCENT, linewidth=1.4)
+    axes.plot(accuracies, positions, 'o', color=ACCENT, label='unweighted accuracy')
+    for key, label, marker in (
+        ('expression_accuracy_when_decided', 'right when decided', 'D'),
+        ('coverage', 'expressions decided', '|'),
+    ):
+        shares = [(row[key], position) for position, row in zip(positions, metrics.values())]
+        known = [(100 * share, position) for share, position in shares if share is not None]
+        axes.plot(
+            *np.array(known).reshape(-1, 2).T,
+            marker,
+            color=SECOND_ACCENT,
+            markersize=5,
+            label=label,
+        )
+    axes.set_yticks(positions, list(metrics))
+    axes.invert_yaxis()
+    axes.set(xlim=(0, 100), xlabel='%')
+    axes.grid(False, axis='y')
+    figure.legend(loc='outside upper center', ncols=2, fontsize='small')
+    return figure

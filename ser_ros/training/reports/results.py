@@ -79,12 +79,12 @@ class FoldResult:
 def to_columns(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Records of clips column by column, a third of the size.
 
-    Probabilities lose the names of their classes; a text that all clips share is stored once.
+    Probabilities lose the names of their classes; a value that all clips share is stored once.
     """
     columns: dict[str, Any] = {key: [record[key] for record in records] for key in records[0]}
     columns['probabilities'] = [p and list(p.values()) for p in columns['probabilities']]
     for key, values in columns.items():
-        if isinstance(values[0], str) and len(set(values)) == 1:
+        if key not in ('probabilities', 'decisions') and len(set(values)) == 1:
             columns[key] = values[0]
     return columns
 

@@ -157,6 +157,20 @@ def test_half_of_the_noises_are_from_the_folder_with_the_same_level(tmp_path, se
     assert len(added[tonal > 0.9][:, 0].unique()) > 5
 
 
+def test_noise_for_an_evaluation_is_not_used(tmp_path):
+    for number, frequency in enumerate((1_000, 2_000, 3_000)):
+        sound = 0.1 * np.sin(2 * np.pi * frequency * np.arange(16_000) / SAMPLE_RATE)
+        soundfile.write(tmp_path / f'{number}.wav', sound, SAMPLE_RATE)
+    samples = noise(60, 16_000)
+    augment = make(noise_probability=1.0, noise_snr_db=(0.0, 0.0), noise_folder=str(tmp_path))
+    added = augment.waveform(samples, full(samples)) - samples
+    spectra = torch.fft.rfft(added).abs().square()
+    tonal = spectra[spectra.amax(dim=1) > 0.4 * spectra.sum(dim=1)]
+    assert set(tonal.argmax(dim=1).tolist()) == {1_000, 2_000}
+    # All recorded rooms are used.
+    assert len(make(reverb_folder=str(tmp_path))._responses) == 3
+
+
 @pytest.mark.parametrize('key', ['noise_folder', 'reverb_folder'])
 def test_a_folder_without_sound_is_named(tmp_path, key):
     (tmp_path / 'notes.txt').write_text('no sound')

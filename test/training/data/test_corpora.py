@@ -15,6 +15,7 @@ from ser_ros import SerError
 from ser_ros.emotions import EMOTIONS, LABELS
 from ser_ros.training.data.corpora import (
     KINDS,
+    LANGUAGES,
     Clip,
     license_of,
     merge_labels,
@@ -119,44 +120,52 @@ def test_a_doubled_folder_changes_nothing(published, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('kind', 'file', 'emotion', 'speaker', 'gender', 'intensity', 'statement'),
+    ('kind', 'file', 'emotion', 'speaker', 'gender', 'age', 'intensity', 'statement'),
     [
-        ('RAVDESS', '03-01-05-02-01-02-12.WAV', 'angry', '12', 'female', 'strong', '01'),
-        ('SAVEE', 'DC/a01.wav', 'angry', 'DC', 'male', None, None),
-        ('SAVEE', 'AudioData/JK/sa15.wav', 'sad', 'JK', 'male', None, None),
-        ('SAVEE', 'ALL/KL_su02.wav', 'surprised', 'KL', 'male', None, None),
-        ('SAVEE', 'DC/DC_n30.wav', 'neutral', 'DC', 'male', None, None),
-        ('CREMA-D', '1001_DFA_ANG_XX.wav', 'angry', '1001', 'male', None, 'DFA'),
-        ('CREMA-D', '1091_IEO_HAP_HI.wav', 'happy', '1091', 'female', 'high', 'IEO'),
-        ('CREMA-D', '1040_ITH_SAD_X.wav', 'sad', '1040', 'male', None, 'ITH'),
-        ('TESS', 'OAF_angry/OAF_back_angry.wav', 'angry', 'OAF', 'female', None, 'back'),
-        ('TESS', 'YAF_pleasant_surprised/YAF_food_ps.wav', 'surprised', 'YAF', 'female', None, 'food'),
-        ('TESS', 'OAF_neutral/OA_bite_neutral.wav', 'neutral', 'OAF', 'female', None, 'bite'),
-        ('EmoDB', 'wav/03a01Fa.wav', 'happy', '03', 'male', None, 'a01'),
-        ('EmoDB', '16b10Wb.wav', 'angry', '16', 'female', None, 'b10'),
-        ('BanglaSER', '03-01-05-01-03-01-33.flac', 'neutral', '33', 'male', 'normal', '03'),
-        ('BanglaSER', '01-01-04-02-03-02-16.flac', 'surprised', '16', 'female', 'strong', '03'),
-        ('nEMO', 'EB0/EB0_fear_90.wav', 'fearful', 'EB0', 'female', None, '90'),
-        ('nEMO', 'WR0_surprised_1.wav', 'surprised', 'WR0', 'male', None, '1'),
-        ('Indian-EmoSpeech-Command', '044/stop_calm_1562996360436.wav', 'calm', '044', None, None, 'stop'),
-        ('Indian-EmoSpeech-Command', '105/help_fearful_??.wav', 'fearful', '105', None, None, 'help'),
-        ('emotiontts_open_db', 'nea/nea00100.wav', 'neutral', 'nea', None, None, None),
-        ('emotiontts_open_db', 'emb00101.wav', 'happy', 'emb', None, None, None),
-        ('emotiontts_open_db', 'emb00300.wav', 'sad', 'emb', None, None, None),
-        ('emotiontts_open_db', 'emb00301.wav', 'angry', 'emb', None, None, None),
-        ('EmoGator', '000357/000357-28-1.wav', 'surprised', '000357', None, None, None),
+        ('RAVDESS', '03-01-05-02-01-02-12.WAV', 'angry', '12', 'female', None, 'strong', '01'),
+        ('SAVEE', 'DC/a01.wav', 'angry', 'DC', 'male', None, None, None),
+        ('SAVEE', 'AudioData/JK/sa15.wav', 'sad', 'JK', 'male', None, None, None),
+        ('SAVEE', 'ALL/KL_su02.wav', 'surprised', 'KL', 'male', None, None, None),
+        ('SAVEE', 'DC/DC_n30.wav', 'neutral', 'DC', 'male', None, None, None),
+        ('CREMA-D', '1001_DFA_ANG_XX.wav', 'angry', '1001', 'male', 51, None, 'DFA'),
+        ('CREMA-D', '1091_IEO_HAP_HI.wav', 'happy', '1091', 'female', 29, 'high', 'IEO'),
+        ('CREMA-D', '1040_ITH_SAD_X.wav', 'sad', '1040', 'male', 42, None, 'ITH'),
+        ('TESS', 'OAF_angry/OAF_back_angry.wav', 'angry', 'OAF', 'female', 64, None, 'back'),
+        ('TESS', 'YAF_pleasant_surprised/YAF_food_ps.wav', 'surprised', 'YAF', 'female', 26, None, 'food'),
+        ('TESS', 'OAF_neutral/OA_bite_neutral.wav', 'neutral', 'OAF', 'female', 64, None, 'bite'),
+        ('EmoDB', 'wav/03a01Fa.wav', 'happy', '03', 'male', 31, None, 'a01'),
+        ('EmoDB', '16b10Wb.wav', 'angry', '16', 'female', 31, None, 'b10'),
+        ('BanglaSER', '03-01-05-01-03-01-33.flac', 'neutral', '33', 'male', None, 'normal', '03'),
+        ('BanglaSER', '01-01-04-02-03-02-16.flac', 'surprised', '16', 'female', None, 'strong', '03'),
+        ('nEMO', 'EB0/EB0_fear_90.wav', 'fearful', 'EB0', 'female', 27, None, '90'),
+        ('nEMO', 'WR0_surprised_1.wav', 'surprised', 'WR0', 'male', 23, None, '1'),
+        ('Indian-EmoSpeech-Command', '044/stop_calm_1562996360436.wav', 'calm', '044', None, None, None, 'stop'),
+        ('Indian-EmoSpeech-Command', '105/help_fearful_??.wav', 'fearful', '105', None, None, None, 'help'),
+        ('emotiontts_open_db', 'nea/nea00100.wav', 'neutral', 'nea', None, None, None, None),
+        ('emotiontts_open_db', 'emb00101.wav', 'happy', 'emb', None, None, None, None),
+        ('emotiontts_open_db', 'emb00300.wav', 'sad', 'emb', None, None, None, None),
+        ('emotiontts_open_db', 'emb00301.wav', 'angry', 'emb', None, None, None, None),
+        ('EmoGator', '000357/000357-28-1.wav', 'surprised', '000357', None, None, None, None),
     ],
 )  # fmt: skip
 def test_each_corpus_is_identified_by_its_file_names(
-    tmp_path, kind, file, emotion, speaker, gender, intensity, statement
+    tmp_path, kind, file, emotion, speaker, gender, age, intensity, statement
 ):
     path = write(tmp_path / file)
     corpus = read_corpus(tmp_path)
     assert (corpus.name, corpus.problems) == (kind, [])
     (clip,) = corpus.clips
-    expected = Clip(path, emotion, speaker, kind, gender, intensity, statement, 0.25, clip.digest)
+    expected = Clip(
+        path, emotion, speaker, kind, gender, intensity, statement, 0.25, clip.digest, age
+    )
     assert clip == expected
     assert corpus == read_corpus(tmp_path, kind) == read_corpus(tmp_path, kind.lower())
+
+
+def test_the_language_is_that_of_the_corpus():
+    assert LANGUAGES.keys() == NAMINGS.keys() - {'EmoGator'}  # it has no words
+    assert Clip(Path('a.wav'), 'sad', '01', 'nEMO').language == 'Polish'
+    assert Clip(Path('a.wav'), 'sad', '01', 'mine').language is None
 
 
 @pytest.mark.parametrize('naming', NAMINGS.values(), ids=NAMINGS)
@@ -166,7 +175,12 @@ def test_an_example_is_of_its_own_corpus_alone(naming, tmp_path):
 
 
 def test_actors_of_crema_d_are_as_many_as_published():
-    assert Counter(NAMINGS['CREMA-D'].genders.values()) == {'male': 48, 'female': 43}
+    naming = NAMINGS['CREMA-D']
+    assert Counter(naming.genders.values()) == {'male': 48, 'female': 43}
+    assert naming.ages.keys() == naming.genders.keys()
+    # As published: 20 to 74 years, 36 on average.
+    ages = naming.ages.values()
+    assert (min(ages), max(ages), round(np.mean(list(ages)))) == (20, 74, 36)
 
 
 def test_clips_of_savee_that_are_named_alike_are_of_other_speakers(tmp_path):
@@ -454,19 +468,20 @@ def test_a_table_of_clips(tmp_path):
     paths = [write(tmp_path / 'sounds' / f'{i}.wav') for i in range(3)]
     path = table(
         tmp_path,
-        '\ufeffpath, Emotion,speaker,gender,intensity,room\n'
-        'sounds/0.wav,anger,ann,f,high,1\n'
-        'sounds/1.wav,Happiness,bob,male,,\n'
+        '\ufeffpath, Emotion,speaker,gender,Age,intensity,room\n'
+        'sounds/0.wav,anger,ann,f,17,high,1\n'
+        'sounds/1.wav,Happiness,bob,male, 60,,\n'
         f'{paths[2]},neutral,cem\n',
     )
     corpus = read_corpus(path)
     assert (corpus.name, corpus.problems) == ('mine', [])
     assert [
-        (c.path, c.emotion, c.speaker, c.corpus, c.gender, c.intensity) for c in corpus.clips
+        (c.path, c.emotion, c.speaker, c.corpus, c.gender, c.age_group, c.intensity)
+        for c in corpus.clips
     ] == [
-        (paths[0], 'angry', 'ann', 'mine', 'female', 'high'),
-        (paths[1], 'happy', 'bob', 'mine', 'male', None),
-        (paths[2], 'neutral', 'cem', 'mine', None, None),
+        (paths[0], 'angry', 'ann', 'mine', 'female', 'under 18', 'high'),
+        (paths[1], 'happy', 'bob', 'mine', 'male', '60 and over', None),
+        (paths[2], 'neutral', 'cem', 'mine', None, None, None),
     ]
     assert read_corpus(path, 'csv') == corpus
 
@@ -508,6 +523,8 @@ def test_rows_that_cannot_be_used(tmp_path):
         ('', 'the columns path, emotion, speaker are missing'),
         ('path,emotion,speaker\n', 'no clip of mine can be used: it lists none'),
         ('path,emotion,speaker,gender\na.wav,sad,ann,x\n', "row 2: gender is 'x'"),
+        ('path,emotion,speaker,age\na.wav,sad,ann,20s\n', "row 2: age is '20s', not whole years"),
+        ('path,emotion,speaker,age\na.wav,sad,ann,1987\n', "row 2: age is '1987'"),
         ('path,emotion,speaker\na\0.wav,sad,ann\n', 'a'),
         ('path,emotion,speaker\n"a.wav,sad,ann\nb.wav,sad,ann\n', 'unexpected end of data'),
         ('path,emotion,speaker\na.wav,sad,ann\n', '1 no such file, such as '),

@@ -44,7 +44,7 @@ def test_metrics_are_the_same_from_the_records_alone():
 
 
 def test_a_record_holds_clip_and_prediction():
-    first = result('happy', [0.12341, 0.87658, 1e-5], ['sad'], '03', 'a-b', gender='male')
+    first = result('happy', [0.12341, 0.87658, 1e-5], ['sad'], '03', 'a-b', gender='male', age=31)
     record, without_speech = to_records([first, result('sad', [])], NAMES)
     assert record == {
         'name': 'a-b',
@@ -52,6 +52,7 @@ def test_a_record_holds_clip_and_prediction():
         'speaker': '03',
         'emotion': 'happy',
         'gender': 'male',
+        'age': 31,
         'intensity': None,
         'probabilities': {'happy': 0.1234, 'sad': 0.8766, 'angry': 1e-5},
         'n_windows': 1,

@@ -9,7 +9,12 @@ from clip_results import NAMES, drawn, result
 
 from ser_ros import SerError
 from ser_ros.training.evaluation.clip_result import from_records, to_records
-from ser_ros.training.evaluation.metrics import compute_metrics, pool_subsets, subset_results
+from ser_ros.training.evaluation.metrics import (
+    accuracy_change,
+    compute_metrics,
+    pool_subsets,
+    subset_results,
+)
 
 SURE_HAPPY, SURE_SAD = [0.79, 0.105, 0.105], [0.105, 0.79, 0.105]
 
@@ -18,7 +23,7 @@ def test_metrics_by_hand():
     metrics = compute_metrics(
         [
             result('happy', SURE_HAPPY, ['happy'], '02', gender='female', intensity='strong'),
-            result('happy', SURE_HAPPY, [None], '01', gender='male'),
+            result('happy', SURE_HAPPY, [None], '01', gender='male', age=44),
             result('happy', SURE_SAD, ['sad', 'happy'], '02', gender='female'),
             result('sad', SURE_HAPPY, ['happy'], '01', gender='male'),
         ],
@@ -39,22 +44,25 @@ def test_metrics_by_hand():
         'columns': ['happy', 'sad', 'angry', 'no speech'],
         'rows': [[2, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]],
     }
-    half = {'clips': 2, 'accuracy': 0.5, 'unweighted_accuracy': 0.5}
+    half = {'clips': 2, 'speakers': 1, 'accuracy': 0.5, 'unweighted_accuracy': 0.5}
     # One voice has no interval.
     happy = {**half, 'n_classes': 1, 'unweighted_accuracy_interval': None}
     both = {**half, 'n_classes': 2, 'unweighted_accuracy_interval': None}
     everything = {
         'clips': 4,
+        'speakers': 2,
         'n_classes': 2,
         'accuracy': 0.5,
         'unweighted_accuracy': pytest.approx(1 / 3),
         'unweighted_accuracy_interval': metrics['unweighted_accuracy_interval'],
     }
-    strong = {**happy, 'clips': 1, 'accuracy': 1, 'unweighted_accuracy': 1}
+    right = {**happy, 'clips': 1, 'accuracy': 1, 'unweighted_accuracy': 1}
     assert metrics['groups'] == {
         'corpus': {'RAVDESS': everything},
+        'language': {'English': everything},
         'gender': {'female': happy, 'male': both},
-        'intensity': {'strong': strong},
+        'age_group': {'30–44': right},
+        'intensity': {'strong': right},
         'voice': {'RAVDESS:01': both, 'RAVDESS:02': happy},
     }
     # All say 0.79, half of them rightly.
@@ -243,3 +251,21 @@ def test_what_cannot_be_pooled():
     other = subset_results([result('sad', [0.1, 0.9])], ['happy', 'sad'], 'other')
     with pytest.raises(SerError, match='classes'):
         pool_subsets([subset, other], 'both')
+
+
+def test_a_change_is_compared_speaker_by_speaker():
+    """All of one speaker's clips are right before and after, all of the other's wrong."""
+    before = [result('happy', SURE_HAPPY, speaker='01'), result('happy', SURE_SAD, speaker='02')]
+    metrics = compute_metrics(before, NAMES)
+    assert metrics['unweighted_accuracy_interval'] == [0, 1]
+    assert accuracy_change(before, before, NAMES) == {
+        'accuracy_change': 0,
+        'accuracy_change_interval': [0, 0],
+    }
+    worse = [result('happy', [], speaker='01'), before[1]]
+    assert accuracy_change(worse, before, NAMES) == {
+        'accuracy_change': -0.5,
+        'accuracy_change_interval': [-1, 0],
+    }
+    alone = accuracy_change(worse[:1], before[:1], NAMES)
+    assert alone == {'accuracy_change': -1, 'accuracy_change_interval': None}

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from ser_ros.audio.sources import read_audio
 from ser_ros.bundle import load_bundle
 from ser_ros.emotions import EMOTIONS, ExpressionMap
 from ser_ros.features import LogMelConfig, ResearchConfig
@@ -48,9 +49,30 @@ def test_clips_are_streamed_as_on_the_robot(bundle, clips):
 
 
 def test_inaudible_clips_have_no_speech(bundle, clips):
-    results = stream_clips(Recognizer(bundle, 'cpu'), clips[:2], gain_db=-120)
+    results = predict_clips(bundle, clips[:2], 'cpu', gain_db=-120)
     assert [len(result.windows) for result in results] == [0, 0]
     assert [result.decisions for result in results] == [[], []]
+
+
+def test_sound_is_degraded_with_its_silence_by_draws_of_the_clip_alone(bundle, clips):
+    received = []
+
+    def degrade(samples, rng):
+        received.append((samples, rng.integers(2**32)))
+        return np.zeros_like(samples)
+
+    known = [dataclasses.replace(clips[0], digest=digest) for digest in ('a1', 'b2')]
+    assert [r.decisions for r in stream_clips(Recognizer(bundle, 'cpu'), known, degrade)] == [
+        [],
+        [],
+    ]
+    stream_clips(Recognizer(bundle, 'cpu'), known[::-1], degrade)
+    sound = read_audio(clips[0].path)
+    for samples, _ in received:
+        np.testing.assert_array_equal(samples, np.pad(sound, 8_000))
+    first, second, *again = [draw for _, draw in received]
+    assert first != second
+    assert again == [second, first]
 
 
 @pytest.mark.parametrize('frontend', [LogMelConfig(), ResearchConfig()])

@@ -89,14 +89,16 @@ def test_it_states_metrics_protocol_and_licence(evaluated):
         '0.250',
         f'| test | 16 | 4 | 75.0% [{100 * low:.1f}, {100 * high:.1f}] | 75.0% |',
         f'| {test["calibration_error"]:.3f} | {test["window_calibration_error"]:.3f} |',
-        '| test | BanglaSER | 8 | 2 | 75.0% [50.0, 100.0] | 75.0% |',
+        '| test | corpus | BanglaSER | 2 | 8 | 2 | 75.0% [50.0, 100.0] | 75.0% |',
+        '| test | language | Bengali | 2 | 8 | 2 | 75.0% [50.0, 100.0] | 75.0% |',
         'Recall of each class, test: happy 75%, sad 75%',
     ):
         assert stated in text, stated
 
 
 def test_metrics_across_corpora_are_apart(evaluated):
-    own, across = card(evaluated).split('### Across corpora')
+    own, rest = card(evaluated).split('### Across corpora')
+    across, _ = rest.split('### By group')
     assert 'SAVEE' not in own
     assert '| SAVEE (other corpus) | 8 | 2 | 75.0%' in across
     assert '- SAVEE (other corpus): other corpus: all speakers of SAVEE.' in across
@@ -104,7 +106,7 @@ def test_metrics_across_corpora_are_apart(evaluated):
     assert 'Across' not in card(replaced(evaluated, metrics=metrics))
 
 
-def test_one_corpus_needs_no_table_of_corpora(evaluated):
+def test_a_group_that_is_all_clips_has_no_row(evaluated):
     alone = {'RAVDESS': CORPORA['RAVDESS']}
     text = card(replaced(evaluated, corpora=alone, metrics={'test': metrics_of(alone)}))
     assert len(rows(text)) == 3
@@ -169,6 +171,85 @@ def test_it_shows_sounds_without_a_voice(evaluated):
     assert '| siren (held out) | 50 | 87.5% | 40.0% | 2.0% |' in text
 
 
+def condition(accuracy, interval, change, change_interval, **others):
+    return {
+        'clips': 50,
+        'no_speech': 1,
+        'unweighted_accuracy': accuracy,
+        'unweighted_accuracy_interval': interval,
+        'accuracy_change': change,
+        'accuracy_change_interval': change_interval,
+        'calibration_error': 0.1234,
+        'coverage': 0.5,
+        'expression_accuracy_when_decided': 0.75,
+        **others,
+    }
+
+
+def test_it_shows_conditions(evaluated):
+    assert 'Under conditions' not in card(evaluated)
+    metrics = {name: dict(values) for name, values in evaluated.info.metrics.items()}
+    for name in ('test', 'SAVEE (other corpus)'):
+        metrics[name]['conditions'] = {
+            'protocol': f'noise for {name}',
+            'rows': {
+                'clean': condition(0.6, [0.5, 0.7], None, None),
+                'hail': condition(0.45, [0.4, 0.5], -0.15, [-0.2, 0.05]),
+                'one voice': condition(0.7, None, 0.1, None, coverage=None),
+            },
+        }
+    text = card(replaced(evaluated, metrics=metrics))
+    assert 'test. Noise for test.' in text
+    assert 'SAVEE (other corpus). Noise for SAVEE (other corpus).' in text
+    for row in (
+        '| clean | 60.0% [50.0, 70.0] | – | 2.0% | 50.0% | 75.0% | 0.123 |',
+        '| hail | 45.0% [40.0, 50.0] | -15.0 [-20.0, +5.0] | 2.0% | 50.0% | 75.0% | 0.123 |',
+        '| one voice | 70.0% | +10.0 | 2.0% | – | 75.0% | 0.123 |',
+    ):
+        assert text.count(row) == 2
+
+
+def test_it_shows_false_expressions(evaluated):
+    assert 'False expressions' not in card(evaluated)
+    row = {
+        'files': 12,
+        'seconds': 930.0,
+        'utterances': 9,
+        'expressions': 5,
+        'emotions': 2,
+        'expressions_per_hour': 19.35,
+        'expressions_per_hour_interval': [6.3, 45.2],
+        'emotions_per_hour': 7.74,
+        'emotions_per_hour_interval': [0.9, 27.97],
+    }
+    counted = {'protocol': 'each file streamed', 'rows': {'orders': row}}
+    metrics = {**evaluated.info.metrics, 'false_expressions': counted}
+    text = card(replaced(evaluated, metrics=metrics))
+    assert 'Sound in which no emotion is meant: each file streamed.' in text
+    assert '| orders | 12 | 15.5 | 9 | 7.7 [0.9, 28.0] | 19.4 [6.3, 45.2] |' in text
+    # They are no other corpus.
+    assert rows(text)[: len(rows(card(evaluated)))] == rows(card(evaluated))
+
+
+def test_groups_of_an_earlier_version_have_no_number_of_speakers(evaluated):
+    metrics = {'test': dict(evaluated.info.metrics['test'])}
+    groups = {'female': 0.6, 'male': 0.5}
+    metrics['test']['groups'] = {
+        'gender': {
+            name: {
+                'clips': 8,
+                'n_classes': 2,
+                'accuracy': accuracy,
+                'unweighted_accuracy': accuracy,
+                'unweighted_accuracy_interval': None,
+            }
+            for name, accuracy in groups.items()
+        }
+    }
+    text = card(replaced(evaluated, metrics=metrics))
+    assert '| test | gender | female | – | 8 | 2 | 60.0% | 60.0% |' in text
+
+
 def test_it_names_the_version_that_wrote_it(evaluated):
     assert f'written by ser_ros {ser_ros.__version__}' in card(evaluated)
 
@@ -190,5 +271,5 @@ def test_metrics_of_another_version_are_refused(evaluated):
 
 def test_the_tables_have_as_many_cells_in_every_row(evaluated):
     counts = [row.count('|') for row in rows(card(evaluated))]
-    # Own metrics, those of each corpus, those across corpora.
-    assert counts == [11] * 4 + [7] * 6 + [11] * 3
+    # Own metrics, those across corpora, those of each corpus and language.
+    assert counts == [11] * 4 + [11] * 3 + [9] * 10

@@ -15,6 +15,7 @@ from selenium.webdriver.common.by import By
 from ser_ros import SerError
 from ser_ros.training.data.corpora import Clip
 from ser_ros.training.evaluation.clip_result import ClipResult
+from ser_ros.training.evaluation.conditions import METRICS
 from ser_ros.training.evaluation.metrics import subset_results
 from ser_ros.training.reports import html
 from ser_ros.training.reports.formatting import SUMMARY, percent, with_interval
@@ -69,6 +70,19 @@ def results(clip_results):
                 'answered': None,
             },
             'hum': {'count': 50, 'rejected': 0.5, 'confidence': 0.7, 'answered': 0.02},
+        },
+    }
+    row = {
+        **{key: test['metrics'][key] for key in METRICS},
+        'unweighted_accuracy': 0.4,
+        'unweighted_accuracy_interval': [0.3, 0.5],
+        'no_speech': 3,
+    }
+    test['metrics']['conditions'] = {
+        'protocol': 'made-up hail',
+        'rows': {
+            'clean': {**row, 'accuracy_change': None, 'accuracy_change_interval': None},
+            'hail': {**row, 'accuracy_change': -0.2, 'accuracy_change_interval': [-0.25, 0.1]},
         },
     }
     return {
@@ -226,8 +240,8 @@ def test_a_browser_shows_pictures_and_plays_sounds(browser, page):
     assert chromium.get_log('browser') == []
     assert chromium.title == TITLE
     images = chromium.execute_script(IMAGES)
-    # History, two subsets with seven, and one for each clip.
-    assert len(images) == 1 + 2 * 7 + N_HARDEST
+    # History, two subsets with seven, one of them with conditions, and one for each clip.
+    assert len(images) == 1 + 2 * 7 + 1 + N_HARDEST
     assert all(complete and width > 0 for complete, width, _ in images)
     assert all(alt for *_, alt in images)
     sounds = chromium.execute_async_script(SOUNDS)
@@ -273,6 +287,7 @@ def test_the_tables_hold_the_numbers_of_the_json(browser, page, results):
         assert corpora[1:] == [
             [
                 'RAVDESS',
+                str(ravdess['speakers']),
                 str(ravdess['clips']),
                 with_interval(ravdess),
                 percent(ravdess['accuracy']),
@@ -283,7 +298,14 @@ def test_the_tables_hold_the_numbers_of_the_json(browser, page, results):
         ['hum', '50', '50.0%', '70.0%', '2.0%'],
     ]
     assert len(chromium.find_elements(By.CLASS_NAME, 'nonspeech')) == 1
+    clean, hail = table(chromium, '.conditions')[1:]
+    assert clean[:4] == ['clean', '40.0% [30.0, 50.0]', '–', '25.0%']
+    assert hail[:4] == ['hail', '40.0% [30.0, 50.0]', '-20.0 [-25.0, +10.0]', '25.0%']
+    assert len(chromium.find_elements(By.CLASS_NAME, 'conditions')) == 1
+    (plot,) = chromium.find_elements(By.CSS_SELECTOR, 'img[alt^="Metrics under each condition"]')
+    assert plot.get_attribute('alt').endswith('clean 40.0%, hail 40.0%')
     text = chromium.find_element(By.TAG_NAME, 'body').text
+    assert 'made-up hail.' in text
     assert 'Protocol: made-up sounds.' in text
     for values in metrics:
         assert values['protocol'] in text

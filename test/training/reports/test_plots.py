@@ -150,6 +150,35 @@ def test_a_risk_curve():
     assert axes.get_ylim()[1] > 0.6
 
 
+def test_conditions_stand_in_their_order_with_intervals():
+    row = {
+        'unweighted_accuracy': 0.6,
+        'unweighted_accuracy_interval': [0.5, 0.7],
+        'coverage': 0.8,
+        'expression_accuracy_when_decided': 0.7,
+    }
+    rows = {
+        'clean': row,
+        'noise': {**row, 'unweighted_accuracy': 0.4, 'unweighted_accuracy_interval': None},
+        'silence': {**row, 'coverage': None, 'expression_accuracy_when_decided': None},
+    }
+    (axes,) = drawn(plots.conditions(rows)).axes
+    assert labels(axes.yaxis) == ['clean', 'noise', 'silence']
+    assert axes.yaxis_inverted()
+    clean, first, third, *points = axes.lines
+    assert clean.get_xdata()[0] == 60
+    # A single speaker has no interval.
+    assert [line.get_ydata()[0] for line in (first, third)] == [0, 2]
+    assert list(first.get_xdata()) == pytest.approx([50, 70])
+    accuracy, right, decided = (line.get_xydata().tolist() for line in points)
+    assert accuracy == [[60, 0], [40, 1], [60, 2]]
+    assert right == [[70, 0], [70, 1]]
+    assert decided == [[80, 0], [80, 1]]
+    assert [line.get_label() for line in points] == [
+        *('unweighted accuracy', 'right when decided', 'expressions decided')
+    ]
+
+
 def overview(**changes):
     probabilities = np.random.default_rng(1).dirichlet(np.ones(8), 3)
     instants = np.arange(0, 4, 0.01)

@@ -1,0 +1,77 @@
+"""Count the expressions for sound in which no emotion is meant."""
+
+import argparse
+import json
+
+from ser_ros import SerError
+from ser_ros.commands.arguments import device_argument, path_of
+
+
+def configure(commands: argparse._SubParsersAction) -> None:
+    """Add the parser of `false-expressions`."""
+    parser = commands.add_parser(
+        'false-expressions',
+        parents=[device_argument()],
+        help='count the expressions for sound in which no emotion is meant',
+        description='Stream sound in which no emotion is meant, such as spoken orders or household '
+        'machines, and print for each folder how many expressions a robot would receive in an '
+        'hour: those other than neutral ("emotions"), and all.',
+    )
+    parser.add_argument(
+        'folders', nargs='+', type=path_of, metavar='FOLDER', help='folder of sound files'
+    )
+    parser.add_argument('--bundle', default='', help='default: the shipped one')
+    parser.add_argument(
+        '--held-out',
+        action='store_true',
+        help='only every third recording of each folder: those that a training with this folder '
+        'of noise leaves out',
+    )
+    parser.add_argument('--json', action='store_true', help='print all metrics as JSON')
+    parser.add_argument(
+        '--record', action='store_true', help='store the metrics in the bundle and write its card'
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the metrics of each folder; record them if requested."""
+    from ser_ros.bundle import load_bundle
+    from ser_ros.stream.engine import select_device
+    from ser_ros.stream.recognizer import Recognizer
+    from ser_ros.training.data.noise import list_sounds, split_recordings
+    from ser_ros.training.evaluation.false_expressions import PROTOCOL, count_expressions
+    from ser_ros.training.reports.card import FALSE_EXPRESSIONS, record_metrics
+    from ser_ros.training.reports.formatting import (
+        FALSE_EXPRESSIONS_HEADER,
+        false_expression_rows,
+        text_table,
+    )
+
+    sounds = {}
+    for folder in options.folders:
+        name, paths = folder.resolve().name, list_sounds(folder, 'folder')
+        if options.held_out:
+            name, paths = f'{name} (held out)', split_recordings(paths)[1]
+        if not paths:
+            raise SerError(f'folder {folder} has fewer than three recordings: omit --held-out')
+        if name in sounds:
+            raise SerError(f'two folders are called {folder.resolve().name}: rename one of them')
+        sounds[name] = paths
+    bundle = load_bundle(options.bundle)
+    device = str(select_device(options.device))
+    # One recogniser for each folder: nothing is carried from one to the next.
+    rows = {
+        name: count_expressions(Recognizer(bundle, device), paths)
+        for name, paths in sounds.items()
+    }
+    metrics = {'protocol': PROTOCOL, 'rows': rows}
+    if options.record:
+        recorded = bundle.info.metrics.get(FALSE_EXPRESSIONS, {'rows': {}})['rows']
+        record_metrics(bundle, {FALSE_EXPRESSIONS: {**metrics, 'rows': {**recorded, **rows}}})
+    if options.json:
+        print(json.dumps(metrics))
+        return
+    print(f'protocol: {PROTOCOL}; brackets: 95 % Poisson interval')
+    for line in text_table(FALSE_EXPRESSIONS_HEADER, false_expression_rows(metrics)):
+        print(line)
