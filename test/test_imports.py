@@ -48,7 +48,8 @@ ALLOWED_IN_TRAINING = {
     'reports': {'data', 'evaluation', 'recipe'},
     'run': {'data', 'evaluation', 'learning', 'recipe'},
 }
-ALLOWED_IN_TRAINING['cross_validation'] = set(ALLOWED_IN_TRAINING)
+ALLOWED_IN_TRAINING['left_out'] = set(ALLOWED_IN_TRAINING)
+ALLOWED_IN_TRAINING['cross_validation'] = set(ALLOWED_IN_TRAINING) - {'left_out'}
 REPORTS_ONLY = {'jinja2', 'librosa', 'matplotlib'}
 
 

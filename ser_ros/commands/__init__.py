@@ -9,6 +9,7 @@ COMMANDS = (
     'models',
     'train',
     'cross_validate',
+    'calibrate',
     'evaluate',
     'false_expressions',
     'predict',

@@ -4,9 +4,14 @@ import argparse
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ser_ros import SerError
 from ser_ros.commands.arguments import compute, recipe_names, training_arguments
+
+if TYPE_CHECKING:
+    from ser_ros.training.learning.fit import Compute
+    from ser_ros.training.recipe import Recipe
 
 
 def configure(commands: argparse._SubParsersAction) -> None:
@@ -19,6 +24,14 @@ def configure(commands: argparse._SubParsersAction) -> None:
         'repeated, interrupted ones continue, and the same command in another terminal, or on '
         'another GPU, takes over some of the folds that are left.',
         epilog=recipe_names(),
+    )
+    parser.add_argument(
+        '--leave-out-corpus',
+        nargs='+',
+        default=[],
+        metavar='NAME',
+        help='instead of folds: leave out each of these corpora in turn (three or more), as '
+        'strangers; choices for one are made on others',
     )
     parser.add_argument('--folds', type=_numbers, default=(), help='1-6 or 1,3 (default all)')
     parser.add_argument(
@@ -60,6 +73,10 @@ def run(options: argparse.Namespace) -> int:
     recipe = load_recipe(options.recipe, options.set)
     machine = compute(options)
     results = results_folder(options.results, recipe) if options.results else options.out
+    if options.leave_out_corpus:
+        if options.folds:
+            raise SerError('--folds cannot be used with --leave-out-corpus: leave one of them out')
+        return _leave_out(options, recipe, results, machine)
     outcome = cross_validate(
         recipe, options.corpus, options.out, options.folds, options.seeds, results, machine
     )
@@ -69,13 +86,35 @@ def run(options: argparse.Namespace) -> int:
         print(f'table: {options.out / "table.md"}')
         print(f'report: {options.out / "report.html"}')
         print(f'results: {results}')
-    for name in outcome.elsewhere:
-        print(f'{name}: skipped, another process works on it')
-    for reason in dict.fromkeys(outcome.failures.values()):
-        names = [name for name in outcome.failures if outcome.failures[name] == reason]
-        print(f'ser_ros: {", ".join(names)}: {reason}', file=sys.stderr)
-    if outcome.failures:
-        raise SerError(
-            f'{len(outcome.failures)} of the runs failed; the same command repeats them'
-        )
+    _report_unfinished(outcome.failures, outcome.elsewhere)
     return 0
+
+
+def _leave_out(
+    options: argparse.Namespace, recipe: 'Recipe', results: Path, machine: 'Compute'
+) -> int:
+    from ser_ros.training.left_out import leave_out_corpora
+    from ser_ros.training.reports.formatting import text_table
+    from ser_ros.training.reports.left_out import CURVE_HEADER, HEADER, curve_rows, rows
+
+    names = options.leave_out_corpus
+    outcome = leave_out_corpora(
+        recipe, options.corpus, names, options.out, options.seeds, results, machine
+    )
+    if outcome.summaries:
+        print('\n'.join(text_table(HEADER, rows(outcome.summaries))))
+        print('\n'.join(text_table(CURVE_HEADER, curve_rows(outcome.summaries))))
+        print(f'results: {results}')
+    _report_unfinished(outcome.failures, outcome.elsewhere)
+    return 0
+
+
+def _report_unfinished(failures: dict[str, str], elsewhere: list[str]) -> None:
+    """Print what is not finished; SerError if a run failed."""
+    for name in elsewhere:
+        print(f'{name}: skipped, another process works on it')
+    for reason in dict.fromkeys(failures.values()):
+        names = [name for name in failures if failures[name] == reason]
+        print(f'ser_ros: {", ".join(names)}: {reason}', file=sys.stderr)
+    if failures:
+        raise SerError(f'{len(failures)} of the runs failed; the same command repeats them')

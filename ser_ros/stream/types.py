@@ -146,6 +146,8 @@ class Window:
 
     spectrum: 'torch.Tensor'
     """(n_rows, frames) of the front-end, not standardised."""
+    n_samples: int
+    """Length at 16 kHz."""
     mean: Optional['torch.Tensor'] = None
     """(n_features, 1) of the voice's features; None: those of the training set."""
 

@@ -266,8 +266,10 @@ class Voice:
                 estimates = yield from self._running(segment.end)
             estimates = estimates + self._final(is_window=False)
         if self.adapts and utterance.scores:
+            longest = max(utterance.lengths)
+            means = [m for m, n in zip(utterance.clip_means, utterance.lengths) if n == longest]
             self.adaptation.learn(
-                torch.stack(utterance.clip_means).nanmean(dim=0),
+                torch.stack(means).nanmean(dim=0),
                 pool_windows(utterance.scores, utterance.lengths),
             )
         self._utterance = None
@@ -365,14 +367,14 @@ class Voice:
         utterance = self._utterance
         start = max(0, utterance.segment.start - _samples(self.config.preroll), end - self._window)
         spectrum = self._frames.window(start, end)
-        score = yield Window(spectrum, utterance.mean)
+        score = yield Window(spectrum, end - start, utterance.mean)
         if score is None:
             self.counters.skipped_windows += 1
             return False
         self.counters.windows += 1
         utterance.last_end = end
         utterance.scores.append(score)
-        if self.adapts:
+        if self.bundle.info.adaptation.by_voice:  # also while switched off: it may be switched on
             utterance.clip_means.append(self.bundle.frontend.clip_mean(spectrum))
         utterance.lengths.append(end - start)
         return True

@@ -128,7 +128,11 @@ def count_folds(recipe: Recipe, clips: Sequence[Clip]) -> int:
     """Number of folds that the recipe's protocol has in each of the corpora; SerError for none."""
     if recipe.split.protocol in ('speakers', 'random'):
         return recipe.split.n_folds
+    if recipe.split.protocol == 'corpora':
+        raise SerError('corpora have no folds: name those to leave out with --leave-out-corpus')
     corpora = {clip.corpus for clip in clips}
+    if recipe.split.protocol == 'folds_or_speakers':
+        return min(len(FOLDS.get(name, ())) or recipe.split.n_folds for name in corpora)
     if recipe.split.protocol == 'leave_one_speaker_out':
         return min(len({c.speaker for c in clips if c.corpus == name}) for name in corpora)
     if unpublished := sorted(corpora - FOLDS.keys()):

@@ -1,5 +1,6 @@
 """Recognition while a voice becomes known: its utterances in random order, as a robot hears them."""
 
+import dataclasses
 import functools
 import zlib
 from collections.abc import Mapping, Sequence
@@ -19,9 +20,9 @@ from ser_ros.audio.sources import read_audio
 from ser_ros.audio.vad import CHUNK
 from ser_ros.bundle import Bundle
 from ser_ros.emotions import EMOTIONS
-from ser_ros.stream.adaptation import Adaptation, neutral_shift
-from ser_ros.stream.types import StreamConfig
-from ser_ros.stream.voice import Voice, pool_windows
+from ser_ros.stream.adaptation import Adaptation
+from ser_ros.stream.types import StreamConfig, Window
+from ser_ros.stream.voice import Voice
 from ser_ros.training.data.cache import Cache, cache_key
 from ser_ros.training.data.corpora import Clip
 from ser_ros.training.evaluation.prediction import MESSAGE
@@ -40,6 +41,9 @@ N_SPEAKERS = 24
 
 N_DRAWS = 2
 """Streams of each kind and speaker with several emotions."""
+
+BATCH_SIZE = 256
+"""Windows that are classified at a time."""
 
 NEUTRAL_SHARE = 0.7
 """Share of neutral utterances in streams of the kind `mostly neutral`."""
@@ -117,6 +121,8 @@ class Utterance:
 
     spectra: list[torch.Tensor]
     """(n_rows, frames) each."""
+    n_samples: int
+    """Length of each at 16 kHz."""
 
 
 def find_utterances(
@@ -130,7 +136,7 @@ def find_utterances(
     store = cache and Cache(cache / 'utterances')
     config = StreamConfig(adaptation='off')
     settings = {
-        'version': 1,
+        'version': 2,
         'frontend': repr(bundle.frontend.config),
         'least': bundle.min_samples,
         'window': bundle.info.window,
@@ -142,20 +148,24 @@ def find_utterances(
         make = functools.partial(_windows, bundle, config, clip)
         arrays = store.get(cache_key(clip.path.read_bytes(), settings), make) if store else make()
         spectra = torch.from_numpy(arrays['spectra']).split(arrays['frames'].tolist(), dim=1)
-        utterances: dict[int, list[torch.Tensor]] = {}
+        windows: dict[int, list[torch.Tensor]] = {}
         for spectrum, index in zip(spectra, arrays['utterance'].tolist()):
-            utterances.setdefault(index, []).append(spectrum)
-        found.append([Utterance(windows) for windows in utterances.values()])
+            windows.setdefault(index, []).append(spectrum)
+        lengths = arrays['n_samples'].tolist()
+        found.append([Utterance(own, lengths[index]) for index, own in windows.items()])
     return found
 
 
 def _windows(bundle: Bundle, config: StreamConfig, clip: Clip) -> dict[str, np.ndarray]:
-    """The windows of a clip, side by side: their spectra, frames, and index of the utterance."""
+    """The windows of a clip, side by side: their spectra, frames, and index of the utterance.
+
+    `n_samples`: of the windows of each utterance.
+    """
     voice, silence = Voice(bundle, config), np.zeros(SAMPLE_RATE // 2, np.float32)
     sound = np.concatenate((silence, read_audio(clip.path), silence))
     samples = MESSAGE.decode(encode_s16le(sound))[:, 0]
     unknown = np.log(np.full(len(bundle.info.class_names), 1 / len(bundle.info.class_names)))
-    windows: list[list[torch.Tensor]] = [[]]
+    windows: list[list[Window]] = [[]]
     for requests in (
         *(
             voice.push(samples[start : start + CHUNK], SECOND + start * SECOND // SAMPLE_RATE)
@@ -163,84 +173,111 @@ def _windows(bundle: Bundle, config: StreamConfig, clip: Clip) -> dict[str, np.n
         ),
         voice.flush(),
     ):
-        estimates, score = [], None
+        score = None
         try:
             while True:
-                windows[-1].append(requests.send(score).spectrum.clone())
+                window = requests.send(score)
+                # The spectrum is a part of a buffer that the next chunk changes.
+                windows[-1].append(dataclasses.replace(window, spectrum=window.spectrum.clone()))
                 score = unknown
         except StopIteration as end:
-            estimates = end.value
-        if any(estimate.is_final for estimate in estimates):
-            windows.append([])
-    spectra, index = [torch.zeros(bundle.frontend.n_rows, 0)], []
+            if any(estimate.is_final for estimate in end.value):
+                windows.append([])
+    spectra, index, lengths = [torch.zeros(bundle.frontend.n_rows, 0)], [], []
     for i, utterance in enumerate(windows):
-        longest = max((window.shape[1] for window in utterance), default=0)
-        kept = [window for window in utterance if window.shape[1] == longest]
+        longest = max((window.n_samples for window in utterance), default=0)
+        lengths.append(longest)
+        kept = [window.spectrum for window in utterance if window.n_samples == longest]
         spectra += kept
         index += [i] * len(kept)
     return {
         'spectra': torch.cat(spectra, dim=1).numpy(),
         'frames': np.array([spectrum.shape[1] for spectrum in spectra[1:]], np.int64),
         'utterance': np.array(index, np.int64),
+        'n_samples': np.array(lengths, np.int64),
     }
 
 
+Scores = np.ndarray
+"""(..., n_classes) log-probabilities, up to a constant; not a number without detected speech."""
+
+
 @torch.inference_mode()
-def replay(
+def cold_scores(
+    bundle: Bundle, utterances: Sequence[Sequence[Utterance]], device: torch.device
+) -> Scores:
+    """The utterances of n clips → (n, n_classes) scores, of voices of which nothing is known."""
+    bundle.model.to(device)
+    frontend = bundle.frontend
+    features = [[frontend.standardise(x) for x in _longest(found)] for found in utterances]
+    return _pool(bundle, features, device)
+
+
+@torch.inference_mode()
+def known_scores(
     bundle: Bundle,
     utterances: Sequence[Sequence[Utterance]],
-    streams: Sequence[Sequence[int]],
+    streams: Sequence[VoiceStream],
     device: torch.device,
-    adaptation: str = 'voice',
-) -> np.ndarray:
-    """Streams of n clips, `utterances` of each clip → (n_streams, n, n_classes) log-probabilities.
+) -> Scores:
+    """The utterances of all clips → (n_streams, N_UTTERANCES, n_classes) scores.
 
-    Not a number for a clip without detected speech. With `adaptation` voice each stream is one
-    voice that becomes known; with off nothing is learned.
+    Features are standardised by the earlier utterances of the stream; see `adapt` for the answers.
+    A clip counts as one utterance.
     """
-    n_classes, info = len(bundle.info.class_names), bundle.info.adaptation
-    bias = neutral_shift(bundle.info.class_names, info.neutral_share)
-    is_on = adaptation != 'off'
     bundle.model.to(device)
-    known = [Adaptation() for _ in streams]
-    result = np.full((len(streams), len(streams[0]), n_classes), np.nan)
-    for step in tqdm(range(len(streams[0])), desc='replaying', unit='utterance', leave=False):
-        heard = [utterances[clips[step]] for clips in streams]
+    frontend, memory = bundle.frontend, bundle.info.adaptation.memory
+    nothing = np.zeros(len(bundle.info.class_names))
+    known, scores = [Adaptation() for _ in streams], []
+    for step in tqdm(range(N_UTTERANCES), desc='replaying', unit='utterance', leave=False):
+        clips = [_longest(utterances[stream.clips[step]]) for stream in streams]
+        means = [voice.features_mean(frontend, memory) for voice in known]
         features = [
-            bundle.frontend.standardise(
-                spectrum,
-                mean=voice.features_mean(bundle.frontend, info.memory) if is_on else None,
-            )
-            for voice, found in zip(known, heard)
-            for utterance in found
-            for spectrum in utterance.spectra
+            [frontend.standardise(x, mean=mean) for x in spectra]
+            for spectra, mean in zip(clips, means)
         ]
-        scores = iter(_classify(bundle, features, device))
-        for row, (voice, found) in enumerate(zip(known, heard)):
-            shift = voice.shift(n_classes, info.memory) + bias if is_on else np.zeros(n_classes)
-            windows, lengths, learned = [], [], []
-            for utterance in found:
-                own = [next(scores) for _ in utterance.spectra]
-                windows += own
-                lengths += [spectrum.shape[1] for spectrum in utterance.spectra]
-                means = [bundle.frontend.clip_mean(spectrum) for spectrum in utterance.spectra]
-                learned.append((torch.stack(means).nanmean(dim=0), np.mean(own, axis=0)))
-            if windows:
-                score = torch.from_numpy(pool_windows(windows, lengths) + shift)
-                result[row, step] = score.log_softmax(dim=0).numpy()
-            for lesson in learned:
-                voice.learn(*lesson)
-    return result
+        scores.append(_pool(bundle, features, device))
+        for voice, spectra in zip(known, clips):
+            if spectra:
+                own = torch.stack([frontend.clip_mean(x) for x in spectra])
+                voice.learn(own.nanmean(dim=0), nothing)
+    return np.stack(scores, axis=1)
 
 
-def _classify(
-    bundle: Bundle, features: Sequence[torch.Tensor], device: torch.device
-) -> list[np.ndarray]:
-    """(n_features, frames) each → (n_classes,) log-probabilities each."""
-    scores = []
-    for start in range(0, len(features), 256):
-        batch = features[start : start + 256]
+def _longest(utterances: Sequence[Utterance]) -> list[torch.Tensor]:
+    """The spectra of a clip's longest windows."""
+    longest = max((utterance.n_samples for utterance in utterances), default=0)
+    return [x for u in utterances if u.n_samples == longest for x in u.spectra]
+
+
+def _pool(
+    bundle: Bundle, features: Sequence[Sequence[torch.Tensor]], device: torch.device
+) -> Scores:
+    """The features of each clip's windows → (n_clips, n_classes) scores, the windows' mean."""
+    windows = [x for clip in features for x in clip]
+    rows: list[np.ndarray] = []
+    for start in range(0, len(windows), BATCH_SIZE):
+        batch = windows[start : start + BATCH_SIZE]
         lengths = torch.tensor([x.shape[1] for x in batch], device=device)
         padded = pad_sequence([x.T for x in batch], batch_first=True).mT.to(device)
-        scores += list(bundle.log_probabilities(padded, lengths).double().numpy())
+        rows += list(bundle.log_probabilities(padded, lengths).double().numpy())
+    scores, left = np.full((len(features), len(bundle.info.class_names)), np.nan), iter(rows)
+    for row, clip in zip(scores, features):
+        if clip:
+            row[:] = np.mean([next(left) for _ in clip], axis=0)
     return scores
+
+
+def adapt(scores: Scores, memory: float) -> Scores:
+    """(n_streams, n, n_classes) `known_scores` → the same, less the mean of the earlier ones.
+
+    As `Voice` does it, but for the expected share of neutral utterances.
+    """
+    nothing, adapted = torch.zeros(1, 1), np.empty_like(scores)
+    for stream, out in zip(scores, adapted):
+        voice = Adaptation()
+        for score, row in zip(stream, out):
+            row[:] = score + voice.shift(len(score), memory)
+            if np.isfinite(score).all():
+                voice.learn(nothing, score)
+    return adapted

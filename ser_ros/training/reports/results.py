@@ -104,17 +104,18 @@ def write_fold(path: Path, result: FoldResult) -> None:
     """Write one result as compact JSON; metrics have four decimals."""
     values = asdict(result)
     for subset in ('validation', 'test'):
-        values[subset] = _rounded(values[subset])
+        values[subset] = rounded(values[subset])
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(values, separators=(',', ':')) + '\n')
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """Plain values with all numbers rounded to four decimals."""
     if isinstance(value, float):
         return round(value, 4)
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    return [_rounded(item) for item in value] if isinstance(value, list) else value
+        return {key: rounded(item) for key, item in value.items()}
+    return [rounded(item) for item in value] if isinstance(value, list) else value
 
 
 def read_fold(path: Path) -> FoldResult:

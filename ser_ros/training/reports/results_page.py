@@ -17,6 +17,7 @@ from ser_ros.models.transfer import TransferModel
 from ser_ros.settings import from_dict
 from ser_ros.shipped import shipped_recipes
 from ser_ros.training.data.splits import FOLDS
+from ser_ros.training.evaluation.voice_streams import N_UTTERANCES
 from ser_ros.training.recipe import (
     Recipe,
     SplitConfig,
@@ -24,6 +25,7 @@ from ser_ros.training.recipe import (
     flat_settings,
     load_recipe,
 )
+from ser_ros.training.reports import left_out
 from ser_ros.training.reports.card import foreign_metrics
 from ser_ros.training.reports.formatting import (
     calibration_errors,
@@ -32,6 +34,7 @@ from ser_ros.training.reports.formatting import (
     percent,
     with_interval,
 )
+from ser_ros.training.reports.left_out import LeftOutSummary, read_summaries
 from ser_ros.training.reports.results import (
     REFITTED,
     FoldResult,
@@ -88,6 +91,8 @@ def render(folder: Path, shipped: Bundle) -> str:
         systems=_systems(independent, letters),
         machines=[f'Machine {letter}: {name}.' for name, letter in letters.items()],
         random=_random(summaries),
+        left_out=_left_out(read_summaries(folder)),
+        n_utterances=N_UTTERANCES,
         default_name=DEFAULT,
         default=_default(default) if default else None,
         shipped=_shipped(shipped, default),
@@ -219,6 +224,28 @@ def _notes(summary: Summary, shipped: Optional[Recipe]) -> str:
             f'resampled from {lowest / 1000:g} kHz: bands above {lowest / 2000:g} kHz are empty'
         )
     return '; '.join(notes)
+
+
+# --- Corpora left out ------------------------------------------------------------------------
+
+
+def _left_out(summaries: Sequence[LeftOutSummary]) -> list[dict[str, str]]:
+    """Facts, table and curve of each recipe whose corpora were left out."""
+    sections = []
+    for name in dict.fromkeys(summary.name for summary in summaries):
+        found = [summary for summary in summaries if summary.name == name]
+        seeds = ', '.join(str(summary.seed) for summary in found)
+        speed = statistics.median(summary.milliseconds_per_window for summary in found)
+        sections.append(
+            {
+                'name': name,
+                'facts': f'{found[0].recipe["architecture"]}, {found[0].parameters:,} parameters, '
+                f'{speed:.1f} ms / window, seeds {seeds}',
+                'table': _table(left_out.HEADER, left_out.rows(found)),
+                'curve': _table(left_out.CURVE_HEADER, left_out.curve_rows(found)),
+            }
+        )
+    return sections
 
 
 # --- Random splits ---------------------------------------------------------------------------

@@ -1,0 +1,265 @@
+"""Metrics of models on a corpus that they never heard, and the choices that are made on such."""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ser_ros import SerError
+from ser_ros.emotions import EMOTIONS, ExpressionMap
+from ser_ros.stream.adaptation import neutral_shift
+from ser_ros.training.data.corpora import Clip
+from ser_ros.training.evaluation.clip_result import ClipResult
+from ser_ros.training.evaluation.metrics import compute_metrics
+from ser_ros.training.evaluation.voice_streams import (
+    BASIC,
+    N_KNOWN,
+    N_UTTERANCES,
+    Scores,
+    VoiceStream,
+    adapt,
+    expression_of,
+)
+
+NEUTRAL = 'neutral'
+
+SEVERAL = ('balanced', 'mostly neutral')
+"""Kinds of streams with several emotions."""
+
+NEUTRAL_ERROR = 0.25
+"""The largest share of neutral utterances that may be taken for another expression, in streams
+that are mostly neutral: as much as is needed, since expecting more of them costs other classes."""
+
+NEUTRAL_SHARES = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9)
+TEMPERATURES = np.logspace(-0.4, 0.8, 49)
+
+POSITIONS = (0, 1, 2, 4, 7, 11, 21, N_UTTERANCES)
+"""Utterances heard before, in the curves: from each number to below the next."""
+
+METRICS = (
+    'clips',
+    'no_speech',
+    'accuracy',
+    'unweighted_accuracy',
+    'unweighted_accuracy_interval',
+    'calibration_error',
+    'coverage',
+    'expression_accuracy_when_decided',
+)
+"""What is kept of `metrics.compute_metrics`."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What is chosen for a trained model on corpora that it never heard."""
+
+    temperature: float
+    threshold: float
+    neutral_share: float
+
+
+@dataclass(frozen=True)
+class CorpusScores:
+    """The scores of a model, of temperature 1, on a corpus that it was not trained on."""
+
+    class_names: Sequence[str]
+    memory: float
+    clips: Sequence[Clip]
+    cold: Scores
+    """(n_clips, n_classes), see `voice_streams.cold_scores`."""
+    streams: Sequence[VoiceStream]
+    known: Scores
+    """(n_streams, N_UTTERANCES, n_classes), see `voice_streams.known_scores`."""
+
+    @property
+    def expressions(self) -> list[str]:
+        """The basic expressions that the corpus has."""
+        present = {expression_of(clip) for clip in self.clips}
+        return [name for name in BASIC if name in present]
+
+    @functools.cached_property
+    def _adapted(self) -> Scores:
+        return adapt(self.known, self.memory)
+
+    def adapted(self, choices: 'Choices') -> Scores:
+        """The scores of the streams after adaptation."""
+        shift = neutral_shift(self.class_names, choices.neutral_share)
+        # Temperature divides scores and their means alike.
+        return self._adapted / choices.temperature + shift
+
+    def rows(self, kind: str) -> list[int]:
+        """Indices of the streams of a kind."""
+        return [row for row, stream in enumerate(self.streams) if stream.kind == kind]
+
+
+def choose(corpora: Sequence[CorpusScores], target_accuracy: float) -> Choices:
+    """Temperature, neutral share and threshold by corpora that all count alike.
+
+    For each temperature the neutral share is the least with which at most `NEUTRAL_ERROR` of the
+    neutral utterances are taken for something else. The temperature has the least negative
+    log-likelihood, and the threshold is the least above which decisions are right as often as
+    `target_accuracy`, both over streams of both kinds. SerError without corpora.
+    """
+    if not corpora:
+        raise SerError('temperature and threshold need a corpus that was left out')
+    tried = []
+    for temperature in TEMPERATURES:
+        for share in NEUTRAL_SHARES:
+            choices = Choices(float(temperature), 0.0, share)
+            if np.mean([_neutral_error(corpus, choices) for corpus in corpora]) <= NEUTRAL_ERROR:
+                break
+        tried.append((np.mean([_loss(corpus, choices) for corpus in corpora]), choices))
+    _, best = min(tried, key=lambda item: item[0])
+    return dataclasses.replace(best, threshold=_threshold(corpora, best, target_accuracy))
+
+
+def _loss(corpus: CorpusScores, choices: Choices) -> float:
+    """The mean negative log-likelihood of the streams with several emotions, each kind alike."""
+    losses = []
+    for kind in SEVERAL:
+        rows = corpus.rows(kind)
+        scores = corpus.adapted(choices)[rows]
+        labels = [
+            [corpus.class_names.index(corpus.clips[i].emotion) for i in corpus.streams[row].clips]
+            for row in rows
+        ]
+        right = np.take_along_axis(scores, np.array(labels)[..., None], axis=-1)[..., 0]
+        losses.append(np.nanmean(_log_sum(scores) - right))
+    return float(np.mean(losses))
+
+
+def _log_sum(scores: np.ndarray) -> np.ndarray:
+    largest = scores.max(axis=-1)
+    return largest + np.log(np.exp(scores - largest[..., None]).sum(axis=-1))
+
+
+def _decide(scores: Scores, class_names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """(..., n_classes) → the leading expression and its probability; '' without speech."""
+    expressions = np.array([EMOTIONS[name].expression for name in class_names])
+    names = np.array(ExpressionMap(class_names).expressions)
+    probabilities = np.exp(scores - _log_sum(scores)[..., None])
+    sums = np.stack([probabilities[..., expressions == n].sum(axis=-1) for n in names], axis=-1)
+    is_heard = np.isfinite(sums).all(axis=-1)
+    decided = np.where(is_heard, names[np.nan_to_num(sums).argmax(axis=-1)], '')
+    return decided, np.where(is_heard, sums.max(axis=-1), 0.0)
+
+
+def _truth(corpus: CorpusScores, rows: Sequence[int]) -> np.ndarray:
+    """(n_rows, N_UTTERANCES) expressions of the streams' clips."""
+    return np.array(
+        [[expression_of(corpus.clips[i]) for i in corpus.streams[row].clips] for row in rows]
+    )
+
+
+def _neutral_error(corpus: CorpusScores, choices: Choices) -> float:
+    """The share of neutral utterances of a known voice that are taken for another expression."""
+    rows = corpus.rows('mostly neutral')
+    scores = corpus.adapted(choices)[rows][:, N_KNOWN:]
+    decided, _ = _decide(_basic(corpus, scores), _basic_classes(corpus))
+    is_neutral = _truth(corpus, rows)[:, N_KNOWN:] == NEUTRAL
+    return float((decided[is_neutral] != NEUTRAL).mean())
+
+
+def _basic_classes(corpus: CorpusScores) -> list[str]:
+    present = corpus.expressions
+    return [name for name in corpus.class_names if EMOTIONS[name].expression in present]
+
+
+def _basic(corpus: CorpusScores, scores: Scores) -> Scores:
+    """The scores of the classes whose basic expressions the corpus has."""
+    return scores[..., [corpus.class_names.index(name) for name in _basic_classes(corpus)]]
+
+
+def _threshold(corpora: Sequence[CorpusScores], choices: Choices, target: float) -> float:
+    confidences, rights, weights = [], [], []
+    for corpus, kind in itertools.product(corpora, SEVERAL):
+        rows = corpus.rows(kind)
+        decided, confidence = _decide(corpus.adapted(choices)[rows], corpus.class_names)
+        confidences.append(confidence.ravel())
+        rights.append((decided == _truth(corpus, rows)).ravel())
+        weights.append(np.full(confidence.size, 1 / confidence.size))
+    order = np.argsort(-np.concatenate(confidences), kind='stable')
+    weight = np.concatenate(weights)[order]
+    right = np.cumsum(weight * np.concatenate(rights)[order]) / np.cumsum(weight)
+    reached = np.flatnonzero(right >= target)
+    chosen = order[reached[-1] if len(reached) else 0]
+    # Rounded down: in other arithmetic the decision that sets it may be a little less certain.
+    return float(np.floor(1e5 * np.concatenate(confidences)[chosen]) / 1e5)
+
+
+def evaluate_left_out(corpus: CorpusScores, choices: Choices) -> dict[str, Any]:
+    """The metrics of a corpus that was left out, with choices that others made, as plain values.
+
+    `cold`: all clips with basic expressions, each of a voice of which nothing is known. For each
+    kind of stream the utterances from the eleventh on. Accuracies are those among the basic
+    expressions of the corpus; calibration error, coverage and "right when decided" are those of
+    the decisions among all classes, as a robot makes them. `curves`: accuracies after each number
+    of utterances in `POSITIONS`.
+    """
+    adapted = corpus.adapted(choices)
+    basic = [i for i, clip in enumerate(corpus.clips) if expression_of(clip) in BASIC]
+    clips = [corpus.clips[i] for i in basic]
+    kinds = dict.fromkeys(stream.kind for stream in corpus.streams)
+    metrics: dict[str, Any] = {
+        'expressions': corpus.expressions,
+        'speakers': len({clip.voice for clip in clips}),
+        'cold': _metrics(corpus, clips, corpus.cold[basic] / choices.temperature, choices),
+        'streams': {},
+        'curves': {'heard_before': list(POSITIONS[:-1])},
+    }
+    for kind in kinds:
+        rows = corpus.rows(kind)
+        heard, scores = _stream(corpus, rows, adapted, N_KNOWN, N_UTTERANCES)
+        cold = corpus.cold[[corpus.streams[row].clips[N_KNOWN:] for row in rows]]
+        metrics['streams'][kind] = {
+            'speakers': len({corpus.streams[row].voice for row in rows}),
+            'unadapted': _metrics(corpus, heard, cold / choices.temperature, choices),
+            'adapted': _metrics(corpus, heard, scores, choices),
+        }
+        if kind in SEVERAL:
+            spans = [
+                _stream(corpus, rows, adapted, *span) for span in itertools.pairwise(POSITIONS)
+            ]
+            curve = [_metrics(corpus, heard, scores, choices) for heard, scores in spans]
+            metrics['curves'][kind] = {
+                name: [values[name] for values in curve]
+                for name in ('accuracy', 'unweighted_accuracy', 'neutral_error')
+            }
+    return metrics
+
+
+def _stream(
+    corpus: CorpusScores, rows: Sequence[int], scores: Scores, first: int, last: int
+) -> tuple[list[Clip], Scores]:
+    """The clips and scores of some positions in some streams."""
+    clips = [corpus.clips[i] for row in rows for i in corpus.streams[row].clips[first:last]]
+    return clips, scores[rows][:, first:last]
+
+
+def _metrics(
+    corpus: CorpusScores, clips: Sequence[Clip], scores: Scores, choices: Choices
+) -> dict[str, Any]:
+    """The metrics of clips with (..., n_classes) scores, in the same order."""
+    names, expressions = list(corpus.class_names), ExpressionMap(corpus.class_names)
+    results = []
+    for clip, row in zip(clips, scores.reshape(len(clips), len(names))):
+        is_heard = np.isfinite(row).all()
+        windows = (row - _log_sum(row))[None] if is_heard else np.zeros((0, len(names)))
+        decisions = [expressions.decide(np.exp(w), choices.threshold)[0] for w in windows]
+        results.append(ClipResult(clip, windows, decisions, is_whole=True, utterances=windows))
+    among = _basic_classes(corpus)
+    restricted = compute_metrics([r.restricted_to(among, names) for r in results], among)
+    free = compute_metrics(results, names)
+    metrics = {
+        name: (free if name == 'calibration_error' else restricted)[name] for name in METRICS
+    }
+    return {**metrics, 'neutral_error': _share_wrong(restricted)}
+
+
+def _share_wrong(metrics: Mapping[str, Any]) -> float:
+    """The share of neutral clips that are taken for another expression, or not heard."""
+    return 1 - metrics['classes'].get(NEUTRAL, {'recall': 1.0})['recall']

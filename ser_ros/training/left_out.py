@@ -1,0 +1,228 @@
+"""Corpora left out in turn: what a model is worth to people whom no training corpus resembles.
+
+For each corpus one model is trained on all others. What is chosen after training (temperature,
+threshold, expected share of neutral utterances) is chosen on models that heard neither this corpus
+nor the one that they are tested on. So nothing is chosen on a corpus that is evaluated.
+"""
+
+import dataclasses
+import datetime
+import itertools
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+import safetensors.numpy
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+
+from ser_ros import SerError
+from ser_ros.bundle import Bundle, load_bundle
+from ser_ros.files import make_folder, write_atomically
+from ser_ros.models import count_parameters
+from ser_ros.settings import from_dict
+from ser_ros.stream.engine import select_device
+from ser_ros.stream.voice import check_can_stream
+from ser_ros.training.data.corpora import Clip, CorpusPath
+from ser_ros.training.data.splits import Split, split_corpora
+from ser_ros.training.evaluation.left_out import CorpusScores, choose, evaluate_left_out
+from ser_ros.training.evaluation.voice_streams import (
+    cold_scores,
+    draw_streams,
+    find_utterances,
+    known_scores,
+)
+from ser_ros.training.learning.fit import Compute
+from ser_ros.training.recipe import Recipe, differences, plain_recipe
+from ser_ros.training.reports.left_out import LeftOutResult, LeftOutSummary, write_summary
+from ser_ros.training.reports.run_report import machine, milliseconds_per_window, versions
+from ser_ros.training.run import load_corpora, train_split
+
+
+@dataclass(frozen=True)
+class LeftOutValidation:
+    """The outcome for all corpora and seeds."""
+
+    summaries: list[LeftOutSummary]
+    """Of each seed whose runs are all finished."""
+    failures: dict[str, str]
+    """Name of a run → its error."""
+    elsewhere: list[str]
+    """Runs that another process is training."""
+
+
+def leave_out_corpora(
+    recipe: Recipe,
+    corpora: Sequence[CorpusPath],
+    names: Sequence[str],
+    out: Path,
+    seeds: Optional[Sequence[int]] = None,
+    results: Optional[Path] = None,
+    compute: Optional[Compute] = None,
+) -> LeftOutValidation:
+    """Leave out each of the named corpora in turn, and each pair of them, with each seed.
+
+    The result of a seed is written as left_out_seedN.json to `results` (default: `out`). A finished
+    run is not repeated, an interrupted one continues, one that another process works on is
+    skipped, and one that fails does not stop the others. SerError for fewer than three names, an
+    unknown one, and a recipe whose model does not run on a stream.
+    """
+    compute, results = compute or Compute(), results or out
+    if len(set(names)) < 3:
+        raise SerError(
+            'name three or more corpora to leave out: choices for one are made on others'
+        )
+    loaded = load_corpora(corpora)
+    singles = [(name,) for name in names]
+    lefts = [*singles, *itertools.combinations(names, 2)]
+    seeds = seeds or (recipe.seed,)
+    splits = {left: split_corpora(_without(recipe, left), loaded) for left in lefts}
+    for folder in (out, results):
+        make_folder(folder)
+    failures, elsewhere, summaries = {}, [], []
+    for seed in seeds:
+        for left in lefts:
+            name = f'without_{"_".join(left)}_seed{seed}'
+            run_recipe = dataclasses.replace(_without(recipe, left), seed=seed)
+            try:
+                _run_once(name, run_recipe, splits[left], out, compute)
+            except Timeout:
+                elsewhere.append(name)
+            except SerError as error:
+                failures[name] = str(error)
+            except Exception as error:  # any error; the other runs must still be trained
+                traceback.print_exc()
+                failures[name] = f'{type(error).__name__}: {error}'
+        if summary := _summarise(recipe, seed, names, splits, out, compute):
+            write_summary(results / f'left_out_seed{seed}.json', summary)
+            summaries.append(summary)
+    return LeftOutValidation(summaries, failures, elsewhere)
+
+
+def _without(recipe: Recipe, left: tuple[str, ...]) -> Recipe:
+    """The recipe without these corpora."""
+    split = dataclasses.replace(recipe.split, protocol='corpora', left_out=left, n_validation=0)
+    return dataclasses.replace(recipe, split=split, refit=False)
+
+
+def _run_once(name: str, recipe: Recipe, split: Split, out: Path, compute: Compute) -> None:
+    """Train a run and score its corpora, unless it is finished; Timeout if another process is."""
+    # The lock ends with its process, even one that is killed; the file may stay.
+    with FileLock(out / f'{name}.lock', timeout=0):
+        path = out / name / 'scores.safetensors'
+        if _read_scores(path) is not None:
+            return
+        print(f'{name}: {recipe.name}', flush=True)
+        run = train_split(recipe, split, out / name, compute)
+        bundle = load_bundle(run.bundle)
+        check_can_stream(bundle)
+        scores = {}
+        for corpus in recipe.split.left_out:
+            clips = _clips(split, corpus)
+            utterances = find_utterances(bundle, clips, compute.cache)
+            device = select_device(compute.device)
+            scores[f'{corpus}/cold'] = cold_scores(bundle, utterances, device)
+            scores[f'{corpus}/known'] = known_scores(
+                bundle, utterances, draw_streams(clips), device
+            )
+        write_atomically(path, safetensors.numpy.save(scores))
+
+
+def _clips(split: Split, corpus: str) -> list[Clip]:
+    return [clip for clip in split.test if clip.corpus == corpus]
+
+
+def _read_scores(path: Path) -> Optional[dict[str, np.ndarray]]:
+    """The scores of a finished run; None if there are none, or the file is damaged."""
+    try:
+        return safetensors.numpy.load(path.read_bytes())
+    except (OSError, SafetensorError):
+        return None
+
+
+def _summarise(
+    recipe: Recipe,
+    seed: int,
+    names: Sequence[str],
+    splits: dict[tuple[str, ...], Split],
+    out: Path,
+    compute: Compute,
+) -> Optional[LeftOutSummary]:
+    """The metrics of all corpora, with choices made on others; None while a run is missing."""
+    scores: dict[tuple[str, ...], dict[str, CorpusScores]] = {}
+    for left, split in splits.items():
+        folder = out / f'without_{"_".join(left)}_seed{seed}'
+        found = _read_scores(folder / 'scores.safetensors')
+        if found is None:
+            return None
+        scores[left] = {
+            name: CorpusScores(
+                split.class_names,
+                recipe.voice.memory,
+                clips := _clips(split, name),
+                found[f'{name}/cold'],
+                draw_streams(clips),
+                found[f'{name}/known'],
+            )
+            for name in left
+        }
+    metrics = []
+    for name in names:
+        others = [left for left in scores if len(left) == 2 and name in left]
+        choices = choose(
+            [s for left in others for other, s in scores[left].items() if other != name],
+            recipe.target_accuracy,
+        )
+        values = evaluate_left_out(scores[name,][name], choices)
+        metrics.append(LeftOutResult(name, splits[name,].protocol, choices, values))
+    bundle = _bundle(out / f'without_{names[0]}_seed{seed}')
+    return LeftOutSummary(
+        recipe=plain_recipe(dataclasses.replace(recipe, seed=seed)),
+        parameters=count_parameters(bundle.model),
+        milliseconds_per_window=milliseconds_per_window(bundle),
+        results=tuple(metrics),
+        choices=choose([scores[name,][name] for name in names], recipe.target_accuracy),
+        machine=machine(compute.device),
+        versions=versions(),
+        date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+    )
+
+
+def _bundle(folder: Path) -> Bundle:
+    return load_bundle(
+        next(path for path in folder.glob('*.safetensors') if path.stem != 'scores')
+    )
+
+
+def calibrate_bundle(bundle: Bundle, summary: LeftOutSummary) -> Bundle:
+    """The bundle with the choices that were made on corpora left out of its recipe.
+
+    Metrics that it had with other choices are dropped. SerError if it was trained by another
+    recipe, or does not adapt to voices.
+    """
+    own, other = (from_dict(Recipe, values) for values in (bundle.info.recipe, summary.recipe))
+    changed = [
+        change
+        for change in differences(own, other)
+        if not change.startswith(('split.', 'data.corpora', 'augmentation.noise_folder'))
+    ]
+    if changed:
+        raise SerError(
+            f'bundle {bundle.path}: trained by another recipe than the models that the corpora '
+            f'were left out of ({", ".join(changed)})'
+        )
+    info = bundle.info
+    adaptation = dataclasses.replace(info.adaptation, neutral_share=summary.choices.neutral_share)
+    return dataclasses.replace(
+        bundle,
+        info=dataclasses.replace(
+            info,
+            temperature=summary.choices.temperature,
+            threshold=summary.choices.threshold,
+            adaptation=adaptation,
+            metrics={},
+        ),
+    )

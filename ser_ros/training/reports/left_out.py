@@ -1,0 +1,181 @@
+"""The stored results of corpora that were left out, and their tables."""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from ser_ros import SerError
+from ser_ros.files import write_atomically
+from ser_ros.settings import from_dict
+from ser_ros.training.evaluation.left_out import SEVERAL, Choices
+from ser_ros.training.recipe import Recipe
+from ser_ros.training.reports.formatting import decimal, percent, with_interval
+from ser_ros.training.reports.results import rounded
+
+PATTERN = 'left_out_seed*.json'
+"""Names of result files."""
+
+
+@dataclass(frozen=True)
+class LeftOutResult:
+    """One corpus that was left out."""
+
+    corpus: str
+    protocol: str
+    choices: Choices
+    """Made on models that were trained without this corpus and without the one they are tested on."""
+    metrics: dict[str, Any]
+    """See `evaluation.left_out.evaluate_left_out`."""
+
+
+@dataclass(frozen=True)
+class LeftOutSummary:
+    """All corpora, each left out once, with one seed; small enough to be committed."""
+
+    recipe: dict[str, Any]
+    parameters: int
+    milliseconds_per_window: float
+    """Front-end and model on one CPU thread."""
+    results: tuple[LeftOutResult, ...]
+    choices: Choices
+    """Those for a model that is trained on all corpora, made on all that were left out."""
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    date: str
+
+    @property
+    def name(self) -> str:
+        """Name of the recipe."""
+        return self.recipe['name']
+
+    @property
+    def seed(self) -> int:
+        """Seed of all random draws."""
+        return self.recipe['seed']
+
+
+def write_summary(path: Path, summary: LeftOutSummary) -> None:
+    """Write one result as compact JSON; metrics have four decimals, choices all."""
+    values = asdict(summary)
+    for result in values['results']:
+        result['metrics'] = rounded(result['metrics'])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(values, separators=(',', ':')) + '\n')
+
+
+def read_summary(path: Path) -> LeftOutSummary:
+    """One result; SerError if the file does not hold one."""
+    try:
+        summary = from_dict(LeftOutSummary, json.loads(path.read_text()))
+        from_dict(Recipe, summary.recipe)
+    except (OSError, UnicodeDecodeError, ValueError, SerError) as error:
+        raise SerError(
+            f'{path} is not a result of cross-validate --leave-out-corpus ({error})'
+        ) from error
+    return summary
+
+
+def read_summaries(folder: Path) -> list[LeftOutSummary]:
+    """All results below a folder, in the order of their paths."""
+    return [read_summary(path) for path in sorted(folder.rglob(PATTERN))]
+
+
+HEADER = (
+    'corpus left out', 'speakers', 'expressions', 'UA [95 %], unknown voice',
+    'UA, known voice', 'mostly neutral: accuracy', 'mostly neutral: neutral taken for an emotion',
+    'expressions decided', 'right when decided', 'ECE', 'one emotion only',
+)  # fmt: skip
+
+
+def rows(summaries: Sequence[LeftOutSummary]) -> list[tuple[str, ...]]:
+    """A row of each corpus, and the mean of all; of several seeds the mean.
+
+    "Known" is from the eleventh utterance of a voice on. In brackets: the same utterances without
+    adaptation.
+    """
+    names = list(dict.fromkeys(r.corpus for s in summaries for r in s.results))
+    by_corpus = {
+        name: [r.metrics for s in summaries for r in s.results if r.corpus == name]
+        for name in names
+    }
+    lines = [
+        (name, str(found[0]['speakers']), str(len(found[0]['expressions'])), *_cells(found))
+        for name, found in by_corpus.items()
+    ]
+    every = [metrics for found in by_corpus.values() for metrics in found]
+    return [*lines, ('**mean**', '', '', *_cells(every, has_interval=False))]
+
+
+def _cells(found: Sequence[Mapping[str, Any]], has_interval: bool = True) -> list[str]:
+    cold = percent(_mean(m['cold']['unweighted_accuracy'] for m in found))
+    if has_interval and len(found) == 1:
+        cold = with_interval(found[0]['cold'])
+    return [
+        cold,
+        _both(found, 'balanced', 'unweighted_accuracy'),
+        _both(found, 'mostly neutral', 'accuracy'),
+        _both(found, 'mostly neutral', 'neutral_error'),
+        *(
+            ' · '.join(_text(found, 'adapted', kind, name) for kind in SEVERAL)
+            for name in ('coverage', 'expression_accuracy_when_decided')
+        ),
+        f'{_text(found, "adapted", "balanced", "calibration_error", decimal)} '
+        f'({_text(found, "unadapted", "balanced", "calibration_error", decimal)})',
+        _alone(found),
+    ]
+
+
+def _both(found: Sequence[Mapping[str, Any]], kind: str, name: str) -> str:
+    """The mean after adaptation, and in brackets before."""
+    before, after = (_text(found, when, kind, name) for when in ('unadapted', 'adapted'))
+    return f'{after} ({before})'
+
+
+def _text(
+    found: Sequence[Mapping[str, Any]], when: str, kind: str, name: str, write: Any = percent
+) -> str:
+    return write(_mean(m['streams'][kind][when][name] for m in found))
+
+
+def _alone(found: Sequence[Mapping[str, Any]]) -> str:
+    """The mean accuracy for voices of which one emotion, not neutral, is all that is heard."""
+    kinds = [k for k in found[0]['streams'] if k.startswith('only') and k != 'only neutral']
+
+    def mean(when: str) -> Optional[float]:
+        return _mean(
+            m['streams'][k][when]['accuracy'] for m in found for k in kinds if k in m['streams']
+        )
+
+    return f'{percent(mean("adapted"))} ({percent(mean("unadapted"))})'
+
+
+def _mean(values: Any) -> Optional[float]:
+    known = [value for value in values if value is not None]
+    return statistics.mean(known) if known else None
+
+
+CURVE_HEADER = (
+    'utterances heard before',
+    'balanced: UA',
+    'mostly neutral: accuracy',
+    'neutral taken for an emotion',
+)
+
+
+def curve_rows(summaries: Sequence[LeftOutSummary]) -> list[tuple[str, ...]]:
+    """Rows of the curve over utterances, means over corpora and seeds."""
+    found = [r.metrics['curves'] for s in summaries for r in s.results]
+    starts = found[0]['heard_before']
+    ends = [*(start - 1 for start in starts[1:]), None]
+    return [
+        (
+            str(start) if start == end else f'{start}–{end}' if end else f'{start} and more',
+            percent(_mean(c['balanced']['unweighted_accuracy'][i] for c in found)),
+            percent(_mean(c['mostly neutral']['accuracy'][i] for c in found)),
+            percent(_mean(c['mostly neutral']['neutral_error'][i] for c in found)),
+        )
+        for i, (start, end) in enumerate(zip(starts, ends))
+    ]

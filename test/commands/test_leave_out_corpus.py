@@ -1,0 +1,165 @@
+"""`cross-validate --leave-out-corpus` and `calibrate`: three small corpora, one epoch."""
+
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from ser_ros.__main__ import main
+from ser_ros.audio import SAMPLE_RATE
+from ser_ros.bundle import load_bundle, save_bundle
+from ser_ros.training.reports.left_out import read_summaries, read_summary
+from ser_ros.training.reports.results_page import _left_out
+
+RECIPE = """
+architecture: ensemble
+frontend: {kind: log_mel_pitch}
+data: {corpora: [A, B, C], mask_absent_classes: true, balance_corpora: true, epoch_clips: 32}
+voice: {clips: 4}
+augmentation: {crop: [0.3, 1.0], mixup_alpha: 0.0}
+optimization: {epochs: 1, batch_size: 16}
+"""
+NAMES = ('A', 'B', 'C')
+
+
+@pytest.fixture(scope='module')
+def corpora(speech, segments, tmp_path_factory):
+    """Three tables of clips in the basic classes, of two speakers each."""
+    folder = tmp_path_factory.mktemp('corpora')
+    pieces = [speech[s.start : s.start + 12_000] for s in segments if s.end - s.start > 12_000]
+    edge, number = np.zeros(4_000, np.float32), 0
+    for name in NAMES:
+        rows = []
+        for speaker in ('p', 'q'):
+            for emotion in ('neutral', 'happy', 'sad', 'angry'):
+                for i in range(2):
+                    number += 1
+                    piece = pieces[number % len(pieces)]
+                    sound = np.concatenate((edge, piece * np.float32(0.3 + 0.01 * number), edge))
+                    path = f'{name}_{speaker}_{emotion}_{i}.wav'
+                    soundfile.write(folder / path, sound, SAMPLE_RATE)
+                    rows.append({'path': path, 'emotion': emotion, 'speaker': speaker})
+        with (folder / f'{name}.csv').open('w', newline='') as file:
+            writer = csv.DictWriter(file, rows[0].keys())
+            writer.writeheader()
+            writer.writerows(rows)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('left_out')
+    (folder / 'strangers.yaml').write_text(RECIPE)
+    return folder
+
+
+@pytest.fixture
+def validate(folder, corpora, cache):
+    def run(*arguments, names=NAMES):
+        sources = [
+            option for name in NAMES for option in ('--corpus', str(corpora / f'{name}.csv'))
+        ]
+        return main(
+            [
+                *('cross-validate', str(folder / 'strangers.yaml'), *sources),
+                *('--device', 'cpu', '--cache', str(cache), '--out', str(folder / 'runs')),
+                *('--results', str(folder / 'results'), '--leave-out-corpus', *names, *arguments),
+            ]
+        )
+
+    return run
+
+
+@pytest.fixture
+def result(validate, folder):
+    """The result file; trained once."""
+    path = folder / 'results' / 'strangers' / 'left_out_seed1.json'
+    if not path.exists():
+        assert validate() == 0
+    return path
+
+
+def test_each_corpus_is_left_out_with_choices_made_on_others(result, folder):
+    summary = read_summary(result)
+    assert [r.corpus for r in summary.results] == list(NAMES)
+    assert summary.results[0].protocol == 'A left out, trained on all speakers of B, C'
+    for found in summary.results:
+        assert found.metrics['cold']['clips'] == 16
+        assert set(found.metrics['streams']) >= {'balanced', 'mostly neutral', 'only sad'}
+        assert 0 <= found.choices.threshold <= 1
+    runs = sorted(path.name for path in (folder / 'runs').glob('without_*') if path.is_dir())
+    assert runs == [
+        *('without_A_B_seed1', 'without_A_C_seed1', 'without_A_seed1'),
+        *('without_B_C_seed1', 'without_B_seed1', 'without_C_seed1'),
+    ]
+    trained = load_bundle(folder / 'runs' / 'without_A_B_seed1' / 'strangers.safetensors').info
+    assert list(trained.corpora['C']['train']) == ['p', 'q']
+    assert not trained.corpora['A']['train']
+    assert trained.adaptation.by_voice
+
+
+def test_finished_runs_are_not_repeated(result, validate, folder, capsys):
+    before = result.read_text()
+    assert validate() == 0
+    out = capsys.readouterr().out
+    assert 'without_' not in out
+    assert 'corpus left out' in out
+    assert '**mean**' in out
+    first, again = json.loads(before), json.loads(result.read_text())
+    assert first['results'] == again['results']
+    # A damaged file of scores is made again, from the run that is finished.
+    scores = folder / 'runs' / 'without_A_seed1' / 'scores.safetensors'
+    scores.write_bytes(scores.read_bytes()[:100])
+    assert validate() == 0
+    assert json.loads(result.read_text())['results'] == first['results']
+
+
+def test_the_page_of_results_shows_them(result):
+    (section,) = _left_out(read_summaries(result.parents[1]))
+    assert section['name'] == 'strangers'
+    assert section['table'].count('\n') == len(NAMES) + 2
+    assert '21 and more' in section['curve']
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'names', 'said'),
+    [
+        ((), ('A', 'B'), 'name three or more corpora to leave out'),
+        ((), ('A', 'B', 'D'), 'left_out has D, not one of A, B, C'),
+        (('--folds', '1'), NAMES, '--folds cannot be used with --leave-out-corpus'),
+    ],
+)
+def test_what_cannot_be_left_out_is_one_line(validate, capsys, arguments, names, said):
+    assert validate(*arguments, names=names) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert said in error
+    assert error.startswith('ser_ros: ')
+
+
+def test_a_bundle_gets_what_was_chosen(result, folder, tmp_path, capsys):
+    source = load_bundle(folder / 'runs' / 'without_A_seed1' / 'strangers.safetensors')
+    path = tmp_path / 'mine.safetensors'
+    info = dataclasses.replace(source.info, metrics={'test': {}})
+    save_bundle(path, info, source.frontend, source.model)
+    assert main(['calibrate', str(path), str(result)]) == 0
+    chosen, calibrated = read_summary(result).choices, load_bundle(path).info
+    assert calibrated.temperature == chosen.temperature
+    assert calibrated.threshold == chosen.threshold
+    assert calibrated.adaptation.neutral_share == chosen.neutral_share
+    assert calibrated.metrics == {}
+    assert f'threshold {chosen.threshold:.3f}' in capsys.readouterr().out
+
+
+def test_a_bundle_of_another_recipe_is_refused(result, bundle_path, tmp_path, capsys):
+    path = tmp_path / 'other.safetensors'
+    path.write_bytes(bundle_path.read_bytes())
+    assert main(['calibrate', str(path), str(result)]) == 1
+    assert 'trained by another recipe' in capsys.readouterr().err
+    assert path.read_bytes() == bundle_path.read_bytes()
+    broken = tmp_path / 'broken.json'
+    broken.write_text('{}')
+    assert main(['calibrate', str(path), str(broken)]) == 1
+    assert 'is not a result of cross-validate --leave-out-corpus' in capsys.readouterr().err

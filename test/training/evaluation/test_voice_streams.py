@@ -1,0 +1,187 @@
+"""Streams of a speaker's clips are drawn fairly, and scored as the recogniser does."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from ser_ros.audio import SAMPLE_RATE, SECOND
+from ser_ros.audio.formats import encode_s16le
+from ser_ros.audio.sources import read_audio
+from ser_ros.bundle import AdaptationInfo, load_bundle
+from ser_ros.features import LogMelPitchConfig
+from ser_ros.stream.adaptation import neutral_shift
+from ser_ros.stream.recognizer import Recognizer
+from ser_ros.training.data.corpora import Clip
+from ser_ros.training.evaluation.prediction import MESSAGE, predict_clips
+from ser_ros.training.evaluation.voice_streams import (
+    BASIC,
+    N_SPEAKERS,
+    N_UTTERANCES,
+    VoiceStream,
+    adapt,
+    cold_scores,
+    draw_streams,
+    expression_of,
+    find_utterances,
+    known_scores,
+)
+
+CPU = torch.device('cpu')
+
+
+def clips_of(speakers, emotions=('neutral', 'happy', 'sad', 'angry'), n=3):
+    return [
+        Clip(Path(f'{speaker}_{emotion}_{i}.wav'), emotion, speaker, 'mine')
+        for speaker in speakers
+        for emotion in emotions
+        for i in range(n)
+    ]
+
+
+# --- Which utterances
+
+
+def test_streams_have_the_shares_of_their_kind():
+    clips = clips_of('ab')
+    streams = draw_streams(clips)
+    assert Counter(s.kind for s in streams) == {
+        'balanced': 4, 'mostly neutral': 4, **{f'only {name}': 2 for name in BASIC}
+    }  # fmt: skip
+    for stream in streams:
+        assert len(stream.clips) == N_UTTERANCES
+        assert {clips[i].voice for i in stream.clips} == {stream.voice}
+        heard = Counter(expression_of(clips[i]) for i in stream.clips)
+        if stream.kind == 'balanced':
+            assert set(heard.values()) == {N_UTTERANCES // 4}
+        elif stream.kind == 'mostly neutral':
+            assert heard['neutral'] == 28
+        else:
+            assert heard == {stream.kind.removeprefix('only '): N_UTTERANCES}
+
+
+def test_a_clip_is_repeated_only_after_all_others_of_its_expression():
+    clips = clips_of('a', n=5)
+    for stream in draw_streams(clips):
+        for name in BASIC:
+            heard = [i for i in stream.clips if expression_of(clips[i]) == name]
+            for start in range(0, len(heard) - 4, 5):
+                assert len(set(heard[start : start + 5])) == 5
+
+
+def test_streams_are_the_same_every_time_and_not_all_alike():
+    clips = clips_of('abc')
+    streams = draw_streams(clips)
+    assert streams == draw_streams(clips)
+    balanced = [s.clips for s in streams if s.kind == 'balanced']
+    assert len(set(balanced)) == len(balanced)
+
+
+def test_calm_is_neutral_and_other_classes_are_left_out():
+    clips = clips_of('a', ('calm', 'happy', 'angry', 'fearful'), n=4)
+    streams = draw_streams(clips)
+    assert {s.kind for s in streams} == {
+        'balanced', 'mostly neutral', 'only neutral', 'only happy', 'only angry'
+    }  # fmt: skip
+    assert all(clips[i].emotion != 'fearful' for s in streams for i in s.clips)
+
+
+def test_speakers_without_all_expressions_or_enough_clips_have_no_streams():
+    clips = [
+        *clips_of('a'),
+        *clips_of('b', ('neutral', 'happy', 'sad')),
+        *clips_of('c', n=1),
+    ]
+    assert {s.voice for s in draw_streams(clips)} == {'mine:a'}
+    many = clips_of([f's{n}' for n in range(N_SPEAKERS + 5)])
+    assert len({s.voice for s in draw_streams(many)}) == N_SPEAKERS
+
+
+# --- Scores
+
+
+@pytest.fixture(scope='module')
+def bundle(write_bundle, tmp_path_factory):
+    path = write_bundle(
+        tmp_path_factory.mktemp('streams') / 'by_voice.safetensors',
+        architecture='parallel_pitch_cnn',
+        hyperparameters={},
+        frontend=LogMelPitchConfig(),
+        adaptation=AdaptationInfo(by_voice=True, memory=3.0, neutral_share=0.6),
+    )
+    return load_bundle(path)
+
+
+@pytest.fixture(scope='module')
+def clips(speech, segments, tmp_path_factory):
+    """Clips of one utterance each, and one without speech."""
+    folder = tmp_path_factory.mktemp('clips')
+    found = []
+    longest = sorted(segments, key=lambda s: s.start - s.end)[:4]
+    for i, segment in enumerate(longest):
+        soundfile.write(folder / f'{i}.wav', speech[segment.start : segment.end], SAMPLE_RATE)
+        found.append(Clip(folder / f'{i}.wav', 'happy', 'anna', 'mine'))
+    soundfile.write(folder / 'silent.wav', np.zeros(16_000), SAMPLE_RATE)
+    return [*found, Clip(folder / 'silent.wav', 'happy', 'anna', 'mine')]
+
+
+@pytest.fixture(scope='module')
+def utterances(bundle, clips):
+    return find_utterances(bundle, clips)
+
+
+def test_utterances_are_those_of_the_stream(bundle, clips, utterances):
+    results = predict_clips(bundle, clips, 'cpu')
+    assert [len(found) for found in utterances] == [len(r.decisions) for r in results]
+    assert utterances[-1] == []
+
+
+def test_utterances_are_read_from_the_cache(bundle, clips, utterances, tmp_path, monkeypatch):
+    first = find_utterances(bundle, clips, tmp_path)
+    monkeypatch.setattr('ser_ros.training.evaluation.voice_streams.Voice', None)
+    for again in (first, find_utterances(bundle, clips, tmp_path)):
+        for found, expected in zip(again, utterances):
+            assert len(found) == len(expected)
+            for one, other in zip(found, expected):
+                assert all(map(torch.equal, one.spectra, other.spectra))
+
+
+def finals(recognizer, clip):
+    silence = np.zeros(8_000, np.float32)
+    sound = np.concatenate((silence, read_audio(clip.path), silence))
+    samples = MESSAGE.decode(encode_s16le(sound))[:, 0]
+    return [e for e in recognizer.push(samples, SECOND) + recognizer.flush() if e.is_final]
+
+
+def probabilities(scores):
+    exponentials = np.exp(scores - scores.max())
+    return exponentials / exponentials.sum()
+
+
+def test_cold_scores_are_those_of_an_unknown_voice(bundle, clips, utterances):
+    scores = cold_scores(bundle, utterances, CPU)
+    assert np.isnan(scores[-1]).all()
+    for clip, score in zip(clips[:-1], scores):
+        (estimate,) = finals(Recognizer(bundle, 'cpu'), clip)
+        np.testing.assert_allclose(probabilities(score), estimate.unadapted, atol=1e-5)
+
+
+def test_known_scores_are_those_of_a_voice_that_becomes_known(bundle, clips, utterances):
+    order = [(0, 1, 4, 2, 3, 0, 2)[i % 7] for i in range(N_UTTERANCES)]
+    known = known_scores(bundle, utterances, [VoiceStream('balanced', 'a', tuple(order))], CPU)
+    adapted = adapt(known, bundle.info.adaptation.memory)[0]
+    adapted = adapted + neutral_shift(bundle.info.class_names, 0.6)
+    recognizer, heard = Recognizer(bundle, 'cpu'), 0
+    for i, score in zip(order[:12], adapted):
+        estimates = finals(recognizer, clips[i])
+        if i == 4:
+            assert estimates == []
+            assert np.isnan(score).all()
+            continue
+        assert estimates[0].n_utterances == heard
+        np.testing.assert_allclose(probabilities(score), estimates[0].probabilities, atol=1e-5)
+        heard += 1
+    assert heard > 8
