@@ -265,7 +265,7 @@ class Voice:
             if utterance.last_end is None or utterance.last_end < segment.end:
                 estimates = yield from self._running(segment.end)
             estimates = estimates + self._final(is_window=False)
-        if self.adapts and utterance.scores:
+        if self.adapts and utterance.clip_means:  # none before it was switched on
             self.adaptation.learn(
                 torch.stack(utterance.clip_means).nanmean(dim=0),
                 pool_windows(utterance.scores, utterance.lengths),
