@@ -263,7 +263,7 @@ class EmotionNode(ManagedNode):
 
     def _publish(self, publishers: EmotionPublishers, estimate: Estimate, frame_id: str) -> None:
         latency = (self._now_ns() - estimate.stamp_ns) / SECOND
-        self._emotion_diagnostics.add_estimate(estimate.expression, latency)
+        self._emotion_diagnostics.add_estimate(estimate, latency)
         publishers.publish(estimate, frame_id)
 
     def receive(self, pcm_format: PcmFormat, block: Block, frame_id: str) -> None:
@@ -411,6 +411,7 @@ class EmotionNode(ManagedNode):
 
     def _voice_status(self, voice_id: str, connection: _Connection) -> VoiceStatus:
         subscription, queue = connection.subscription, connection.stream.queue
+        voice = connection.stream.voice
         waits = queue.waits_for_format(self._now_ns())
         return VoiceStatus(
             voice_id=voice_id,
@@ -420,6 +421,7 @@ class EmotionNode(ManagedNode):
             backlog_bytes=queue.backlog_bytes,
             seconds_without_block=queue.seconds_without_block,
             counters=connection.counters,
+            n_utterances=voice.adaptation.n_utterances if voice.adapts else 0,
             refusal=queue.refusal,
             waits_for_format_on=(
                 self.resolve_topic_name(self.value('info_topic')) if waits else None
