@@ -10,6 +10,7 @@ import numpy as np
 
 from ser_ros.nodes.counter_window import CounterWindow
 from ser_ros.nodes.diagnostics import Level, Report, sum_counters
+from ser_ros.stream.types import MIN_PROBABILITY, Estimate
 
 STALE_AFTER = 5.0
 """Seconds without sound after which a voice is stale."""
@@ -43,6 +44,8 @@ class VoiceStatus:
     backlog_bytes: int
     seconds_without_block: float
     counters: Mapping[str, float]
+    n_utterances: int
+    """That its adaptation comes from; 0 without adaptation."""
     refusal: Optional[str] = None
     """Why its format cannot be decoded."""
     waits_for_format_on: Optional[str] = None
@@ -101,12 +104,12 @@ class EmotionDiagnostics:
         self._window.add({})
         self._removed: dict[str, float] = {}
         self._latencies: deque[float] = deque(maxlen=1_000)
-        self._last: Optional[tuple[float, str]] = None
+        self._last: Optional[tuple[float, Estimate]] = None
 
-    def add_estimate(self, expression: Optional[str], latency: float) -> None:
+    def add_estimate(self, estimate: Estimate, latency: float) -> None:
         """Count a published estimate; `latency`: seconds since the end of its window."""
         self._latencies.append(latency)
-        self._last = (time.monotonic(), expression or 'uncertain')
+        self._last = (time.monotonic(), estimate)
 
     def add_removed(self, counters: Mapping[str, float]) -> None:
         """Keep counting what happened to a voice that is removed."""
@@ -129,6 +132,7 @@ class EmotionDiagnostics:
             'voices': ', '.join(voice.voice_id for voice in voices) or 'none',
             'format': ', '.join({voice.format for voice in voices}),
             'level dB': ', '.join(f'{voice.decibels:.1f}' for voice in voices),
+            'adaptation utterances': ', '.join(str(voice.n_utterances) for voice in voices),
             'backlog bytes': sum(voice.backlog_bytes for voice in voices),
         }
         if status.real_time_factor is not None:
@@ -141,12 +145,24 @@ class EmotionDiagnostics:
                 'latency max ms': round(longest, 1),
             }
         if self._last is not None:
-            when, decision = self._last
+            when, estimate = self._last
             values |= {
-                'last decision': decision,
+                'last decision': estimate.expression or 'uncertain',
                 'last decision age s': round(time.monotonic() - when, 1),
+                'last decision shift nats': round(_shift(estimate), 2) + 0.0,  # never -0.0
             }
         return values
+
+
+def _shift(estimate: Estimate) -> float:
+    """By how much the adaptation changed the log-probability of the most probable class.
+
+    Not the largest change of any class: that is often one of a class that nobody expected before
+    or after it.
+    """
+    leader = estimate.probabilities.argmax()
+    before = max(estimate.unadapted[leader], MIN_PROBABILITY)
+    return float(np.log(estimate.probabilities[leader] / before))
 
 
 def _worst(status: NodeStatus, increase: Mapping[str, float]) -> tuple[Level, str]:

@@ -22,6 +22,7 @@ from ser_ros.audio.gate import Gate
 from ser_ros.audio.sources import Block
 from ser_ros.bundle import Bundle, load_bundle
 from ser_ros.nodes import messages, parameters
+from ser_ros.nodes.absent_voices import AbsentVoices
 from ser_ros.nodes.diagnostics import Report, counter_values
 from ser_ros.nodes.emotion_diagnostics import EmotionDiagnostics, NodeStatus, VoiceStatus
 from ser_ros.nodes.managed_node import ManagedNode
@@ -63,6 +64,7 @@ class EmotionNode(ManagedNode):
         self._listener: Optional[Listener] = None
         self._tracked: Optional[TrackedVoices] = None
         self._connections: dict[str, _Connection] = {}
+        self._absent = AbsentVoices()
         self._plain_publishers: Optional[EmotionPublishers] = None
         self._robot_subscriptions: list = []
         self._loading: Optional[Future] = None
@@ -195,6 +197,7 @@ class EmotionNode(ManagedNode):
             self._tracked = None
         for voice_id in list(self._connections):
             self._disconnect(voice_id)
+        self._absent.forget()
         for subscription in self._robot_subscriptions:
             self.destroy_subscription(subscription)
         self._robot_subscriptions = []
@@ -223,6 +226,7 @@ class EmotionNode(ManagedNode):
             queue,
             on_estimate=lambda estimate, frame_id: self._publish(publishers, estimate, frame_id),
             on_speaking=publishers.publish_is_speaking,
+            adaptation=self._absent.pop(_known_as(voice_id, is_plain)),
         )
         source: dict[str, Any] = {'topic': f'/humans/voices/{voice_id}/audio'}
         if is_plain:
@@ -247,6 +251,7 @@ class EmotionNode(ManagedNode):
         connection = self._connections.pop(voice_id)
         connection.subscription.close()
         self._listener.remove(connection.stream)
+        self._absent.add(_known_as(voice_id, connection.is_plain), connection.stream.adaptation)
         self._emotion_diagnostics.add_removed(connection.counters)
         if connection.publishers is not self._plain_publishers:
             connection.publishers.close()
@@ -263,7 +268,7 @@ class EmotionNode(ManagedNode):
 
     def _publish(self, publishers: EmotionPublishers, estimate: Estimate, frame_id: str) -> None:
         latency = (self._now_ns() - estimate.stamp_ns) / SECOND
-        self._emotion_diagnostics.add_estimate(estimate.expression, latency)
+        self._emotion_diagnostics.add_estimate(estimate, latency)
         publishers.publish(estimate, frame_id)
 
     def receive(self, pcm_format: PcmFormat, block: Block, frame_id: str) -> None:
@@ -286,6 +291,8 @@ class EmotionNode(ManagedNode):
     def _reset_streams(self, voices: bool = False) -> None:
         if self._listener is not None:
             self._listener.reset(voices)
+        if voices:
+            self._absent.forget()
 
     def _on_time_jump(self, jump: TimeJump) -> None:
         self._jumps += 1
@@ -348,6 +355,7 @@ class EmotionNode(ManagedNode):
             if self._engine is not engine:
                 raise SerError('the node was cleaned up meanwhile')
             (self._listener or engine).replace_bundle(bundle)
+            self._absent.forget()
             self._log_bundle(bundle, digest)
             response.success, response.message = True, f'bundle {bundle.path.name}'
         except Exception as error:
@@ -375,6 +383,7 @@ class EmotionNode(ManagedNode):
         """See `ManagedNode`."""
         if self._tracked is not None:
             self._tracked.check_publishers()
+        self._absent.forget_old()
         topic = self.value('robot_speaking_topic')
         is_speaking = self._gate.robot_has_spoken(self._now_ns()) is not None
         if is_speaking and not self.count_publishers(topic):
@@ -411,6 +420,7 @@ class EmotionNode(ManagedNode):
 
     def _voice_status(self, voice_id: str, connection: _Connection) -> VoiceStatus:
         subscription, queue = connection.subscription, connection.stream.queue
+        voice = connection.stream.voice
         waits = queue.waits_for_format(self._now_ns())
         return VoiceStatus(
             voice_id=voice_id,
@@ -420,6 +430,7 @@ class EmotionNode(ManagedNode):
             backlog_bytes=queue.backlog_bytes,
             seconds_without_block=queue.seconds_without_block,
             counters=connection.counters,
+            n_utterances=voice.adaptation.n_utterances if voice.adapts else 0,
             refusal=queue.refusal,
             waits_for_format_on=(
                 self.resolve_topic_name(self.value('info_topic')) if waits else None
@@ -427,6 +438,11 @@ class EmotionNode(ManagedNode):
             level_problem=connection.stream.meter.problem,
             has_incompatible_publishers=subscription.counters.incompatible_publishers > 0,
         )
+
+
+def _known_as(voice_id: str, is_plain: bool) -> str:
+    """By which name a voice is known; the one on the plain topics is the same under any id."""
+    return '' if is_plain else voice_id
 
 
 def _load(name: str) -> tuple[Bundle, str]:

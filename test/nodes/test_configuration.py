@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from estimates import make_estimate
 from pages import names_in, table
 
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
@@ -101,7 +102,7 @@ def test_the_manual_explains_every_value_of_the_emotion_node(graph):
     graph.run(node.trigger_configure)
     # What is there only after an estimate, and what counts the sound of a voice.
     diagnostics = EmotionDiagnostics()
-    diagnostics.add_estimate('happy', 0.1)
+    diagnostics.add_estimate(make_estimate(), 0.1)
     later = diagnostics.report(NodeStatus(voices=(), real_time_factor=0.1)).values
     counters = [
         counter_values(cls()) for cls in (BlockCounters, StreamCounters, SubscriptionCounters)

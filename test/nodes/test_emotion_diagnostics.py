@@ -1,6 +1,7 @@
 """Diagnostics of the emotion node: its worst problem as the message, and all values."""
 
 import pytest
+from estimates import make_estimate
 
 from ser_ros.nodes.diagnostics import Level, sum_counters
 from ser_ros.nodes.emotion_diagnostics import (
@@ -23,6 +24,7 @@ def voice(voice_id='anna', **changes):
         'backlog_bytes': 10,
         'seconds_without_block': 0.0,
         'counters': {'blocks': 5, 'windows': 2, 'gaps': 0},
+        'n_utterances': 0,
     }
     return VoiceStatus(**{**values, **changes})
 
@@ -91,12 +93,15 @@ def test_counters_of_removed_voices_stay_in_the_sum():
 
 
 def test_every_voice_is_in_the_values():
-    status = NodeStatus([voice(), voice('ben', decibels=-40.0)], {'device': 'cpu'}, is_muted=True)
+    status = NodeStatus(
+        [voice(), voice('ben', decibels=-40.0, n_utterances=7)], {'device': 'cpu'}, is_muted=True
+    )
     values = EmotionDiagnostics().report(status).values
     assert values['device'] == 'cpu'
     assert values['voices'] == 'anna, ben'
     assert values['format'] == 'S16LE'
     assert values['level dB'] == '-30.0, -40.0'
+    assert values['adaptation utterances'] == '0, 7'
     assert values['backlog bytes'] == 20
     assert 'latency p50 ms' not in values
     assert 'last decision' not in values
@@ -106,15 +111,34 @@ def test_every_voice_is_in_the_values():
 def test_latencies_and_the_last_decision_are_in_the_values():
     diagnostics = EmotionDiagnostics()
     for milliseconds in range(1, 101):
-        diagnostics.add_estimate('happy', milliseconds / 1_000)
-    diagnostics.add_estimate(None, 0.2)
+        diagnostics.add_estimate(make_estimate(), milliseconds / 1_000)
+    diagnostics.add_estimate(make_estimate(None), 0.2)
     values = diagnostics.report(NodeStatus([], real_time_factor=0.12345)).values
     assert values['latency p50 ms'] == 51.0
     assert values['latency max ms'] == 200.0
     assert values['last decision'] == 'uncertain'
     assert 0 <= values['last decision age s'] < 60
+    assert values['last decision shift nats'] == 0
     assert values['real-time factor'] == 0.123
     assert values['voices'] == 'none'
+
+
+@pytest.mark.parametrize(
+    ('probabilities', 'unadapted', 'nats'),
+    [
+        ((0.8, 0.1, 0.1), (0.4, 0.3, 0.3), '0.69'),  # twice as probable
+        ((0.4, 0.3, 0.3), (0.8, 0.1, 0.1), '-0.69'),
+        ((0.2, 0.7, 0.1), (0.8, 0.1, 0.1), '1.95'),  # another decision
+        ((0.6, 0.4, 1e-9), (0.6, 0.4 - 1e-3, 1e-3), '0.0'),  # a class that matters to nobody
+        ((0.6, 0.4), (0.6 + 1e-9, 0.4), '0.0'),
+        ((1.0, 0.0), (0.0, 1.0), '690.78'),
+    ],
+)
+def test_the_shift_is_that_of_the_most_probable_class(probabilities, unadapted, nats):
+    diagnostics = EmotionDiagnostics()
+    diagnostics.add_estimate(make_estimate('happy', probabilities, unadapted), 0.1)
+    values = diagnostics.report(NodeStatus([])).values
+    assert str(values['last decision shift nats']) == nats
 
 
 def test_rates_are_per_second():

@@ -262,6 +262,7 @@ def test_autostart_reaches_active(graph):
         ({'sample_format': 'S20LE'}, 'S20LE'),
         ({'reliability': 'perfect'}, "'perfect'"),
         ({'min_utterance': 2.0}, 'min_utterance'),
+        ({'adaptation': 'loud'}, "'loud', not one of voice, room, off"),
         pytest.param(
             {'device': 'cuda'},
             'CUDA',

@@ -276,6 +276,9 @@ def test_several_settings_change_together_during_speech(graph, outputs, publishe
         ({'voice_id': 'a b'}, "voice_id 'a b'"),
         ({'voice_id': 'a' * 240}, 'cannot be part of a topic name'),
         ({'autostart': False}, 'autostart'),
+        ({'adaptation': 'loud'}, "adaptation is 'loud', not one of voice, room, off"),
+        ({'hop': 0.5, 'adaptation': ''}, "adaptation is '', not one of voice, room, off"),
+        ({'neutral_share': 0.0}, 'neutral_share is 0.0, not between 0.01 and 0.99'),
     ],
 )
 def test_a_refused_change_reports_why_and_changes_nothing(graph, node, values, reason):
@@ -284,7 +287,8 @@ def test_a_refused_change_reports_why_and_changes_nothing(graph, node, values, r
     assert reason in result.reason
     assert node._listener.config.hop == 0.25
     assert node.value('hop') == 0.25
-    assert node.value('min_utterance') == 0.5
+    assert node.value('min_utterance') == 0.3
+    assert node.value('adaptation') == node._listener.config.adaptation == 'voice'
 
 
 def test_settings_that_limit_each_other_can_change_together(graph, node):
