@@ -9,7 +9,7 @@ import pytest
 from ser_ros import __version__
 from ser_ros.__main__ import main
 
-COMMANDS = ['train', 'evaluate', 'predict', 'inspect', 'export', 'devices']
+COMMANDS = ['train', 'evaluate', 'enroll', 'predict', 'inspect', 'export', 'devices']
 
 
 @pytest.fixture

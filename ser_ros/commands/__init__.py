@@ -10,6 +10,7 @@ COMMANDS = (
     'train',
     'cross_validate',
     'evaluate',
+    'enroll',
     'predict',
     'inspect',
     'export',
