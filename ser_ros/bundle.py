@@ -1,6 +1,7 @@
 """A trained model on disk: one safetensors file with the weights and all that is needed to use them."""
 
 import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +111,8 @@ class Bundle:
     frontend: Frontend
     model: nn.Module
     path: Path
+    digest: str = ''
+    """SHA-256 of the file that it was loaded from."""
 
     @property
     def min_samples(self) -> int:
@@ -175,6 +178,7 @@ def load_bundle(name: Union[str, Path] = '') -> Bundle:
     if not path.is_file():
         raise BundleError(f'bundle {path}: no such file')
     try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
         with safe_open(path, framework='pt') as file:
             metadata = file.metadata() or {}
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -192,7 +196,7 @@ def load_bundle(name: Union[str, Path] = '') -> Bundle:
         _load_weights(model, weights)
     except (SerError, ValueError, RuntimeError) as error:
         raise BundleError(f'bundle {path}: {" ".join(str(error).split())}') from error
-    return Bundle(info, frontend.eval(), model.eval().requires_grad_(False), path)
+    return Bundle(info, frontend.eval(), model.eval().requires_grad_(False), path, digest)
 
 
 def _describe_foreign(path: Path) -> str:

@@ -67,6 +67,11 @@ def _nearest(name: Any, known: list[str]) -> str:
 
 def _convert(kind: Any, value: Any, where: str) -> Any:
     origin, arguments = get_origin(kind), get_args(kind)
+    if type(None) in arguments:
+        if value is None:
+            return None
+        (kind,) = (argument for argument in arguments if argument is not type(None))
+        return _convert(kind, value, where)
     if is_dataclass(kind) or _is_union_of_dataclasses(kind):
         return from_dict(kind, value, where)
     if origin in (list, tuple) and isinstance(value, (list, tuple)):

@@ -16,7 +16,7 @@ from ser_ros.audio import SAMPLE_RATE
 from ser_ros.audio.vad import CHUNK, Segmenter, SileroVad
 from ser_ros.bundle import AdaptationInfo, BundleInfo, load_bundle, save_bundle
 from ser_ros.emotions import EMOTIONS
-from ser_ros.features import LogMelConfig, build_frontend
+from ser_ros.features import LogMelConfig, LogMelPitchConfig, build_frontend
 from ser_ros.models import build_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -182,6 +182,23 @@ def bundle_path(write_bundle, tmp_path_factory):
 @pytest.fixture(scope='session')
 def bundle(bundle_path):
     return load_bundle(bundle_path)
+
+
+@pytest.fixture(scope='session')
+def by_voice_path(write_bundle, tmp_path_factory):
+    """An untrained bundle that adapts to voices."""
+    return write_bundle(
+        tmp_path_factory.mktemp('by_voice') / 'by_voice.safetensors',
+        architecture='parallel_pitch_cnn',
+        hyperparameters={},
+        frontend=LogMelPitchConfig(),
+        adaptation=AdaptationInfo(by_voice=True, memory=2.0, neutral_share=0.3),
+    )
+
+
+@pytest.fixture(scope='session')
+def by_voice(by_voice_path):
+    return load_bundle(by_voice_path)
 
 
 @pytest.fixture(scope='session')

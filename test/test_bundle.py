@@ -1,6 +1,7 @@
 """Bundles are read back as they were written; other and damaged files are refused in one line."""
 
 import dataclasses
+import hashlib
 import json
 import math
 import resource
@@ -60,6 +61,7 @@ def test_round_trip(bundle, bundle_info, bundle_path, tmp_path):
     assert bundle.info == bundle_info
     assert bundle.path == bundle_path
     assert not bundle.model.training
+    assert bundle.digest == hashlib.sha256(bundle_path.read_bytes()).hexdigest()
     copy = tmp_path / 'copy.safetensors'
     save_bundle(copy, bundle.info, bundle.frontend, bundle.model)
     again = load_bundle(copy)

@@ -9,7 +9,16 @@ import pytest
 from ser_ros import __version__
 from ser_ros.__main__ import main
 
-COMMANDS = ['train', 'evaluate', 'false-expressions', 'predict', 'inspect', 'export', 'devices']
+COMMANDS = [
+    'train',
+    'evaluate',
+    'false-expressions',
+    'enroll',
+    'predict',
+    'inspect',
+    'export',
+    'devices',
+]
 
 
 @pytest.fixture

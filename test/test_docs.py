@@ -16,6 +16,7 @@ from ser_ros.bundle import FORMAT, FORMAT_VERSION, BundleInfo, load_bundle
 from ser_ros.emotions import EMOTIONS, LABELS
 from ser_ros.nodes import parameters
 from ser_ros.shipped import shipped_recipes
+from ser_ros.stream.enrolment import Enrolment
 from ser_ros.training.data.naming import NAMINGS
 from ser_ros.training.data.splits import FOLDS
 from ser_ros.training.recipe import Recipe
@@ -221,6 +222,7 @@ def fields_of(cls):
 
 def test_the_keys_of_files_are_those_of_the_code():
     assert keys_of('## Bundles') == ['format', 'format_version', *fields_of(BundleInfo)]
+    assert keys_of('## Enrolments') == fields_of(Enrolment)
     assert keys_of('## Recipes') == [n for n in fields_of(Recipe) if n != 'name']
     assert keys_of('## Results') == fields_of(FoldResult)
     rows = dict(table('file_formats.md', 'key', 'meaning'))

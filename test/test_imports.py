@@ -20,7 +20,7 @@ ALLOWED = {
     'features': set(),
     'models': set(),
     'bundle': {'emotions', 'features', 'files', 'models', 'shipped', 'settings'},
-    'stream': {'audio', 'bundle', 'emotions', 'features'},
+    'stream': {'audio', 'bundle', 'emotions', 'features', 'files', 'settings'},
     'export': {'audio', 'bundle', 'shipped'},
     'nodes': {'audio', 'bundle', 'emotions', 'shipped', 'stream'},
 }

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 import pytest
 
@@ -23,6 +23,7 @@ class Outer:
     parts: dict[str, list[str]] = field(default_factory=dict)
     numbers: tuple[float, ...] = ()
     anything: Any = None
+    gaps: tuple[Optional[float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,11 @@ def test_values_get_the_types_of_the_fields():
         'parts': {'train': ['01']},
         'numbers': [1, 2.5],
         'anything': [1, 'x'],
+        'gaps': [1, None],
     }
     made = from_dict(Outer, values)
-    assert made == Outer('a', Inner(2, (1.0, 2.0)), {'train': ['01']}, (1.0, 2.5), [1, 'x'])
+    parts = {'train': ['01']}
+    assert made == Outer('a', Inner(2, (1.0, 2.0)), parts, (1.0, 2.5), [1, 'x'], (1.0, None))
     assert type(made.inner.span[0]) is float
 
 
@@ -104,6 +107,9 @@ def test_values_get_the_types_of_the_fields():
         ({'name': 'a', 'parts': {'train': '01'}}, "parts is '01'"),
         ({'name': 'a', 'parts': {1: ['01']}}, 'a key of parts is 1, not text: put it in quotes'),
         ({'name': 'a', 'numbers': [math.nan]}, 'numbers is nan'),
+        ({'name': 'a', 'numbers': [None]}, 'numbers is None'),
+        ({'name': 'a', 'gaps': [math.nan]}, 'gaps is nan'),
+        ({'name': 'a', 'gaps': ['x']}, "gaps is 'x', not a value of type float"),
     ],
 )
 def test_values_of_a_wrong_type_are_named(values, expected):

@@ -12,6 +12,7 @@ COMMANDS = (
     'calibrate',
     'evaluate',
     'false_expressions',
+    'enroll',
     'predict',
     'inspect',
     'export',

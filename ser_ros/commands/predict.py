@@ -3,16 +3,18 @@
 import argparse
 import json
 import sys
-from typing import TYPE_CHECKING, Any, Optional
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from ser_ros import SerError
-from ser_ros.commands.arguments import device_argument
+from ser_ros.commands.arguments import device_argument, path_of
 
 if TYPE_CHECKING:
     import numpy as np
 
     from ser_ros.bundle import Bundle
     from ser_ros.stream.recognizer import Recognizer
+    from ser_ros.stream.types import Estimate
 
 
 def configure(commands: argparse._SubParsersAction) -> None:
@@ -23,11 +25,36 @@ def configure(commands: argparse._SubParsersAction) -> None:
         help='print the emotions in sound files',
         description='One JSON line for each window, each utterance, and each file as a whole '
         '(kind: window, utterance, clip), times in seconds. A bundle that cannot stream prints '
-        'only the last.',
+        'only the last. With a bundle that adapts, utterances are judged by how the earlier ones '
+        'of the voice sound; "unadapted" has the probabilities before that.',
     )
     parser.add_argument('files', nargs='+', metavar='FILE', help='WAV, FLAC, ...')
     parser.add_argument('--bundle', default='', help='default: the shipped one')
     parser.add_argument('--whole', action='store_true', help='only the line of each file')
+    parser.add_argument(
+        '--one-voice',
+        action='store_true',
+        help='the files are of one voice, in this order, that becomes known from file to file '
+        '(default: of a new voice each)',
+    )
+    parser.add_argument(
+        '--enrolment',
+        type=path_of,
+        metavar='FILE',
+        help='by which the voice is known before (see enroll --help)',
+    )
+    parser.add_argument(
+        '--adaptation',
+        choices=('voice', 'off'),
+        default='voice',
+        help='whether to judge a voice by how it usually sounds (default voice)',
+    )
+    parser.add_argument(
+        '--neutral-share',
+        type=float,
+        metavar='SHARE',
+        help="expected share of neutral utterances, with adaptation (default: the bundle's)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -36,21 +63,29 @@ def run(options: argparse.Namespace) -> int:
     import torch
 
     from ser_ros.bundle import load_bundle
+    from ser_ros.stream.adaptation import Adaptation
     from ser_ros.stream.engine import select_device
+    from ser_ros.stream.enrolment import load_enrolment
     from ser_ros.stream.recognizer import Recognizer
+    from ser_ros.stream.types import StreamConfig
     from ser_ros.stream.voice import can_stream
 
     torch.set_num_threads(1)  # a window is too little work for several
+    config = StreamConfig(adaptation=options.adaptation, neutral_share=options.neutral_share)
     bundle = load_bundle(options.bundle)
+    baseline = load_enrolment(options.enrolment, bundle).baseline if options.enrolment else None
     if can_stream(bundle):
-        recognizer = Recognizer(bundle, options.device)
+        recognizer = Recognizer(bundle, options.device, config, Adaptation(baseline))
     else:
         recognizer = None
         bundle.model.to(select_device(options.device))
     failed = False
     for file in options.files:
         try:
-            lines = _classify(bundle, file) if recognizer is None else _stream(recognizer, file)
+            if recognizer is None:
+                lines = _classify(bundle, file)
+            else:
+                lines = _stream(recognizer, file, options.one_voice)
         except SerError as error:
             print(f'ser_ros: {error}', file=sys.stderr)
             failed = True
@@ -62,31 +97,37 @@ def run(options: argparse.Namespace) -> int:
     return int(failed)
 
 
-def _stream(recognizer: 'Recognizer', file: str) -> list[dict[str, Any]]:
-    """The lines of one streamed file; none without detected speech."""
-    from ser_ros.audio import SAMPLE_RATE, SECOND
+def _stream(recognizer: 'Recognizer', file: str, is_known: bool) -> list[dict[str, Any]]:
+    """The lines of one streamed file; none without detected speech.
+
+    `is_known`: whether its voice is that of the files before.
+    """
+    import numpy as np
+
     from ser_ros.audio.sources import read_audio
+    from ser_ros.stream.types import MIN_PROBABILITY
     from ser_ros.stream.voice import pool_windows
 
     samples = read_audio(file)
-    recognizer.reset()
+    if not is_known:
+        recognizer.reset()
     estimates = recognizer.push(samples, 0) + recognizer.flush()
     if not estimates:
         return []
-    names = recognizer.bundle.info.class_names
-    lines = [
-        _line(
-            e.stamp_ns / SECOND,
-            'utterance' if e.is_final else 'window',
-            e.expression,
-            (e.confidence, e.valence, e.arousal),
-            dict(zip(names, e.probabilities)),
-        )
-        for e in estimates
-    ]
     windows = [e for e in estimates if e.is_window]
-    score = pool_windows([e.log_probabilities for e in windows], [e.n_samples for e in windows])
-    return [*lines, _clip_line(recognizer.bundle, len(samples) / SAMPLE_RATE, score)]
+    lengths = [e.n_samples for e in windows]
+    score = pool_windows([e.log_probabilities for e in windows], lengths)
+    unadapted = np.log(np.maximum([e.unadapted for e in windows], MIN_PROBABILITY))
+    clip = _whole(
+        recognizer.bundle,
+        len(samples),
+        score,
+        pool_windows(unadapted, lengths),
+        estimates[0].n_utterances,
+    )
+    names = recognizer.bundle.info.class_names
+    lines = [_line('utterance' if e.is_final else 'window', e, names) for e in estimates]
+    return [*lines, _line('clip', clip, names)]
 
 
 def _classify(bundle: 'Bundle', file: str) -> list[dict[str, Any]]:
@@ -96,48 +137,70 @@ def _classify(bundle: 'Bundle', file: str) -> list[dict[str, Any]]:
     from ser_ros.audio.sources import read_audio
     from ser_ros.bundle import BundleError
 
-    rate = bundle.frontend.sample_rate
-    samples = read_audio(file, rate)
+    samples = read_audio(file, bundle.frontend.sample_rate)
     try:
         score = bundle.classify(torch.from_numpy(samples)).double().numpy()
     except BundleError as error:
         raise SerError(f'{file}: {error}') from error
-    return [_clip_line(bundle, len(samples) / rate, score)]
+    return [_line('clip', _whole(bundle, len(samples), score, score), bundle.info.class_names)]
 
 
-def _clip_line(bundle: 'Bundle', seconds: float, score: 'np.ndarray') -> dict[str, Any]:
-    """`score`: (n_classes,) log-probabilities of the whole clip, up to a constant."""
-    import numpy as np
+def _whole(
+    bundle: 'Bundle',
+    n_samples: int,
+    score: 'np.ndarray',
+    unadapted: 'np.ndarray',
+    n_utterances: int = 0,
+) -> 'Estimate':
+    """The estimate of a whole clip, whose length is at the front-end's rate.
 
+    `score`, `unadapted`: (n_classes,) log-probabilities up to a constant. `n_utterances`: of the
+    voice, before the clip.
+    """
+    from ser_ros.audio import SECOND
     from ser_ros.emotions import ExpressionMap
+    from ser_ros.stream.types import Estimate
 
-    probabilities = np.exp(score - score.max())
-    probabilities /= probabilities.sum()
+    probabilities = _softmax(score)
     expressions = ExpressionMap(bundle.info.class_names)
     expression, confidence = expressions.decide(probabilities, bundle.info.threshold)
-    return _line(
-        seconds,
-        'clip',
-        expression,
-        (confidence, *expressions.valence_arousal(probabilities)),
-        dict(zip(bundle.info.class_names, probabilities)),
+    valence, arousal = expressions.valence_arousal(probabilities)
+    return Estimate(
+        stamp_ns=n_samples * SECOND // bundle.frontend.sample_rate,
+        probabilities=probabilities,
+        expression=expression,
+        confidence=confidence,
+        valence=valence,
+        arousal=arousal,
+        is_final=True,
+        is_window=False,
+        n_samples=n_samples,
+        unadapted=_softmax(unadapted),
+        n_utterances=n_utterances,
     )
 
 
-def _line(
-    seconds: float,
-    kind: str,
-    expression: Optional[str],
-    values: tuple[float, float, float],
-    probabilities: dict[str, float],
-) -> dict[str, Any]:
-    confidence, valence, arousal = (round(float(value), 4) for value in values)
+def _softmax(score: 'np.ndarray') -> 'np.ndarray':
+    import numpy as np
+
+    exponentials = np.exp(score - score.max())
+    return exponentials / exponentials.sum()
+
+
+def _line(kind: str, estimate: 'Estimate', class_names: Sequence[str]) -> dict[str, Any]:
+    from ser_ros.audio import SECOND
+
+    def by_class(probabilities: 'np.ndarray') -> dict[str, float]:
+        return {name: round(float(p), 4) for name, p in zip(class_names, probabilities)}
+
     return {
-        'time': round(seconds, 3),
+        'time': round(estimate.stamp_ns / SECOND, 3),
         'kind': kind,
-        'expression': expression,
-        'confidence': confidence,
-        'valence': valence,
-        'arousal': arousal,
-        'probabilities': {name: round(float(p), 4) for name, p in probabilities.items()},
+        'expression': estimate.expression,
+        'confidence': round(float(estimate.confidence), 4),
+        'valence': round(float(estimate.valence), 4),
+        'arousal': round(float(estimate.arousal), 4),
+        'probabilities': by_class(estimate.probabilities),
+        'unadapted': by_class(estimate.unadapted),
+        'utterances': estimate.n_utterances,
     }

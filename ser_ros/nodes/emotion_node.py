@@ -1,9 +1,10 @@
 """Audio messages in, emotion messages out."""
 
-import hashlib
+import functools
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Optional
 
 import torch
@@ -29,7 +30,9 @@ from ser_ros.nodes.managed_node import ManagedNode
 from ser_ros.nodes.publishers import EmotionPublishers, Topics, topics_of
 from ser_ros.nodes.subscriptions import RELIABILITIES, AudioSubscription
 from ser_ros.nodes.voices import TrackedVoices, check_voice_id
+from ser_ros.stream.adaptation import Adaptation, Baseline
 from ser_ros.stream.engine import Engine, select_device
+from ser_ros.stream.enrolment import load_enrolment
 from ser_ros.stream.listener import Listener, VoiceStream
 from ser_ros.stream.types import Estimate, StreamConfig
 
@@ -105,12 +108,12 @@ class EmotionNode(ManagedNode):
                 self.value('channels'),
                 self.value('sample_rate'),
             )
-        bundle, digest = _load(self.value('bundle'))
+        bundle, self._baseline = _load(self.value('bundle'), self.value('enrolment'))
         self._device = select_device(self.value('device'))
         self._stream_config({})  # raises SerError where the settings do not fit together
         self._engine = Engine(bundle, 'cpu')
         self._engine.warm_up()
-        self._log_bundle(bundle, digest)
+        self._log_bundle(bundle)
         self._emotion_diagnostics = EmotionDiagnostics()
         self._jumps = 0
         if not self.value('ros4hri'):
@@ -124,8 +127,7 @@ class EmotionNode(ManagedNode):
             reason = str(error).partition(', at ')[0]
             raise SerError(f'{name} {self.value(name)!r}: {reason}') from error
 
-    def _log_bundle(self, bundle: Bundle, digest: str) -> None:
-        self._digest = digest
+    def _log_bundle(self, bundle: Bundle) -> None:
         self.get_logger().info(
             f'bundle {bundle.path.name}: {bundle.info.architecture}, '
             f'{len(bundle.info.class_names)} classes, licence {bundle.info.license}'
@@ -226,7 +228,8 @@ class EmotionNode(ManagedNode):
             queue,
             on_estimate=lambda estimate, frame_id: self._publish(publishers, estimate, frame_id),
             on_speaking=publishers.publish_is_speaking,
-            adaptation=self._absent.pop(_known_as(voice_id, is_plain)),
+            adaptation=self._absent.pop(_known_as(voice_id, is_plain))
+            or Adaptation(self._baseline if is_plain else None),
         )
         source: dict[str, Any] = {'topic': f'/humans/voices/{voice_id}/audio'}
         if is_plain:
@@ -338,7 +341,7 @@ class EmotionNode(ManagedNode):
     async def _reload_bundle(
         self, _: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
-        engine, name = self._engine, self.value('bundle')
+        engine, names = self._engine, (self.value('bundle'), self.value('enrolment'))
         response.success = False
         if engine is None:
             response.message = 'the node is not configured: it loads its bundle when it is'
@@ -348,15 +351,16 @@ class EmotionNode(ManagedNode):
             return response
         self._loading = Future()
         threading.Thread(
-            target=self._try_bundle, args=(engine, name, self._loading), daemon=True
+            target=self._try_bundle, args=(engine, names, self._loading), daemon=True
         ).start()
         try:
-            bundle, digest = await self._loading
+            bundle, baseline = await self._loading
             if self._engine is not engine:
                 raise SerError('the node was cleaned up meanwhile')
             (self._listener or engine).replace_bundle(bundle)
             self._absent.forget()
-            self._log_bundle(bundle, digest)
+            self._start_from(baseline)
+            self._log_bundle(bundle)
             response.success, response.message = True, f'bundle {bundle.path.name}'
         except Exception as error:
             kind = '' if isinstance(error, SerError) else f'{type(error).__name__}: '
@@ -366,12 +370,20 @@ class EmotionNode(ManagedNode):
             self._loading = None
         return response
 
-    def _try_bundle(self, engine: Engine, name: str, result: Future) -> None:
-        """Load a bundle and run it once, in a thread."""
+    def _start_from(self, baseline: Optional[Baseline]) -> None:
+        """Know of the plain voice what its enrolment says."""
+        self._baseline = baseline
+        for connection in self._connections.values():
+            if connection.is_plain:
+                start_from = connection.stream.adaptation.start_from
+                self._listener.call_between_windows(functools.partial(start_from, baseline))
+
+    def _try_bundle(self, engine: Engine, names: tuple[str, str], result: Future) -> None:
+        """Load a bundle and an enrolment, and run the bundle once, in a thread."""
         try:
-            bundle, digest = _load(name)
+            bundle, baseline = _load(*names)
             Engine(bundle, engine.device).warm_up()
-            result.set_result((bundle, digest))
+            result.set_result((bundle, baseline))
         except Exception as error:
             result.set_exception(error)
         if (executor := self.executor) is not None:
@@ -399,7 +411,7 @@ class EmotionNode(ManagedNode):
         values: dict[str, Any] = {
             'device': device,
             'bundle': self._engine.bundle.path.name,
-            'bundle sha256': self._digest,
+            'bundle sha256': self._engine.bundle.digest[:12],
             'time jumps': self._jumps,
         }
         if device.type == 'cuda':
@@ -445,7 +457,9 @@ def _known_as(voice_id: str, is_plain: bool) -> str:
     return '' if is_plain else voice_id
 
 
-def _load(name: str) -> tuple[Bundle, str]:
-    """A bundle, and the first digits of its file's SHA-256."""
-    bundle = load_bundle(name)
-    return bundle, hashlib.sha256(bundle.path.read_bytes()).hexdigest()[:12]
+def _load(bundle_name: str, enrolment: str) -> tuple[Bundle, Optional[Baseline]]:
+    """A bundle, and the baseline of an enrolment with it if its path is not empty."""
+    bundle = load_bundle(bundle_name)
+    if not enrolment:
+        return bundle, None
+    return bundle, load_enrolment(Path(enrolment), bundle).baseline

@@ -91,6 +91,13 @@ EMOTION = (
         'configured and by ~/reload_bundle.',
         is_live=True,
     ),
+    ParameterSpec(
+        'enrolment',
+        '',
+        'File of an enrolment (ser_ros enroll) with this bundle, by which the one voice is known '
+        'before it speaks; empty for none. Read as the bundle is.',
+        is_live=True,
+    ),
     ParameterSpec('device', 'auto', 'auto, cpu, cuda or cuda:N; auto uses a GPU if there is one.'),
     ParameterSpec('num_threads', 1, 'CPU threads of one inference.', (1, 256)),
     ParameterSpec('audio_topic', 'audio_stamped', 'Topic of the sound.'),

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Optional
 
 import numpy as np
@@ -9,6 +10,19 @@ import torch
 
 from ser_ros.emotions import EMOTIONS
 from ser_ros.features import Frontend, voice_mean
+
+BASELINE_UTTERANCES = 24
+"""How many utterances of a voice a baseline counts for."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """How a voice usually sounds, known before it speaks: see `enrolment`."""
+
+    clip_mean: torch.Tensor
+    """(n_features, 1), see `Frontend.clip_mean`; not a number where nothing is known."""
+    score: np.ndarray
+    """(n_classes,) log-probabilities whose mean over the classes is 0."""
 
 
 class Adaptation:
@@ -20,13 +34,21 @@ class Adaptation:
     disk.
     """
 
-    def __init__(self):
+    def __init__(self, baseline: Optional[Baseline] = None):
+        """`baseline`: counts as `BASELINE_UTTERANCES` utterances that were heard before."""
+        self.start_from(baseline)
+
+    def start_from(self, baseline: Optional[Baseline]) -> None:
+        """Know nothing of the voice but this, now and whenever it is forgotten."""
+        self._baseline = baseline
         self.forget()
 
     def forget(self) -> None:
-        """Know nothing of the voice."""
-        self.n_utterances = 0
+        """Know nothing of the voice but its baseline."""
+        self.n_utterances = self._weight = 0
         self._features = self._counts = self._scores = 0.0
+        if self._baseline is not None:
+            self._add(self._baseline.clip_mean, self._baseline.score, BASELINE_UTTERANCES)
 
     def learn(self, clip_mean: torch.Tensor, score: np.ndarray) -> None:
         """Add an utterance: see `Frontend.clip_mean`, and its (n_classes,) log-probabilities.
@@ -34,21 +56,25 @@ class Adaptation:
         The log-probabilities must be those before `shift`.
         """
         self.n_utterances += 1
+        self._add(clip_mean, score - score.mean(), 1)
+
+    def _add(self, clip_mean: torch.Tensor, centred: np.ndarray, weight: int) -> None:
         known = clip_mean.isfinite()
-        self._features = self._features + clip_mean.where(known, 0.0)
-        self._counts = self._counts + known.float()
-        self._scores = self._scores + (score - score.mean())
+        self._weight += weight
+        self._features = self._features + weight * clip_mean.where(known, 0.0)
+        self._counts = self._counts + weight * known.float()
+        self._scores = self._scores + weight * centred
 
     def features_mean(self, frontend: Frontend, memory: float) -> Optional[torch.Tensor]:
-        """(n_features, 1) to standardise the voice's features by; None before its first utterance."""
-        if not self.n_utterances:
+        """(n_features, 1) to standardise the voice's features by; None before anything is known."""
+        if not self._weight:
             return None
         own = self._features / self._counts  # not a number where nothing is known
         return voice_mean(frontend.mean.cpu(), own, self._counts / (self._counts + memory))
 
     def shift(self, n_classes: int, memory: float) -> np.ndarray:
         """(n_classes,) to add to log-probabilities."""
-        return np.zeros(n_classes) - self._scores / (self.n_utterances + memory)
+        return np.zeros(n_classes) - self._scores / (self._weight + memory)
 
 
 def neutral_shift(class_names: Sequence[str], neutral_share: float) -> np.ndarray:

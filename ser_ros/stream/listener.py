@@ -164,13 +164,16 @@ class Listener:
         self.call_between_windows(remove)
 
     def replace_bundle(self, bundle: Bundle) -> None:
-        """Continue with another bundle, which is already on the engine's device."""
+        """Continue with another bundle, which is already on the engine's device.
+
+        What is known of the voices is forgotten, with their baselines: see `Voice.replace_bundle`.
+        """
 
         def replace() -> None:
             self.engine.replace_bundle(bundle)
             self._room.forget()
             for stream in self._streams:
-                stream.adaptation.forget()
+                stream.adaptation.start_from(None)
                 stream.voice.replace_bundle(bundle)
 
         self.call_between_windows(replace)

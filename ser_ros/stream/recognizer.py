@@ -5,6 +5,7 @@ from typing import Optional
 import numpy as np
 
 from ser_ros.bundle import Bundle
+from ser_ros.stream.adaptation import Adaptation
 from ser_ros.stream.engine import Engine
 from ser_ros.stream.types import Estimate, StreamConfig, StreamCounters
 from ser_ros.stream.voice import Voice
@@ -18,10 +19,15 @@ class Recognizer:
     """
 
     def __init__(
-        self, bundle: Bundle, device: str = 'auto', config: Optional[StreamConfig] = None
+        self,
+        bundle: Bundle,
+        device: str = 'auto',
+        config: Optional[StreamConfig] = None,
+        adaptation: Optional[Adaptation] = None,
     ):
+        """`adaptation`: what is known of the voice."""
         self.engine = Engine(bundle, device)
-        self.voice = Voice(bundle, config or StreamConfig())
+        self.voice = Voice(bundle, config or StreamConfig(), adaptation)
 
     @property
     def bundle(self) -> Bundle:
@@ -60,7 +66,10 @@ class Recognizer:
         return self.engine.run([self.voice.flush()])[0]
 
     def reset(self) -> None:
-        """Forget the stream without a decision, and the voice; accept any stamp next."""
+        """Forget the stream without a decision, and the voice but for its baseline.
+
+        Any stamp is accepted next.
+        """
         self.voice.reset()
         self.voice.adaptation.forget()
 

@@ -125,11 +125,12 @@ class Voice:
     def replace_bundle(self, bundle: Bundle) -> None:
         """Continue with another bundle; the open utterance is kept, its estimates are forgotten.
 
-        So is the adaptation: another model has other features and errors. Raises BundleError for a bundle that does not run on a stream.
+        So is what is known of the voice, with its baseline: another model has other features and
+        errors. Raises BundleError for a bundle that does not run on a stream.
         """
         check_can_stream(bundle)
         self.bundle = bundle
-        self.adaptation.forget()
+        self.adaptation.start_from(None)
         self._update_limits()
         if (utterance := self._utterance) is not None:
             due = utterance.segment.start + self._first_estimate

@@ -47,6 +47,13 @@ def test_it_says_where_there_is_no_attention(run, here, wav, bundle_path):
     assert 'voice activity' in text
 
 
+def test_it_plots_a_bundle_that_adapts_before_and_after(run, here, speech_path, by_voice_path):
+    status, out, _ = run('inspect', speech_path, '--bundle', by_voice_path, '--out', 'a.svg')
+    assert (status, out) == (0, ['a.svg'])
+    text = (here / 'a.svg').read_text()
+    assert text.index('without adaptation') < text.index('with adaptation')
+
+
 def test_it_plots_a_file_classified_as_a_whole(run, here, wav, write_bundle, tmp_path):
     path = write_bundle(tmp_path / 'whole.safetensors', frontend=ResearchConfig())
     status, out, _ = run('inspect', wav, '--bundle', path)

@@ -21,6 +21,8 @@ KEYS = [
     'valence',
     'arousal',
     'probabilities',
+    'unadapted',
+    'utterances',
 ]
 
 
@@ -88,6 +90,90 @@ def test_each_file_starts_a_new_stream(predict, wav):
     assert twice == once + once
 
 
+def test_a_bundle_that_does_not_adapt_says_the_same_before_and_after(predict, wav):
+    _, once, _ = predict(wav)
+    lines = [json.loads(line) for line in once]
+    assert all(line['unadapted'] == line['probabilities'] for line in lines)
+    assert {line['utterances'] for line in lines} == {0}
+    _, twice, _ = predict(wav, wav, '--one-voice')
+    assert twice == once + once
+
+
+# --- A bundle that adapts
+
+
+@pytest.fixture
+def adapt(run, by_voice_path):
+    """A function: arguments → the lines on stdout as objects."""
+
+    def lines(*arguments):
+        command = ('predict', '--bundle', by_voice_path, '--device', 'cpu', *arguments)
+        status, out, err = run(*command)
+        assert (status, err) == (0, [])
+        return [json.loads(line) for line in out]
+
+    return lines
+
+
+@pytest.fixture
+def word(tmp_path, utterance):
+    """A file with half a second of silence and 1.2 s of speech."""
+    path = tmp_path / 'word.wav'
+    soundfile.write(path, utterance[: 8_000 + 19_200], 16_000)
+    return path
+
+
+def test_the_utterances_of_a_file_are_of_one_voice(adapt, speech, segments, by_voice, tmp_path):
+    speech, path = speech[: segments[2].end], tmp_path / 'three.wav'
+    soundfile.write(path, speech, 16_000, 'FLOAT')
+    *lines, whole = adapt(path)
+    recognizer = Recognizer(by_voice, 'cpu')
+    estimates = recognizer.push(speech, 0) + recognizer.flush()
+    assert [line['utterances'] for line in lines] == [e.n_utterances for e in estimates]
+    assert max(e.n_utterances for e in estimates) > 1
+    for line, estimate in zip(lines, estimates):
+        for key in ('probabilities', 'unadapted'):
+            expected = getattr(estimate, key)
+            assert list(line[key].values()) == pytest.approx(expected, abs=1e-4)
+    assert (whole['kind'], whole['utterances']) == ('clip', 0)
+    windows = [e for e in estimates if e.is_window]
+    longest = max(e.n_samples for e in windows)
+    for key in ('probabilities', 'unadapted'):
+        scores = [np.log(getattr(e, key)) for e in windows if e.n_samples == longest]
+        expected = np.exp(np.mean(scores, axis=0))
+        values = list(whole[key].values())
+        assert values == pytest.approx(expected / expected.sum(), abs=1e-3)
+
+
+def test_files_are_of_new_voices_or_of_one(adapt, word, silence, run, by_voice_path):
+    once = adapt(word)
+    assert adapt(word, word) == once + once
+    first, second, third = adapt(word, word, word, '--whole', '--one-voice')
+    assert first == once[-1]
+    assert [line['utterances'] for line in (first, second, third)] == [0, 1, 2]
+    assert second['unadapted'] != first['unadapted']
+    assert third['confidence'] < first['confidence']
+    # Times begin anew with each file, and a file that fails changes nothing.
+    command = ('predict', '--whole', '--bundle', by_voice_path, '--device', 'cpu', '--one-voice')
+    status, out, err = run(*command, word, 'missing.word', silence, word)
+    assert (status, len(err)) == (1, 2)
+    assert [json.loads(line) for line in out] == [first, second]
+
+
+def test_adaptation_can_be_switched_off_and_neutral_be_expected(adapt, word):
+    (cold,) = adapt(word, '--whole')
+    off = adapt(word, word, '--whole', '--one-voice', '--adaptation', 'off')
+    assert [line['probabilities'] for line in off] == [cold['unadapted']] * 2
+    assert [line['utterances'] for line in off] == [0, 0]
+    (calm,) = adapt(word, '--whole', '--neutral-share', '0.9')
+    assert calm['unadapted'] == cold['unadapted']
+    neutral = {
+        share: line['probabilities']['neutral'] + line['probabilities']['calm']
+        for share, line in ((0.3, cold), (0.9, calm))
+    }
+    assert neutral[0.9] > neutral[0.3]
+
+
 def test_a_bundle_for_whole_clips_gives_one_line(run, wav, utterance, write_bundle, tmp_path):
     path = write_bundle(tmp_path / 'whole.safetensors', frontend=ResearchConfig(), threshold=0.0)
     status, out, err = run('predict', wav, '--bundle', path, '--device', 'cpu')
@@ -147,6 +233,9 @@ def test_it_goes_on_after_a_file_that_is_not_there(predict, wav, tmp_path):
     [
         (('--bundle', '/nowhere/b.safetensors'), '/nowhere/b.safetensors'),
         (('--device', 'gpu'), "'gpu'"),
+        (('--neutral-share', '1.5'), 'neutral_share is 1.5, not between'),
+        (('--neutral-share', 'nan'), 'neutral_share is nan, not between'),
+        (('--enrolment', '/nowhere/a.json'), 'does not adapt'),
     ],
 )
 def test_errors_are_one_line(predict, wav, arguments, message):

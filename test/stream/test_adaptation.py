@@ -10,9 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ser_ros.audio import SAMPLE_RATE, SECOND
-from ser_ros.bundle import AdaptationInfo, load_bundle
 from ser_ros.features import LogMelPitchConfig, build_frontend
-from ser_ros.stream.adaptation import Adaptation, neutral_shift
+from ser_ros.stream.adaptation import (
+    BASELINE_UTTERANCES,
+    Adaptation,
+    Baseline,
+    neutral_shift,
+)
 from ser_ros.stream.engine import Engine
 from ser_ros.stream.listener import Listener
 from ser_ros.stream.recognizer import Recognizer
@@ -73,6 +77,40 @@ def test_a_voice_of_one_emotion_is_still_decided_alike(scores, n, memory):
     )
 
 
+@pytest.fixture
+def baseline():
+    """The pitch of this voice is not known."""
+    return Baseline(clip_mean(2.0, torch.nan), np.array([0.3, 0.1, -0.1, -0.3]))
+
+
+def test_a_baseline_counts_as_utterances_heard_before(baseline):
+    adaptation = Adaptation(baseline)
+    n = BASELINE_UTTERANCES
+    assert adaptation.n_utterances == 0
+    mean = adaptation.features_mean(FRONTEND, memory=6.0)
+    torch.testing.assert_close(mean[:4], torch.full((4, 1), 2.0 * n / (n + 6)))
+    assert mean[4] == 0
+    np.testing.assert_allclose(adaptation.shift(4, 6.0), -baseline.score * n / (n + 6))
+    adaptation.learn(clip_mean(3.0, 7.0), 5.0 - 2 * baseline.score)
+    assert adaptation.n_utterances == 1
+    mean = adaptation.features_mean(FRONTEND, memory=6.0)
+    torch.testing.assert_close(mean[:4], torch.full((4, 1), (2.0 * n + 3.0) / (n + 7)))
+    torch.testing.assert_close(mean[4], torch.tensor([7.0 * 1 / 7]))
+    np.testing.assert_allclose(adaptation.shift(4, 6.0), -baseline.score * (n - 2) / (n + 7))
+
+
+def test_a_voice_is_forgotten_but_for_its_baseline(baseline):
+    adaptation = Adaptation(baseline)
+    before = adaptation.shift(4, 24.0)
+    adaptation.learn(clip_mean(3.0), np.arange(4.0))
+    assert not np.allclose(adaptation.shift(4, 24.0), before)
+    adaptation.forget()
+    np.testing.assert_array_equal(adaptation.shift(4, 24.0), before)
+    adaptation.start_from(None)
+    assert adaptation.features_mean(FRONTEND, 24.0) is None
+    assert (adaptation.shift(4, 24.0) == 0).all()
+
+
 def test_forgotten_is_as_new():
     adaptation = Adaptation()
     adaptation.learn(clip_mean(3.0), np.arange(4.0))
@@ -98,18 +136,6 @@ def test_without_neutral_or_anything_else_there_is_no_shift(names):
 
 
 # --- In a stream
-
-
-@pytest.fixture(scope='module')
-def by_voice(write_bundle, tmp_path_factory):
-    path = write_bundle(
-        tmp_path_factory.mktemp('adaptation') / 'by_voice.safetensors',
-        architecture='parallel_pitch_cnn',
-        hyperparameters={},
-        frontend=LogMelPitchConfig(),
-        adaptation=AdaptationInfo(by_voice=True, memory=2.0, neutral_share=0.3),
-    )
-    return load_bundle(path)
 
 
 def hear(recognizer, samples, times=1, block=4_000):
@@ -207,11 +233,16 @@ def test_settings_replace_those_of_the_bundle(by_voice, utterance, once):
     assert equal(hear(recognizer, utterance)[0], once)
 
 
-def test_another_bundle_forgets_the_voice(by_voice, utterance, once):
-    recognizer = Recognizer(by_voice, 'cpu')
-    hear(recognizer, utterance)
+def test_another_bundle_forgets_the_voice_and_its_baseline(by_voice, utterance, once):
+    baseline = Baseline(torch.zeros(by_voice.frontend.n_features, 1), np.arange(8.0) - 3.5)
+    recognizer = Recognizer(by_voice, 'cpu', adaptation=Adaptation(baseline))
+    assert not equal(hear(recognizer, utterance)[0], once)
     recognizer.replace_bundle(by_voice)
     assert equal(hear(recognizer, utterance)[0], once)
+    listener = Listener(Engine(by_voice, 'cpu'), StreamConfig())
+    stream = listener.add(None, None, None, Adaptation(baseline))
+    listener.replace_bundle(by_voice)
+    assert (stream.adaptation.shift(8, 1.0) == 0).all()
 
 
 def test_an_utterance_too_short_to_be_classified_teaches_nothing(by_voice, utterance):

@@ -1,7 +1,8 @@
 """Predictions of a bundle for one recording over time, with voice activity and attention."""
 
 import contextlib
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
@@ -16,12 +17,16 @@ from ser_ros.emotions import ExpressionMap
 from ser_ros.features import ResearchConfig
 from ser_ros.models.blocks import AttentionPool
 from ser_ros.stream.recognizer import Recognizer
-from ser_ros.stream.types import StreamConfig
+from ser_ros.stream.types import Estimate, StreamConfig
 from ser_ros.stream.voice import can_stream
 from ser_ros.training.evaluation.prediction import decide, one_thread
 
 RESOLUTION = 0.01
 """Seconds between two instants of the attention curves."""
+
+
+Timeline = tuple[np.ndarray, list[tuple[float, str]]]
+"""Probabilities (n, n_classes), and time in seconds and text of each decision."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +36,10 @@ class Inspection:
     attention: dict[str, tuple[np.ndarray, np.ndarray]]
     """Layer → instants (m,) and weights (m,), 1 for even weights, NaN outside of windows."""
     spans: np.ndarray
-    """(n, 2): the time over which a row of `probabilities` is drawn."""
-    probabilities: np.ndarray
-    """(n, n_classes)."""
+    """(n, 2): the time over which a row of probabilities is drawn."""
+    timelines: dict[str, Timeline]
+    """By title. If the bundle adapts, without and with adaptation."""
     class_names: tuple[str, ...]
-    decisions: list[tuple[float, str]]
-    """Time and text of each decision."""
 
 
 @one_thread()
@@ -78,21 +81,35 @@ def _keep_weights(calls: list[np.ndarray]):
 
 
 def _stream(bundle: Bundle, samples: np.ndarray, watched: _Weights) -> Inspection:
-    recognizer = Recognizer(bundle, 'cpu')
-    estimates = recognizer.push(samples, 0) + recognizer.flush()
+    config = StreamConfig()
+    estimates = _estimates(bundle, samples, config)
     windows = [estimate for estimate in estimates if estimate.is_window]
     ends = np.array([estimate.stamp_ns / SECOND for estimate in windows])
     lengths = [estimate.n_samples / SAMPLE_RATE for estimate in windows]
     extents = np.stack((ends - lengths, ends), axis=1) if windows else np.zeros((0, 2))
-    hop = recognizer.config.hop
     # A window is drawn over its new part, the first one of an utterance over one hop as well.
-    spans = np.stack((ends - hop, ends), axis=1)
+    spans = np.stack((ends - config.hop, ends), axis=1)
     spans[1:, 0] = np.maximum(spans[1:, 0], ends[:-1])
-    return Inspection(
-        _attention(watched, extents, len(samples) / SAMPLE_RATE),
-        spans,
-        np.array([e.probabilities for e in windows]).reshape(-1, len(bundle.info.class_names)),
-        bundle.info.class_names,
+    attention = _attention(watched, extents, len(samples) / SAMPLE_RATE)
+    timelines = {'': _timeline(bundle, estimates)}
+    if bundle.info.adaptation.by_voice:
+        off = _estimates(bundle, samples, dataclasses.replace(config, adaptation='off'))
+        timelines = {
+            'without adaptation': _timeline(bundle, off),
+            'with adaptation to the earlier utterances': timelines[''],
+        }
+    return Inspection(attention, spans, timelines, bundle.info.class_names)
+
+
+def _estimates(bundle: Bundle, samples: np.ndarray, config: StreamConfig) -> list[Estimate]:
+    recognizer = Recognizer(bundle, 'cpu', config)
+    return recognizer.push(samples, 0) + recognizer.flush()
+
+
+def _timeline(bundle: Bundle, estimates: Sequence[Estimate]) -> Timeline:
+    probabilities = np.array([e.probabilities for e in estimates if e.is_window])
+    return (
+        probabilities.reshape(-1, len(bundle.info.class_names)),
         [
             (e.stamp_ns / SECOND, _decision(e.expression, e.confidence))
             for e in estimates
@@ -115,9 +132,8 @@ def _classify(bundle: Bundle, samples: np.ndarray, watched: _Weights) -> Inspect
     return Inspection(
         _attention(watched, np.array([[start, end]]), seconds),
         np.array([[start, min(end, seconds)]]),
-        np.exp(score)[None],
+        {'': (np.exp(score)[None], [(min(end, seconds), _decision(*decision))])},
         bundle.info.class_names,
-        [(min(end, seconds), _decision(*decision))],
     )
 
 

@@ -138,41 +138,42 @@ def overview(
     speech: Sequence[tuple[float, float]],
     attention: Mapping[str, tuple[np.ndarray, np.ndarray]],
     spans: np.ndarray,
-    probabilities: np.ndarray,
+    timelines: Mapping[str, tuple[np.ndarray, Sequence[tuple[float, str]]]],
     class_names: Sequence[str],
-    decisions: Sequence[tuple[float, str]],
 ) -> Figure:
     """Predictions of a bundle for float32 (n,) samples at 16 kHz, over seconds.
 
     `speech`: starts and ends of detected speech. `attention`: layer → instants (m,) and weights
-    (m,), NaN outside of windows. `spans`: (n, 2), the time over which each row of `probabilities`
-    (n, n_classes) is drawn. `decisions`: time and text of each.
+    (m,), NaN outside of windows. `spans`: (n, 2), the time over which each row of probabilities is
+    drawn. `timelines`: title → probabilities (n, n_classes), and time and text of each decision.
     """
-    rows = ['waveform', 'spectrogram', *(['attention'] if attention else []), 'emotions']
-    heights = {'waveform': 1.2, 'spectrogram': 2.2, 'attention': 1.2, 'emotions': 2.4}
-    figure = Figure(
-        (float(np.clip(1.2 * len(samples) / SAMPLE_RATE, 8, 30)), sum(heights[r] for r in rows))
-    )
-    axes = dict(
-        zip(
-            rows, figure.subplots(len(rows), sharex=True, height_ratios=[heights[r] for r in rows])
-        )
-    )
-    _draw_waveform(axes['waveform'], samples)
+    heights = [
+        1.2,
+        2.2,
+        *([1.2] if attention else []),
+        *[2.4 if len(timelines) == 1 else 2.0] * len(timelines),
+    ]
+    width = float(np.clip(1.2 * len(samples) / SAMPLE_RATE, 8, 30))
+    figure = Figure((width, sum(heights)))
+    rows = figure.subplots(len(heights), sharex=True, height_ratios=heights)
+    _draw_waveform(rows[0], samples)
     for start, end in speech:
-        axes['waveform'].axvspan(start, end, color=SECOND_ACCENT, alpha=0.15, linewidth=0)
-    axes['waveform'].set_title('shaded: voice activity' if speech else 'no voice activity')
-    _draw_spectrogram(axes['spectrogram'], samples)
-    axes['spectrogram'].set_xlabel('')
+        rows[0].axvspan(start, end, color=SECOND_ACCENT, alpha=0.15, linewidth=0)
+    rows[0].set_title('shaded: voice activity' if speech else 'no voice activity')
+    _draw_spectrogram(rows[1], samples)
+    rows[1].set_xlabel('')
     for name, (seconds, weights) in attention.items():
-        axes['attention'].plot(seconds, weights, label=name, linewidth=1.2)
+        rows[2].plot(seconds, weights, label=name, linewidth=1.2)
     if attention:
         top = max(np.nan_to_num(weights).max() for _, weights in attention.values())
-        axes['attention'].set(ylabel='attention\n(1 = even)', ylim=(0, 1.5 * max(1.0, top)))
-        axes['attention'].legend(loc='upper right', ncols=len(attention))
-    _draw_emotions(axes['emotions'], spans, probabilities, class_names, decisions)
-    axes['emotions'].set(xlim=(0, len(samples) / SAMPLE_RATE), xlabel='time (s)')
-    handles, labels = axes['emotions'].get_legend_handles_labels()
+        rows[2].set(ylabel='attention\n(1 = even)', ylim=(0, 1.5 * max(1.0, top)))
+        rows[2].legend(loc='upper right', ncols=len(attention))
+    for axes, (title, timeline) in zip(rows[-len(timelines) :], timelines.items()):
+        _draw_emotions(axes, spans, *timeline, class_names)
+        if title:
+            axes.set_title(title, pad=14)  # above the decisions
+    rows[-1].set(xlim=(0, len(samples) / SAMPLE_RATE), xlabel='time (s)')
+    handles, labels = rows[-1].get_legend_handles_labels()
     figure.legend(
         handles, labels, loc='outside lower center', ncols=len(labels), handlelength=1,
         columnspacing=1,
@@ -184,8 +185,8 @@ def _draw_emotions(
     axes: Axes,
     spans: np.ndarray,
     probabilities: np.ndarray,
-    class_names: Sequence[str],
     decisions: Sequence[tuple[float, str]],
+    class_names: Sequence[str],
 ) -> None:
     """Stacked probabilities, each row over its span."""
     bottom = np.zeros(len(spans))

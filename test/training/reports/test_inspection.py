@@ -10,6 +10,7 @@ from ser_ros.bundle import load_bundle
 from ser_ros.features import LogMelConfig, ResearchConfig
 from ser_ros.models.blocks import AttentionPool
 from ser_ros.stream.recognizer import Recognizer
+from ser_ros.stream.types import StreamConfig
 from ser_ros.training.reports.inspection import inspect, voice_activity
 from ser_ros.training.reports.plots import overview
 
@@ -37,17 +38,34 @@ def test_the_timeline_is_the_streams(bundle, speech):
     estimates = recognizer.push(speech, 0) + recognizer.flush()
     windows = [e for e in estimates if e.is_window]
     assert len(windows) > 10
-    np.testing.assert_array_equal(found.probabilities, [e.probabilities for e in windows])
+    ((title, (probabilities, decisions)),) = found.timelines.items()
+    assert title == ''
+    np.testing.assert_array_equal(probabilities, [e.probabilities for e in windows])
     np.testing.assert_allclose(found.spans[:, 1], [e.stamp_ns / 1e9 for e in windows])
     # The spans follow each other and do not overlap.
     assert (found.spans[:, 0] < found.spans[:, 1]).all()
     assert (found.spans[1:, 0] >= found.spans[:-1, 1]).all()
-    assert [seconds for seconds, _ in found.decisions] == [
+    assert [seconds for seconds, _ in decisions] == [
         e.stamp_ns / 1e9 for e in estimates if e.is_final
     ]
-    for (_, words), estimate in zip(found.decisions, (e for e in estimates if e.is_final)):
+    for (_, words), estimate in zip(decisions, (e for e in estimates if e.is_final)):
         assert (estimate.expression or 'uncertain') in words
         assert f'{estimate.confidence:.2f}' in words
+
+
+def test_a_bundle_that_adapts_has_a_timeline_before_and_after(by_voice, speech, segments):
+    speech = speech[: segments[1].end]
+    found = inspect(by_voice, speech)
+    configs = (StreamConfig(adaptation='off'), StreamConfig())
+    assert len(found.timelines) == len(configs)
+    assert 'without' in next(iter(found.timelines))
+    for (probabilities, decisions), config in zip(found.timelines.values(), configs):
+        recognizer = Recognizer(by_voice, 'cpu', config)
+        estimates = recognizer.push(speech, 0) + recognizer.flush()
+        expected = [e.probabilities for e in estimates if e.is_window]
+        np.testing.assert_array_equal(probabilities, expected)
+        assert len(decisions) == sum(e.is_final for e in estimates)
+        assert len(found.spans) == len(expected)
 
 
 def test_voice_activity_is_the_streams(speech, segments):
@@ -97,17 +115,19 @@ def test_a_whole_clip_is_one_stretch(attentive, utterance):
     found = inspect(bundle, samples)
     assert found.spans.tolist() == [[0.5, 3.5]]
     expected = bundle.classify(torch.from_numpy(samples)).exp()
-    np.testing.assert_allclose(found.probabilities, expected[None], rtol=1e-5)
-    assert len(found.decisions) == 1
+    ((probabilities, decisions),) = found.timelines.values()
+    np.testing.assert_allclose(probabilities, expected[None], rtol=1e-5)
+    assert len(decisions) == 1
     with pytest.raises(SerError, match='too short'):
         inspect(bundle, samples[:1000])
 
 
 def test_silence_has_nothing_to_draw(attentive, not_speech):
     found = inspect(attentive(LogMelConfig()), not_speech['silence'])
-    assert voice_activity(not_speech['silence']) == found.decisions == []
+    ((probabilities, decisions),) = found.timelines.values()
+    assert voice_activity(not_speech['silence']) == decisions == []
     assert found.spans.shape == (0, 2)
-    assert found.probabilities.shape == (0, 8)
+    assert probabilities.shape == (0, 8)
     _, weights = found.attention['attention']
     assert np.isnan(weights).all()
     overview(not_speech['silence'][:32_000], [], **vars(found))

@@ -187,9 +187,8 @@ def overview(**changes):
         'speech': [(0.5, 2.0), (2.5, 3.5)],
         'attention': {'lstm': (instants, np.ones(400)), 'cnn': (instants, instants * np.nan)},
         'spans': np.array([[0.5, 0.75], [0.75, 1.0], [2.5, 3.0]]),
-        'probabilities': probabilities,
+        'timelines': {'': (probabilities, [(2.0, 'happy 0.80')])},
         'class_names': NAMES,
-        'decisions': [(2.0, 'happy 0.80')],
     }
     return given, plots.overview(**{**given, **changes})
 
@@ -208,7 +207,7 @@ def test_an_overview_is_over_one_time():
     assert [bars.get_label() for bars in emotions.containers] == NAMES
     for index, bars in enumerate(emotions.containers):
         assert [bar.get_height() for bar in bars] == pytest.approx(
-            given['probabilities'][:, index]
+            given['timelines'][''][0][:, index]
         )
         assert [bar.get_x() for bar in bars] == [0.5, 0.75, 2.5]
         assert [bar.get_width() for bar in bars] == [0.25, 0.25, 0.5]
@@ -217,11 +216,22 @@ def test_an_overview_is_over_one_time():
 
 
 def test_an_overview_of_silence_without_attention():
-    nothing = {'speech': [], 'attention': {}, 'decisions': []}
-    _, figure = overview(spans=np.zeros((0, 2)), probabilities=np.zeros((0, 8)), **nothing)
+    nothing = {'speech': [], 'attention': {}, 'spans': np.zeros((0, 2))}
+    _, figure = overview(timelines={'': (np.zeros((0, 8)), [])}, **nothing)
     wave, _, emotions = drawn(figure).axes
     assert wave.get_title() == 'no voice activity'
     assert not emotions.texts
+
+
+def test_an_overview_has_a_row_for_each_timeline():
+    probabilities = np.random.default_rng(2).dirichlet(np.ones(8), 3)
+    timelines = {'before': (probabilities, []), 'after': (probabilities, [(2.0, 'sad 0.60')])}
+    before, after = drawn(overview(timelines=timelines)[1]).axes[-2:]
+    assert (before.get_title(), after.get_title()) == ('before', 'after')
+    assert (before.get_xlabel(), after.get_xlabel()) == ('', 'time (s)')
+    assert [text.get_text() for text in after.texts] == ['sad 0.60']
+    assert not before.texts
+    assert len(before.containers) == len(after.containers) == len(NAMES)
 
 
 def test_versions_stand_beside_each_other():

@@ -1,0 +1,82 @@
+"""Make an enrolment: what is known of a voice before it speaks."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ser_ros import SerError
+from ser_ros.commands.arguments import path_of
+
+if TYPE_CHECKING:
+    from ser_ros.stream.enrolment import Phrase
+
+
+def configure(commands: argparse._SubParsersAction) -> None:
+    """Add the parser of `enroll`."""
+    parser = commands.add_parser(
+        'enroll',
+        help='make an enrolment of a voice from a few labelled phrases',
+        description='From a few phrases that one person says in at least two emotions, compute '
+        'how the voice usually sounds, for predict --enrolment and the parameter enrolment of '
+        'the emotion node. One phrase of each emotion of the bundle is enough; two are better. The '
+        'file holds means, no sound.',
+        epilog='example: python -m ser_ros enroll neutral=a.wav happy=b.wav sad=c.wav angry=d.wav '
+        '--out anna.json',
+    )
+    parser.add_argument(
+        'phrases',
+        nargs='+',
+        metavar='EMOTION=FILE',
+        help='a phrase and how it is said; or a folder in which each emotion has a folder of its '
+        'phrases',
+    )
+    parser.add_argument('--bundle', default='', help='default: the shipped one')
+    parser.add_argument(
+        '--out', type=path_of, required=True, metavar='FILE', help='the enrolment to write (JSON)'
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write the enrolment, and print how many phrases of each class it was made from."""
+    import torch
+
+    from ser_ros.bundle import load_bundle
+    from ser_ros.stream.enrolment import enrol, save_enrolment
+
+    torch.set_num_threads(1)  # a window is too little work for several
+    bundle = load_bundle(options.bundle)
+    enrolment = enrol(bundle, [phrase for text in options.phrases for phrase in _read(text)])
+    save_enrolment(options.out, enrolment)
+    phrases = ', '.join(f'{n} {name}' for name, n in enrolment.phrases.items())
+    print(f'{options.out}: {phrases}')
+
+
+def _read(text: str) -> list['Phrase']:
+    """The phrases of one argument; SerError for one without an emotion, or that is not sound."""
+    from ser_ros.audio.sources import read_audio
+    from ser_ros.emotions import EMOTIONS, class_of
+    from ser_ros.stream.enrolment import Phrase
+
+    phrases = []
+    for word, file in _labelled_files(text):
+        if (emotion := class_of(word)) is None:
+            raise SerError(f'{file}: {word!r} is not an emotion: use one of {", ".join(EMOTIONS)}')
+        phrases.append(Phrase(str(file), emotion, read_audio(file)))
+    return phrases
+
+
+def _labelled_files(text: str) -> list[tuple[str, Path]]:
+    """Emotion and file, as the user names them."""
+    from ser_ros.files import walk_files
+
+    word, separator, file = text.partition('=')
+    if separator and '/' not in word:
+        return [(word, Path(file))]
+    root = Path(text)
+    if not text or not root.is_dir():
+        raise SerError(f'{text!r} is neither EMOTION=FILE nor a folder')
+    files = sorted(path for path in walk_files(root) if not path.name.startswith('.'))
+    if not files:
+        raise SerError(f'{root}: there are no files in it')
+    return [(path.relative_to(root).parts[0], path) for path in files]

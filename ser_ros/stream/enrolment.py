@@ -1,0 +1,181 @@
+"""Enrolment: a few labelled phrases of a person, by which the voice is known before it speaks."""
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+import torch
+
+from ser_ros import SerError
+from ser_ros.bundle import Bundle
+from ser_ros.emotions import EMOTIONS
+from ser_ros.files import write_atomically
+from ser_ros.settings import from_dict
+from ser_ros.stream.adaptation import Adaptation, Baseline
+from ser_ros.stream.recognizer import Recognizer
+
+FORMAT, FORMAT_VERSION = 'ser_ros enrolment', 1
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """Something a person said, and how."""
+
+    name: str
+    """For messages: its file."""
+    emotion: str
+    """One of `emotions.EMOTIONS`."""
+    samples: np.ndarray
+    """float32 (n,) at 16 kHz."""
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """The baseline of one person's voice, for one bundle; no sound can be made from it."""
+
+    bundle: str
+    """File name of the bundle."""
+    bundle_sha256: str
+    class_names: tuple[str, ...]
+    """The bundle's."""
+    phrases: dict[str, int]
+    """Class → number of phrases."""
+    features: tuple[Optional[float], ...]
+    """Mean of each feature; None where nothing is known, as of the pitch of whispers."""
+    log_probabilities: tuple[float, ...]
+    """Mean of each class, see `enrol`; together 0."""
+    format: str = field(default=FORMAT, init=False)
+    format_version: int = field(default=FORMAT_VERSION, init=False)
+
+    @property
+    def baseline(self) -> Baseline:
+        """What the voice's `Adaptation` starts from."""
+        known = [float('nan') if value is None else value for value in self.features]
+        return Baseline(torch.tensor(known)[:, None], np.array(self.log_probabilities))
+
+
+def enrol(bundle: Bundle, phrases: Sequence[Phrase]) -> Enrolment:
+    """The baseline of a voice: means over the classes of the means over each class's phrases.
+
+    So it does not depend on how many phrases of a class there are, as what is learned later depends
+    on what is said. The mean log-probabilities are those under the mean features. Of classes
+    without phrases nothing is known: the others' mean is 0, and so are they. SerError for phrases
+    of fewer than two expressions, of a class that the bundle lacks, or without speech, and for a
+    bundle that does not adapt.
+    """
+    _check_adapts(bundle)
+    classes = [_class_of(bundle, phrase) for phrase in phrases]
+    expressions = sorted({EMOTIONS[name].expression for name in classes})
+    if len(expressions) < 2:
+        raise SerError(
+            'an enrolment needs phrases of at least two expressions, '
+            f'these are {" and ".join(expressions) or "none"}'
+        )
+    recognizer = Recognizer(bundle, 'cpu')
+    lessons = [_listen(recognizer, phrase, None) for phrase in phrases]
+    clip_mean = _balanced_mean(classes, [clip_mean for clip_mean, _ in lessons])
+    n_classes = len(bundle.info.class_names)
+    under_mean = Baseline(clip_mean, np.zeros(n_classes))
+    lessons = [_listen(recognizer, phrase, under_mean) for phrase in phrases]
+    score = _balanced_mean(classes, [score for _, score in lessons]).numpy()
+    is_known = np.isin(bundle.info.class_names, classes)
+    score = np.where(is_known, score - score[is_known].mean(), 0.0)
+    return Enrolment(
+        bundle=bundle.path.name,
+        bundle_sha256=bundle.digest,
+        class_names=bundle.info.class_names,
+        phrases=dict(sorted(Counter(classes).items())),
+        features=tuple(
+            round(value, 4) if np.isfinite(value) else None for value in clip_mean[:, 0].tolist()
+        ),
+        log_probabilities=tuple(round(value, 4) for value in score.tolist()),
+    )
+
+
+def _check_adapts(bundle: Bundle) -> None:
+    if not bundle.info.adaptation.by_voice:
+        raise SerError(
+            f'bundle {bundle.path}: it does not adapt to voices, so that it needs no enrolment'
+        )
+
+
+def _class_of(bundle: Bundle, phrase: Phrase) -> str:
+    """The bundle's class for a phrase: its own, or one of the same expression."""
+    names = bundle.info.class_names
+    alike = [n for n in names if EMOTIONS[n].expression == EMOTIONS[phrase.emotion].expression]
+    if not alike:
+        raise SerError(
+            f'{phrase.name}: the bundle has no class {phrase.emotion}, only {", ".join(names)}'
+        )
+    return phrase.emotion if phrase.emotion in names else alike[0]
+
+
+class _Recorder(Adaptation):
+    """Keeps what it would learn, and learns nothing."""
+
+    def __init__(self, baseline: Optional[Baseline]):
+        super().__init__(baseline)
+        self.lessons: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def learn(self, clip_mean: torch.Tensor, score: np.ndarray) -> None:
+        self.lessons.append((clip_mean, torch.from_numpy(score)))
+
+
+def _listen(
+    recognizer: Recognizer, phrase: Phrase, baseline: Optional[Baseline]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean features (n_features, 1) and log-probabilities (n_classes,) of a phrase's utterances."""
+    recognizer.voice.adaptation = recorder = _Recorder(baseline)
+    recognizer.push(phrase.samples, 0)
+    recognizer.flush()
+    if not recorder.lessons:
+        least = recognizer.config.min_utterance
+        raise SerError(f'{phrase.name}: no speech of at least {least} s was detected')
+    clip_means, scores = zip(*recorder.lessons)
+    return torch.stack(clip_means).nanmean(dim=0), torch.stack(scores).mean(dim=0)
+
+
+def _balanced_mean(classes: Sequence[str], values: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The mean over the classes of each class's mean value, not a number where none is one."""
+    means = [
+        torch.stack([v for c, v in zip(classes, values) if c == name]).nanmean(dim=0)
+        for name in sorted(set(classes))
+    ]
+    return torch.stack(means).nanmean(dim=0)
+
+
+def save_enrolment(path: Path, enrolment: Enrolment) -> None:
+    """Write JSON to `path`, completely or not at all; SerError if it cannot be written."""
+    write_atomically(path, json.dumps(dataclasses.asdict(enrolment), indent=1) + '\n')
+
+
+def load_enrolment(path: Path, bundle: Bundle) -> Enrolment:
+    """Read an enrolment that was made with `bundle`.
+
+    SerError for a missing or damaged file, another bundle's, and a bundle that does not adapt.
+    """
+    _check_adapts(bundle)
+    try:
+        enrolment = from_dict(Enrolment, json.loads(path.read_text()))
+    except OSError as error:
+        raise SerError(f'enrolment {path}: {error.strerror}') from error
+    except ValueError as error:
+        raise SerError(f'enrolment {path}: damaged, or not JSON ({error})') from error
+    except SerError as error:
+        raise SerError(f'enrolment {path}: {error}') from error
+    if enrolment.bundle_sha256 != bundle.digest:
+        raise SerError(
+            f'enrolment {path}: it was made with another bundle ({enrolment.bundle}, SHA-256 '
+            f'{enrolment.bundle_sha256[:12]}…), not with {bundle.path.name} '
+            f'({bundle.digest[:12]}…); enrol again'
+        )
+    expected = (bundle.info.class_names, bundle.frontend.n_features, len(bundle.info.class_names))
+    lengths = len(enrolment.features), len(enrolment.log_probabilities)
+    if (enrolment.class_names, *lengths) != expected:
+        raise SerError(f'enrolment {path}: damaged: its numbers do not fit to the bundle')
+    return enrolment
