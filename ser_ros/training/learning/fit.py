@@ -314,8 +314,9 @@ def _averaging(config: OptimizationConfig, n_items: int) -> list[Callback]:
         def average(
             averaged: torch.Tensor, current: torch.Tensor, n: torch.Tensor
         ) -> torch.Tensor:
-            # Until the average begins, the weights themselves: they are validated as well.
-            if n < start:
+            # Until the average begins, the weights themselves: they are validated as well. Counts
+            # and masks have no average.
+            if n < start or not current.is_floating_point():
                 return current
             return averaged + (current - averaged) / (n - start + 1)
 
