@@ -88,6 +88,7 @@ QUIET = (
     'It is recommended to use .*sync_dist=True',
     r"The '\w+' does not have many workers",
     '.*LeafSpec',
+    'Found .* in eval mode at the start of training',
 )
 """Beginnings of Lightning's warnings about intended settings, or that a user cannot act on."""
 
