@@ -20,7 +20,7 @@ STEPS = 400
 OPTIMIZATION = {
     'batch_size': 16,
     'optimizer': 'adamw',
-    'learning_rate': 3e-4,
+    'learning_rate': 5e-4,
     'schedule': 'one_cycle',  # it warms up, however many epochs there are
     'average': 'ema',
     'ema_decay': 0.98,

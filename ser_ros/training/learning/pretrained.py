@@ -45,10 +45,10 @@ def run_digest(split: Split, source: Optional[Bundle]) -> str:
     """Hash of the clips, and of the weights and statistics that a training starts from."""
     if source is None:
         return split.digest
-    state = {**source.frontend.state_dict(), **source.model.state_dict()}
     digest = hashlib.sha256(split.digest.encode())
-    for tensor in state.values():
-        digest.update(tensor.numpy().tobytes())
+    for part in (source.frontend, source.model):
+        for tensor in part.state_dict().values():
+            digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
 
 
