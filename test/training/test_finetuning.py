@@ -19,7 +19,6 @@ OWN = Recipe(
         corpora=('A', 'B'),
         merge={'calm': 'neutral'},
         nonspeech=0.1,
-        shares={'A': 0.25},
         mask_absent_classes=True,
     ),
     augmentation=AugmentationConfig(crop=(1.0, 2.0), noise_folder='/theirs', reverb_folder='/x'),
@@ -32,9 +31,11 @@ OWN = Recipe(
 
 @pytest.fixture(scope='module')
 def source(write_bundle, tmp_path_factory):
+    recipe = dataclasses.asdict(OWN)
+    recipe['data']['corpus_weights'] = {'A': 0.5}
     return write_bundle(
         tmp_path_factory.mktemp('source') / 'theirs.safetensors',
-        recipe=dataclasses.asdict(OWN),
+        recipe=recipe,
         frontend=LogMelConfig(n_mels=40),
     )
 
@@ -63,7 +64,7 @@ def test_the_recipe_is_the_bundles_own_with_another_corpus_and_schedule(source):
     assert recipe.frontend == LogMelConfig(n_mels=40)
     assert recipe.target_accuracy == 0.8
     # How its corpora were weighted, and the folders of its machine, are left out.
-    assert recipe.data == dataclasses.replace(OWN.data, corpora=('mine',), shares={})
+    assert recipe.data == dataclasses.replace(OWN.data, corpora=('mine',))
     assert recipe.augmentation == AugmentationConfig(crop=(1.0, 2.0))
     # 240 clips are 15 batches.
     epochs = -(-STEPS // 15)
