@@ -132,7 +132,7 @@ def test_the_rows_of_common_classes_and_all_else_are_copied(
         of_classes += 1
         assert torch.equal(value[[1, 3]], old[[1, 0]]), key
         assert torch.equal(value[[0, 2]], before[key][[0, 2]]), key
-    assert of_classes == 2  # weight and bias
+    assert of_classes >= 2  # weight and bias
 
 
 def test_without_common_classes_the_classifier_is_new(bundle_path, write_bundle, tmp_path):
