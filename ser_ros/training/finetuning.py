@@ -15,7 +15,7 @@ from ser_ros.training.recipe import Recipe, SplitConfig, make_recipe
 NAME = 'finetune'
 
 STEPS = 400
-"""Training steps, as far as whole epochs allow."""
+"""Steps in which all clips would be trained on; those of the test set are not."""
 
 OPTIMIZATION = {
     'batch_size': 16,
