@@ -232,6 +232,19 @@ def tiny_corpus(speech, segments, tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
+def own_corpus(tiny_corpus, tmp_path_factory):
+    """A user's clips, a folder for each of three emotions, four speakers, each clip different."""
+    folder = tmp_path_factory.mktemp('own') / 'mine'
+    samples, rate = soundfile.read(next(tiny_corpus.rglob('*-21.wav')))
+    for number, emotion in enumerate(('calm', 'happy', 'sad')):
+        (folder / emotion).mkdir(parents=True)
+        for speaker in ('ann', 'bob', 'cem', 'dua'):
+            noise = np.random.default_rng((number, ord(speaker[0]))).standard_normal(len(samples))
+            soundfile.write(folder / emotion / f'{speaker}_1.wav', samples + 1e-3 * noise, rate)
+    return folder
+
+
+@pytest.fixture(scope='session')
 def cache(tmp_path_factory):
     """A folder in which clips of the tests stand decoded."""
     return tmp_path_factory.mktemp('cache')

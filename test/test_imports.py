@@ -46,7 +46,8 @@ ALLOWED_IN_TRAINING = {
     'learning': {'data', 'recipe'},
     'evaluation': {'data', 'recipe'},
     'reports': {'data', 'evaluation', 'recipe'},
-    'run': {'data', 'evaluation', 'learning', 'recipe'},
+    'finetuning': {'data', 'recipe'},
+    'run': {'data', 'evaluation', 'finetuning', 'learning', 'recipe'},
 }
 ALLOWED_IN_TRAINING['left_out'] = set(ALLOWED_IN_TRAINING)
 ALLOWED_IN_TRAINING['cross_validation'] = set(ALLOWED_IN_TRAINING) - {'left_out'}

@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 from ser_ros.shipped import shipped_recipes
 
@@ -47,13 +47,19 @@ def path_of(text: str) -> Path:
     return Path(text)
 
 
-def training_arguments() -> argparse.ArgumentParser:
-    """A parent parser with the recipe, its corpora, and the devices of a training."""
+def training_arguments(recipe_nargs: Optional[str] = None) -> argparse.ArgumentParser:
+    """A parent parser with the recipe, its corpora, and the devices of a training.
+
+    `recipe_nargs`: '?' if the recipe may be left out.
+    """
     parser = argparse.ArgumentParser(
         add_help=False, parents=[device_argument(), corpus_argument()]
     )
     parser.add_argument(
-        'recipe', metavar='RECIPE', help='the name of a shipped recipe, or a .yaml file'
+        'recipe',
+        nargs=recipe_nargs,
+        metavar='RECIPE',
+        help='the name of a shipped recipe, or a .yaml file',
     )
     parser.add_argument(
         '--set',

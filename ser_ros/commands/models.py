@@ -10,7 +10,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
         help='list the architectures and their sizes',
         description="Each architecture with its parameters for eight classes: with the research's "
         '128 mels, with the 64 of the modern recipes, and how many of them a recipe can load from '
-        'a published file and freeze; all others are always trained.',
+        'a published file.',
     )
     parser.set_defaults(run=run)
 

@@ -1,22 +1,33 @@
 """Train a model on corpora and write a bundle."""
 
 import argparse
+import json
 from pathlib import Path
 
-from ser_ros.commands.arguments import compute, recipe_names, training_arguments
+from ser_ros.commands.arguments import compute, path_of, recipe_names, training_arguments
 
 
 def configure(commands: argparse._SubParsersAction) -> None:
     """Add the parser of `train`."""
     parser = commands.add_parser(
         'train',
-        parents=[training_arguments()],
+        parents=[training_arguments(recipe_nargs='?')],
         help='train a model on corpora and write a bundle',
-        description='Train by a recipe. The same command continues an interrupted run from its '
-        'last completed epoch.',
+        description='Train by a recipe, or fine-tune a bundle (--from) on your own clips. The same '
+        'command continues an interrupted run from its last completed epoch.',
         epilog=recipe_names(),
     )
-    parser.add_argument('--out', type=Path, help='folder of the run (default runs/RECIPE)')
+    parser.add_argument(
+        '--from',
+        type=path_of,
+        dest='source',
+        metavar='BUNDLE',
+        help='start from this bundle, a shipped one by its name. Without RECIPE it is fine-tuned '
+        'in a few hundred steps by its own recipe; RECIPE must have its architecture and front-end',
+    )
+    parser.add_argument(
+        '--out', type=Path, help='folder of the run (default runs/RECIPE, or runs/finetune)'
+    )
     parser.add_argument(
         '--devices', type=int, default=1, help='GPUs, or processes on the CPU, of each machine'
     )
@@ -26,20 +37,28 @@ def configure(commands: argparse._SubParsersAction) -> None:
         default=1,
         help='machines; run the command on each, with MASTER_ADDR, MASTER_PORT and NODE_RANK set',
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, usage_error=parser.error)
 
 
 def run(options: argparse.Namespace) -> int:
     """Train, and print the metrics of the validation set."""
+    from ser_ros.training.finetuning import NAME
     from ser_ros.training.recipe import load_recipe
     from ser_ros.training.reports.formatting import SUMMARY
     from ser_ros.training.reports.run_report import write_run_report
-    from ser_ros.training.run import train
+    from ser_ros.training.run import finetune, train
 
-    recipe = load_recipe(options.recipe, options.set)
-    out = options.out or Path('runs', recipe.name)
+    if not (options.recipe or options.source):
+        options.usage_error('name a RECIPE, or a bundle with --from')
     machines = compute(options, devices=options.devices, nodes=options.nodes)
-    finished = train(recipe, options.corpus, out, machines)
+    if options.recipe:
+        start = [f'pretrained={json.dumps(str(options.source))}'] if options.source else []
+        recipe = load_recipe(options.recipe, [*options.set, *start])
+        out = options.out or Path('runs', recipe.name)
+        finished = train(recipe, options.corpus, out, machines)
+    else:
+        out = options.out or Path('runs', NAME)
+        finished = finetune(str(options.source), options.corpus, options.set, out, machines)
     if finished is None:  # only the first process reports
         return 0
     subsets = write_run_report(

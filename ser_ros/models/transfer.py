@@ -1,9 +1,11 @@
-"""Models with published early layers: what `vgg` and `vggish` share.
+"""Transfer: the stages of every model, and the published early layers of `vgg` and `vggish`.
 
-A model is always built untrained, so that a bundle needs nothing but itself. Only training calls
-`load_published` and then `freeze`.
+A model is always built untrained, so that a bundle needs nothing but itself. Only training loads
+weights to start from, and then calls `freeze`.
 """
 
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Union
@@ -15,6 +17,7 @@ from ser_ros import SerError
 from ser_ros.models.blocks import (
     MIN_FRAMES,
     Chunks,
+    ConvStack,
     average_grid,
     clipped_max_pool,
     map_real,
@@ -39,9 +42,8 @@ class Published:
 class TransferModel(nn.Module):
     """Published layers over chunks of a spectrogram, and a head of this project's own.
 
-    A clip's logits are the mean log-probability of its chunks. `stages` are the published layers,
-    from the input on, in groups that can be frozen. All parameters outside of `head` have their
-    published names.
+    A clip's logits are the mean log-probability of its chunks. `stages` are the published layers.
+    All parameters outside of `head` have their published names.
     """
 
     PUBLISHED: Published
@@ -74,11 +76,11 @@ class TransferModel(nn.Module):
         """(n, n_features, chunk frames) → input of the head, (n, width)."""
         raise NotImplementedError
 
-    def stages(self) -> list[list[nn.Parameter]]:
-        """The parameters of the convolutions up to each max-pool."""
+    def stages(self) -> list[list[nn.Module]]:
+        """The convolutions up to each max-pool, each layer without those inside it."""
         stages = [[]]
         for layer in self.features:
-            stages[-1] += layer.parameters()
+            stages[-1].append(layer)
             if isinstance(layer, nn.MaxPool2d):
                 stages.append([])
         return stages[:-1]
@@ -100,26 +102,56 @@ def initialise(layers: nn.Module) -> None:
             nn.init.zeros_(layer.bias)
 
 
+def stages(model: nn.Module) -> list[list[nn.Module]]:
+    """The layers of a model in groups that can be frozen, from the input on.
+
+    Each conv block is a stage, together with that of the same depth in a parallel branch; the
+    last stage is all else but the classifier. Those of `vgg` and `vggish` are the published
+    layers: the convolutions up to each max-pool, and as the last one `vggish`'s embedding.
+    """
+    if isinstance(model, TransferModel):
+        return model.stages()
+    stacks = [module for module in model.modules() if isinstance(module, ConvStack)]
+    groups = [
+        [layer for block in blocks if block is not None for layer in block.modules()]
+        for blocks in itertools.zip_longest(*(stack.blocks for stack in stacks))
+    ]
+    others = {layer for group in groups for layer in group}
+    for name, module in model.named_modules():
+        if name.rpartition('.')[2] == 'classifier':
+            others.update(module.modules())
+    return [*groups, [layer for layer in model.modules() if layer not in others]]
+
+
 def published_parameters(model: nn.Module) -> int:
     """The number of parameters in the published file; 0 for a model without one."""
-    stages = model.stages() if isinstance(model, TransferModel) else []
-    return sum(parameter.numel() for stage in stages for parameter in stage)
+    published = model.stages() if isinstance(model, TransferModel) else []
+    return sum(p.numel() for stage in published for p in _own_parameters(stage))
 
 
 def freeze(model: nn.Module, n_stages: int) -> None:
-    """Freeze the first `n_stages` of `model.stages()`; train all others.
+    """Freeze the first `n_stages` of `stages`; train all others.
 
-    `vgg` and `vggish` have five each: the convolutions up to each max-pool, and as the last one
-    `vggish`'s embedding. 0 trains everything. SerError if the model has fewer stages.
+    Frozen batch norms are in evaluation mode, so that they keep their statistics in training.
+    SerError if the model has fewer stages.
     """
-    stages = model.stages() if isinstance(model, TransferModel) else []
-    if not 0 <= n_stages <= len(stages):
+    groups = stages(model)
+    if not 0 <= n_stages <= len(groups):
         raise SerError(
-            f'{n_stages} stages cannot be frozen: {type(model).__name__} has {len(stages)}'
+            f'{n_stages} stages cannot be frozen: {type(model).__name__} has {len(groups)}'
         )
-    for index, stage in enumerate(stages):
-        for parameter in stage:
+    for index, stage in enumerate(groups):
+        for parameter in _own_parameters(stage):
             parameter.requires_grad_(index >= n_stages)
+    for layer in itertools.chain.from_iterable(groups[:n_stages]):
+        # Norms alone: a dropout may be shared with stages that are trained.
+        if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            layer.eval()
+
+
+def _own_parameters(layers: Iterable[nn.Module]) -> Iterator[nn.Parameter]:
+    """The layers' parameters, without those of layers inside them."""
+    return itertools.chain.from_iterable(layer.parameters(recurse=False) for layer in layers)
 
 
 def load_published(model: nn.Module, source: Union[str, Path] = 'published') -> Path:
@@ -130,7 +162,10 @@ def load_published(model: nn.Module, source: Union[str, Path] = 'published') -> 
     """
     name = type(model).__name__
     if not isinstance(model, TransferModel):
-        raise SerError(f'{name} has no published weights: train it from scratch')
+        raise SerError(
+            f'{name} has no published weights, and {source} is not a bundle: name a bundle in '
+            'pretrained, or leave it out'
+        )
     published = model.PUBLISHED
     path = published.cached if str(source) == 'published' else Path(source)
     if not path.is_file():

@@ -46,9 +46,9 @@ class Vggish(TransferModel):
         initialise(self.features)
         initialise(self.embeddings)
 
-    def stages(self) -> list[list[nn.Parameter]]:
-        """The parameters of the convolutions up to each max-pool, then of the embedding."""
-        return [*super().stages(), list(self.embeddings.parameters())]
+    def stages(self) -> list[list[nn.Module]]:
+        """The convolutions up to each max-pool, then the embedding."""
+        return [*super().stages(), list(self.embeddings)]
 
     def embed(self, chunks: Tensor) -> Tensor:
         """(n, n_features, 96) → embeddings (n, 128)."""

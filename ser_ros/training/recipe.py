@@ -257,9 +257,11 @@ class Recipe:
     architecture: str = 'parallel_cnn_transformer'
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     pretrained: str = ''
-    """Weights that vgg and vggish start from: published (in torch's cache), a file, or ''."""
+    """What to start from: a bundle (the name of a shipped one, or a .safetensors file) of the same
+    architecture, hyperparameters and front-end, whose statistics are kept; for vgg and vggish also
+    published weights: `published`, in torch's cache, or a file; '' to start from nothing."""
     freeze: int = 0
-    """Stages of those weights, out of five, that are not trained."""
+    """The first stages, see `models.transfer.stages`, that are not trained."""
     frontend: FrontendConfig = field(default_factory=LogMelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
@@ -346,13 +348,25 @@ def load_recipe(name: Union[str, Path], overrides: Sequence[str] = ()) -> Recipe
         values = _read(path, ())
         if is_file:
             name = _name_of(path, values)
-        for override in overrides:
-            values = _merge(values, _parse(override))
-        if 'name' in values:
-            raise SerError('name is not a setting: a recipe has the name of its file')
-        return from_dict(Recipe, {**values, 'name': str(name)})
+        return _make(str(name), values, overrides)
     except SerError as error:
         raise SerError(f'recipe {path}: {error}') from error
+
+
+def make_recipe(name: str, values: dict[str, Any], overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe without a file, from its settings; `overrides` and errors as in `load_recipe`."""
+    try:
+        return _make(name, values, overrides)
+    except SerError as error:
+        raise SerError(f'recipe {name}: {error}') from error
+
+
+def _make(name: str, values: dict, overrides: Sequence[str]) -> Recipe:
+    for override in overrides:
+        values = _merge(values, _parse(override))
+    if 'name' in values:
+        raise SerError('name is not a setting: a recipe has the name of its file')
+    return from_dict(Recipe, {**values, 'name': name})
 
 
 def _name_of(path: Path, values: dict) -> str:

@@ -13,7 +13,7 @@ from typing import Optional
 from filelock import FileLock, Timeout
 
 from ser_ros import SerError
-from ser_ros.bundle import AdaptationInfo, Bundle, BundleInfo, save_bundle
+from ser_ros.bundle import AdaptationInfo, Bundle, BundleInfo, load_bundle, save_bundle
 from ser_ros.files import make_folder, write_atomically
 from ser_ros.models import default_hyperparameters
 from ser_ros.settings import from_dict
@@ -23,7 +23,9 @@ from ser_ros.training.data.splits import Split, split_corpora
 from ser_ros.training.evaluation.calibration import calibrate
 from ser_ros.training.evaluation.clip_result import ClipResult
 from ser_ros.training.evaluation.metrics import compute_metrics
+from ser_ros.training.finetuning import finetuning_recipe
 from ser_ros.training.learning.fit import Compute, Fit
+from ser_ros.training.learning.pretrained import joined, load_source, mark_known, run_digest
 from ser_ros.training.learning.task import EmotionTask
 from ser_ros.training.learning.train import fit_task, load_subset, make_model, prepare_fit
 from ser_ros.training.recipe import Recipe, differences
@@ -31,7 +33,7 @@ from ser_ros.training.recipe import Recipe, differences
 logger = logging.getLogger(__name__)
 
 RECIPE_FILE, SPLIT_FILE = 'recipe.json', 'split.sha256'
-"""Files in a run's folder that state which recipe and which split it belongs to."""
+"""Files in a run's folder that state which recipe and which data it belongs to."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,22 @@ def train(
     or the loss is not finite.
     """
     _check_recipe(out, recipe)
+    load_source(recipe)  # one that does not fit is reported before the corpora are read
     return train_split(recipe, split_corpora(recipe, load_corpora(corpora)), out, compute)
+
+
+def finetune(
+    bundle: str,
+    corpora: Sequence[CorpusPath],
+    overrides: Sequence[str],
+    out: Path,
+    compute: Optional[Compute] = None,
+) -> Optional[Run]:
+    """`train` a bundle on other corpora, by the recipe of `finetuning_recipe`."""
+    load_bundle(bundle)  # one that is damaged is reported before the corpora are read
+    loaded = load_corpora(corpora)
+    recipe = finetuning_recipe(bundle, loaded, overrides)
+    return train_split(recipe, split_corpora(recipe, loaded), out, compute)
 
 
 def load_corpora(paths: Sequence[CorpusPath]) -> list[Corpus]:
@@ -75,23 +92,25 @@ def train_split(
     compute = compute or Compute()
     if not split.validation and recipe.split.protocol != 'corpora':
         raise SerError('the validation set is empty; calibration needs it: set split.n_validation')
+    if source := load_source(recipe):
+        split = mark_known(split, source.info)
     # A model that cannot be built is reported before the sound is read, which takes minutes.
-    make_model(recipe, len(split.class_names))
-    _check_claim(out, recipe, split)
+    make_model(recipe, split.class_names, source)
+    _check_claim(out, recipe, run_digest(split, source))
     training = load_subset(recipe, split, 'train', compute.cache)
     validation = (
         load_subset(recipe, split, 'validation', compute.cache) if split.validation else []
     )
     with _lock(out):
-        task, fitted = _fit(recipe, split, training, validation, out, compute)
+        task, fitted = _fit(recipe, split, training, validation, out, compute, source)
         refitted = None
         if recipe.refit:
             utterances = [*training, *validation]
-            refitted, _ = _fit(recipe, split, utterances, [], out / 'refit', compute)
+            refitted, _ = _fit(recipe, split, utterances, [], out / 'refit', compute, source)
         if not fitted.is_first_process:
             return None
         path = out / f'{recipe.name.replace("/", "_")}.safetensors'
-        results = _write_bundle(path, recipe, split, task, refitted, compute.device)
+        results = _write_bundle(path, recipe, split, task, refitted, compute.device, source)
         return Run(path, split, fitted.history, results)
 
 
@@ -102,9 +121,10 @@ def _fit(
     validation: Sequence[Utterance],
     out: Path,
     compute: Compute,
+    source: Optional[Bundle],
 ) -> tuple[EmotionTask, Fit]:
-    task, data = prepare_fit(recipe, len(split.class_names), training, validation, compute)
-    _claim(out, recipe, split)
+    task, data = prepare_fit(recipe, split.class_names, training, validation, compute, source)
+    _claim(out, recipe, run_digest(split, source))
     return task, fit_task(task, data, out, compute)
 
 
@@ -115,6 +135,7 @@ def _write_bundle(
     task: EmotionTask,
     refitted: Optional[EmotionTask],
     device: str,
+    source: Optional[Bundle],
 ) -> list[ClipResult]:
     """Calibrate the task on the validation set and write the bundle; return the results there.
 
@@ -138,6 +159,8 @@ def _write_bundle(
             for corpus, subsets in info.corpora.items()
         }
         info = dataclasses.replace(info, corpora=corpora)
+    if source:
+        info = joined(info, source.info)
     save_bundle(path, info, task.frontend, task.model)
     return results
 
@@ -186,22 +209,22 @@ def _lock(out: Path) -> Iterator[None]:
         ) from error
 
 
-def _claim(out: Path, recipe: Recipe, split: Split) -> None:
-    """Write to a run's folder which recipe and split it belongs to."""
-    _check_claim(out, recipe, split)
+def _claim(out: Path, recipe: Recipe, digest: str) -> None:
+    """Write to a run's folder which recipe it belongs to, and the digest of its data."""
+    _check_claim(out, recipe, digest)
     make_folder(out)
     write_atomically(out / RECIPE_FILE, json.dumps(dataclasses.asdict(recipe), indent=2))
-    write_atomically(out / SPLIT_FILE, split.digest)
+    write_atomically(out / SPLIT_FILE, digest)
 
 
-def _check_claim(out: Path, recipe: Recipe, split: Split) -> None:
+def _check_claim(out: Path, recipe: Recipe, digest: str) -> None:
     """SerError if the folder holds another run: a bundle must name what it was trained with."""
     _check_recipe(out, recipe)
     path = out / SPLIT_FILE
-    if path.is_file() and path.read_text() != split.digest:
+    if path.is_file() and path.read_text() != digest:
         raise SerError(
-            f'{out} holds a run on other clips, the corpus has changed since; choose another '
-            '--out, or remove it'
+            f'{out} holds a run on other clips or from other weights: the corpus has changed '
+            'since, or the bundle; choose another --out, or remove it'
         )
 
 

@@ -139,9 +139,64 @@ def test_invalid_devices_and_processes_are_one_line(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_bundle_is_fine_tuned(capsys, tmp_path, own_corpus, bundle_path, cache, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    common = ('--corpus', str(own_corpus), '--cache', str(cache), '--device', 'cpu')
+    common = ('--from', str(bundle_path), *common, '--set', 'optimization.epochs=1')
+    assert main(['train', *common, 'refit=false']) == 0
+    assert 'bundle: runs/finetune/finetune.safetensors\n' in capsys.readouterr().out
+    bundle = load_bundle('runs/finetune/finetune.safetensors')
+    assert bundle.info.class_names == ('calm', 'happy', 'sad')
+    card = (tmp_path / 'runs/finetune/finetune.md').read_text()
+    assert 'Weights at the start of the training: `untrained.safetensors`.' in card
+    assert 'RAVDESS' in card
+
+    # A recipe of one's own instead.
+    (tmp_path / 'mine.yaml').write_text(
+        'hyperparameters: {conv_dropout: 0.2}\ndata: {corpora: [mine]}\n'
+        'split: {protocol: speakers, n_folds: 3, n_validation: 1}\n'
+    )
+    assert main(['train', 'mine.yaml', *common, 'seed=5']) == 0
+    info = load_bundle('runs/mine/mine.safetensors').info
+    assert (info.recipe['pretrained'], info.seed) == (str(bundle_path), 5)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'said'),
+    [
+        (['--from', 'compagnon'], 'ser_ros: bundle compagnon: no such file'),
+        (['--from', 'damaged.safetensors'], 'ser_ros: bundle damaged.safetensors: damaged'),
+        (['--from', 'half.pth'], 'ser_ros: bundle half.pth: a pickle'),
+        (['vgg', '--from', 'companion'], 'whose settings differ: set architecture='),
+        (['cnn_lstm', '--from', 'compagnon'], 'compagnon is not a bundle'),
+        (['--from', 'companion', '--set', 'freeze=9'], '9 stages cannot be frozen'),
+    ],
+)
+def test_bundles_that_cannot_be_started_from_are_one_line(
+    capsys, tmp_path, own_corpus, monkeypatch, arguments, said
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'damaged.safetensors').write_bytes(b'\0' * 9)
+    (tmp_path / 'half.pth').write_bytes(b'PK\3\4')
+    common = ['--corpus', str(own_corpus), '--device', 'cpu', '--no-cache']
+    if arguments[0] == 'cnn_lstm':
+        common += ['--set', 'data.corpora=[mine]', 'split.protocol=speakers', 'split.n_folds=3']
+    assert main(['train', *arguments, *common]) == 1
+    out, err = capsys.readouterr()
+    (line,) = (line for line in err.splitlines() if said in line)
+    assert line == err.splitlines()[-1]
+    assert out == ''
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['damaged.safetensors', 'half.pth']
+
+
 @pytest.mark.parametrize(
     'arguments',
-    [['vgg'], ['--corpus', 'x'], ['vgg', '--corpus', 'x', '--cache', 'y', '--no-cache']],
+    [
+        ['vgg'],
+        ['--from', '', '--corpus', 'x'],
+        ['--corpus', 'x'],
+        ['vgg', '--corpus', 'x', '--cache', 'y', '--no-cache'],
+    ],
 )
 def test_invalid_command_lines(capsys, arguments):
     with pytest.raises(SystemExit) as caught:

@@ -1,4 +1,4 @@
-"""Published weights: found, checked, loaded, frozen."""
+"""Published weights: found, checked, loaded. Stages of every model: frozen and trained."""
 
 import os
 import pickle
@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser_ros import SerError
-from ser_ros.models import build_model
-from ser_ros.models.transfer import freeze, load_published, published_parameters
+from ser_ros.models import MODELS, build_model
+from ser_ros.models.transfer import freeze, load_published, published_parameters, stages
 
 VGG16_CONVOLUTIONS = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
 VGGISH = {
@@ -180,8 +180,8 @@ def test_a_pickle_runs_no_code(vgg, tmp_path):
 def test_a_model_from_scratch_has_none():
     model = build_model('cnn_lstm', 64, 4)
     assert published_parameters(model) == 0
-    with pytest.raises(SerError, match=r'CnnLstm has no published weights'):
-        load_published(model)
+    with pytest.raises(SerError, match=r'CnnLstm has no .* and mine\.pth is not a bundle'):
+        load_published(model, 'mine.pth')
 
 
 def trained(model):
@@ -223,9 +223,62 @@ def test_missing_stages(vgg, n_stages):
         freeze(vgg, n_stages)
 
 
-def test_all_of_a_model_from_scratch_is_trained():
-    model = build_model('cnn_lstm', 64, 4)
-    freeze(model, 0)
-    assert trained(model) == sum(parameter.numel() for parameter in model.parameters())
-    with pytest.raises(SerError, match=r'1 stages .* CnnLstm has 0'):
-        freeze(model, 1)
+OF_ALL_ELSE = {
+    'cnn_lstm': [160 + 32, 4_640 + 64, 18_496 + 128, 36_928 + 128, 33_280],
+    'stacked_cnn_lstm': [160 + 32, 4_640 + 64, 18_496 + 128, 73_856 + 256, 49_664],
+}
+"""Architecture → parameters of its conv blocks, then of all else but the classifier."""
+
+
+@pytest.mark.parametrize('name', OF_ALL_ELSE)
+def test_stages_are_the_conv_blocks_and_all_else_but_the_classifier(name):
+    with torch.device('meta'):
+        model = build_model(name, 64, 8)
+    for n_stages in (5, 0, 2):
+        freeze(model, n_stages)
+        kept = sum(OF_ALL_ELSE[name][n_stages:])
+        assert trained(model) == kept + sum(p.numel() for p in model.classifier.parameters())
+    with pytest.raises(SerError, match=r'6 stages cannot be frozen: \w+ has 5$'):
+        freeze(model, 6)
+
+
+def test_blocks_of_the_same_depth_are_one_stage():
+    with torch.device('meta'):
+        model = build_model('parallel_fusion', 64, 8)
+    freeze(model, 1)
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    assert {name.rpartition('.')[0] for name in frozen} == {
+        f'branches.{branch}.blocks.0.{layer}' for branch in (0, 1) for layer in ('conv', 'norm')
+    }
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_every_parameter_but_the_classifiers_is_in_a_stage(name):
+    with torch.device('meta'):
+        model = build_model(name, 64, 8)
+    layers = [layer for stage in stages(model) for layer in stage]
+    parameters = [p for layer in layers for p in layer.parameters(recurse=False)]
+    assert len(set(parameters)) == len(parameters)
+    freeze(model, len(stages(model)))
+    left = {n for n, p in model.named_parameters() if p.requires_grad}
+    own = 'head' if name.startswith('vgg') else 'classifier'
+    assert left == {n for n, _ in model.named_parameters() if own in n.split('.')}
+
+
+@pytest.mark.parametrize('name', [name for name in MODELS if not name.startswith('vgg')])
+def test_frozen_norms_keep_their_statistics_and_others_do_not(name, features):
+    model = build_model(name, 32, 4)
+    n_stages = min(2, len(stages(model)))
+    freeze(model, n_stages)
+    frozen = {layer for stage in stages(model)[:n_stages] for layer in stage}
+    norms = [
+        m for m in model.modules() if isinstance(m, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d))
+    ]
+    before = [norm.running_mean.clone() for norm in norms]
+    model(features(4, 32, 160)).sum().backward()
+    assert norms
+    for norm, mean in zip(norms, before):
+        assert torch.equal(norm.running_mean, mean) == (norm in frozen)
+    for parameter in model.parameters():
+        assert (parameter.grad is None) == (not parameter.requires_grad)
+    assert all(layer.training for layer in model.modules() if isinstance(layer, torch.nn.Dropout))

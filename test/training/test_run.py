@@ -21,11 +21,13 @@ from filelock import FileLock
 
 from ser_ros import SerError, models
 from ser_ros.__main__ import main
-from ser_ros.bundle import load_bundle
+from ser_ros.bundle import load_bundle, save_bundle
 from ser_ros.models.parallel_cnn_transformer import ParallelCnnTransformer
 from ser_ros.stream.recognizer import Recognizer
+from ser_ros.training.data.corpora import read_corpus
 from ser_ros.training.evaluation.calibration import fit_temperature
 from ser_ros.training.evaluation.prediction import predict_clips
+from ser_ros.training.evaluation.selection import select
 from ser_ros.training.learning import train as learning_train
 from ser_ros.training.learning.fit import Compute
 from ser_ros.training.recipe import (
@@ -36,7 +38,7 @@ from ser_ros.training.recipe import (
     SplitConfig,
     load_recipe,
 )
-from ser_ros.training.run import train
+from ser_ros.training.run import finetune, train
 
 # Sixteen clips to train on, in batches of four.
 BATCHES = 4
@@ -423,6 +425,104 @@ def test_weights_that_are_not_published(tiny_corpus, tmp_path):
     with pytest.raises(SerError, match='no published weights'):
         train(recipe, [tiny_corpus], tmp_path / 'run', Compute('cpu', cache=tmp_path / 'cache'))
     assert not list(tmp_path.iterdir())
+
+
+# --- From a bundle -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope='module')
+def source(finished):
+    """The bundle of a run on RAVDESS: actors 02 and 04 are trained on, 03 validated."""
+    return finished[1].bundle
+
+
+@pytest.fixture(scope='module')
+def tuned(source, own_corpus, tmp_path_factory, cpu):
+    """A run that started from it, on a user's clips, with two of its five stages frozen."""
+    out = tmp_path_factory.mktemp('tuned') / 'run'
+    overrides = ('optimization.epochs=2', 'freeze=2', 'optimization.batch_size=4')
+    return finetune(str(source), [own_corpus], overrides, out, cpu)
+
+
+def test_a_bundle_is_fine_tuned_on_other_clips_and_classes(source, tuned, utterance):
+    before, after = load_bundle(source), load_bundle(tuned.bundle)
+    assert tuned.bundle.name == 'finetune.safetensors'
+    assert after.info.class_names == ('calm', 'happy', 'sad')
+    assert [row['epoch'] for row in tuned.history] == [0, 1]
+    assert torch.equal(after.frontend.mean, before.frontend.mean)
+    assert torch.equal(after.frontend.std, before.frontend.std)
+    for name, weight in before.model.state_dict().items():
+        # Also the statistics of the norms. Weight averaging rounds.
+        is_frozen = name.startswith(('cnn.blocks.0.', 'cnn.blocks.1.'))
+        if not name.startswith('classifier.') and weight.is_floating_point():
+            is_kept = torch.allclose(after.model.state_dict()[name], weight, rtol=1e-6)
+            assert is_kept == is_frozen, name
+    recognizer = Recognizer(after, 'cpu')
+    assert recognizer.push(utterance, 0) + recognizer.flush()
+
+
+def test_a_fine_tuned_bundle_states_what_both_were_trained_on(source, tuned, tiny_corpus):
+    before, info = load_bundle(source).info, load_bundle(tuned.bundle).info
+    mine = info.corpora['mine']
+    assert sorted(mine['train'] + mine['test']) == ['ann', 'bob', 'cem', 'dua']
+    assert info.corpora['RAVDESS'] == {'train': ['02', '03', '04']}
+    used = {clip.fingerprint for clip in (*tuned.split.train, *tuned.split.validation)}
+    assert set(info.recordings) == used | set(before.recordings)
+    assert info.license == 'CC-BY-NC-SA-4.0 AND LicenseRef-mine'
+    assert info.recipe['pretrained'] == str(source)
+    assert tuned.split.is_speaker_independent
+    # Not as its own corpus, and not under another name.
+    corpus = read_corpus(tiny_corpus)
+    with pytest.raises(SerError, match='RAVDESS: there are no clips of the test speakers mine:'):
+        select(info, [corpus], 'test')
+    with pytest.raises(SerError, match='was trained or calibrated on 24 of its'):
+        select(info, [dataclasses.replace(corpus, name='other')], 'test')
+
+
+def test_speakers_that_the_source_was_trained_on_are_no_strangers(
+    source, tiny_corpus, tmp_path, cpu
+):
+    recipe = dataclasses.replace(
+        changed(epochs=1),
+        pretrained=str(source),
+        split=SplitConfig('speakers', 2, n_folds=2, validation_speakers=('21',)),
+    )
+    run = train(recipe, [tiny_corpus], tmp_path / 'run', cpu)
+    tested = {clip.speaker for clip in run.split.test}
+    assert (known := tested & {'02', '03', '04'})
+    assert not run.split.is_speaker_independent
+    assert f'was trained on {len(known)} of the {len(tested) + 1}' in run.split.protocol
+    info = load_bundle(run.bundle).info
+    with pytest.raises(SerError, match='also trained on test speakers'):
+        select(info, [read_corpus(tiny_corpus)], 'test')
+
+
+def test_a_bundle_of_other_settings_is_reported_before_anything_is_read(source, tmp_path, cpu):
+    recipe = dataclasses.replace(RECIPE, pretrained=str(source), architecture='cnn_lstm')
+    with pytest.raises(SerError, match='set architecture=parallel_cnn_transformer$'):
+        train(recipe, ['nowhere'], tmp_path / 'run', cpu)
+    with pytest.raises(SerError, match='bundle nothing: no such file'):
+        finetune('nothing', ['nowhere'], (), tmp_path / 'run', cpu)
+    assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('freeze', [-1, 6])
+def test_more_stages_than_there_are(tiny_corpus, tmp_path, freeze, cpu):
+    recipe = dataclasses.replace(RECIPE, freeze=freeze)
+    with pytest.raises(SerError, match=f'^{freeze} stages cannot be frozen: .* has 5$'):
+        train(recipe, [tiny_corpus], tmp_path / 'run', cpu)
+    assert not (tmp_path / 'run').exists()
+
+
+def test_a_run_from_a_changed_bundle_is_not_continued(source, tuned, own_corpus, tmp_path, cpu):
+    path = shutil.copy(source, tmp_path / 'source.safetensors')
+    overrides = ('optimization.epochs=1', 'refit=false')
+    finetune(str(path), [own_corpus], overrides, tmp_path / 'run', cpu)
+    other = load_bundle(path)
+    other.model.classifier.bias += 1
+    save_bundle(path, other.info, other.frontend, other.model)
+    with pytest.raises(SerError, match=r'run holds a run .* from other weights'):
+        finetune(str(path), [own_corpus], overrides, tmp_path / 'run', cpu)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a CUDA device')

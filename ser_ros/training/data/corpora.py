@@ -154,7 +154,13 @@ def license_of(corpora: Sequence[str]) -> str:
     """The SPDX expression for a model trained on the corpora of these names."""
     known = [LICENSES[name] for name in LICENSES if name in corpora]
     others = [re.sub('[^A-Za-z0-9.]+', '-', name) for name in sorted(set(corpora) - set(LICENSES))]
-    return ' AND '.join([*known, *(f'LicenseRef-{name}' for name in others)])
+    return joint_license(*known, *(f'LicenseRef-{name}' for name in others))
+
+
+def joint_license(*licenses: str) -> str:
+    """The SPDX expression for what must fulfil all of these; each licence stands in it once."""
+    terms = [term for expression in licenses for term in expression.split(' AND ')]
+    return ' AND '.join(dict.fromkeys(terms))
 
 
 def merge_labels(clips: Sequence[Clip], merges: Mapping[str, str]) -> list[Clip]:

@@ -49,6 +49,8 @@ class Split:
     test: list[Clip]
     protocol: str
     """How the split was made, in one sentence."""
+    known: frozenset[str] = frozenset()
+    """Voices outside the training set that the bundle to start from was trained on."""
 
     @functools.cached_property
     def class_names(self) -> tuple[str, ...]:
@@ -83,9 +85,11 @@ class Split:
 
     @property
     def is_speaker_independent(self) -> bool:
-        """Whether no voice is in two subsets."""
+        """Whether the model is evaluated only on voices that it was not trained on."""
         voices = self.voices()
-        return len(set().union(*voices.values())) == sum(map(len, voices.values()))
+        return not self.known and len(set().union(*voices.values())) == sum(
+            map(len, voices.values())
+        )
 
 
 def split_corpora(recipe: Recipe, corpora: Sequence[Corpus]) -> Split:
@@ -123,6 +127,10 @@ def split_clips(clips: Sequence[Clip], config: SplitConfig) -> Split:
     """
     if not clips:
         raise SerError('there are no clips to split')
+    if len(classes := {clip.emotion for clip in clips}) < 2:
+        raise SerError(
+            f'all clips are of class {classes.pop()}; a model needs two or more classes'
+        )
     if config.n_validation < 0:
         raise SerError(f'n_validation is {config.n_validation}, not 0 or more')
     if config.protocol == 'corpora':
@@ -361,16 +369,21 @@ def _check(split: Split, config: SplitConfig) -> None:
                 'speakers'
             )
     trained = _voices_by_class(split.train)
+    more_clips = 'record more of them, or merge the class with another'
     for emotion, voices in _voices_by_class([*split.validation, *split.test]).items():
         if emotion not in trained:
+            owners = f': only the validation and test speakers {", ".join(voices)} have it'
             raise SerError(
-                f'fold {config.fold} leaves no clips of class {emotion} to train on: only the '
-                f'validation and test speakers {", ".join(voices)} have it'
+                f'fold {config.fold} leaves no clips of class {emotion} to train on'
+                + (f'; {more_clips}' if config.protocol == 'random' else owners)
             )
     if unvalidated := split.validation and _classes_without(split.validation, split.train):
+        remedy = 'name other speakers in split.validation_speakers, or raise split.n_validation'
+        if config.protocol == 'random':
+            remedy = more_clips
         raise SerError(
             f'fold {config.fold} leaves no clips of class {", ".join(unvalidated)} to validate '
-            'on; name other speakers in split.validation_speakers, or raise split.n_validation'
+            f'on; {remedy}'
         )
     untested = _classes_without(split.test, split.train)
     if untested and config.protocol in ('folds', 'random'):

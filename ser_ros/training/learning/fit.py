@@ -88,6 +88,7 @@ QUIET = (
     'It is recommended to use .*sync_dist=True',
     r"The '\w+' does not have many workers",
     '.*LeafSpec',
+    'Found .* in eval mode at the start of training',
 )
 """Beginnings of Lightning's warnings about intended settings, or that a user cannot act on."""
 
@@ -314,8 +315,9 @@ def _averaging(config: OptimizationConfig, n_clips: int) -> list[Callback]:
         def average(
             averaged: torch.Tensor, current: torch.Tensor, n: torch.Tensor
         ) -> torch.Tensor:
-            # Until the average begins, the weights themselves: they are validated as well.
-            if n < start:
+            # Until the average begins, the weights themselves: they are validated as well. Counts
+            # and masks have no average.
+            if n < start or not current.is_floating_point():
                 return current
             return averaged + (current - averaged) / (n - start + 1)
 

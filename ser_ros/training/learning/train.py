@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from ser_ros import SerError
 from ser_ros.audio.vad import Segment
+from ser_ros.bundle import Bundle
 from ser_ros.features import build_frontend, fit_frontend
 from ser_ros.models import build_model
-from ser_ros.models.transfer import TransferModel, freeze, load_published
+from ser_ros.models.transfer import freeze, load_published
 from ser_ros.stream.types import StreamConfig
 from ser_ros.training.data.batches import EmotionData, EpochOrder, VoiceOrder
 from ser_ros.training.data.dataset import (
@@ -28,6 +29,7 @@ from ser_ros.training.data.dataset import (
 )
 from ser_ros.training.data.splits import SUBSETS, Split
 from ser_ros.training.learning.fit import Compute, Fit, fit, read_checkpoint
+from ser_ros.training.learning.pretrained import copy_weights
 from ser_ros.training.learning.task import EmotionTask
 from ser_ros.training.recipe import DataConfig, Recipe
 
@@ -75,17 +77,18 @@ def load_subset(
 
 def prepare_fit(
     recipe: Recipe,
-    n_classes: int,
+    class_names: Sequence[str],
     training: Sequence[Utterance],
     validation: Sequence[Utterance],
     compute: Compute,
+    source: Optional[Bundle] = None,
 ) -> tuple[EmotionTask, EmotionData]:
     """The untrained task and its batches; nothing is written. Seeds torch, NumPy and Python.
 
     SerError if the clips are too few for the processes.
     """
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
-    task = make_task(recipe, n_classes, training)
+    task = make_task(recipe, class_names, training, source)
     data = make_data(recipe, task, training, validation, compute.workers)
     data.check(compute.devices * compute.nodes)
     return task, data
@@ -105,27 +108,45 @@ def fit_task(task: EmotionTask, data: EmotionData, out: Path, compute: Compute) 
     return fitted
 
 
-def make_task(recipe: Recipe, n_classes: int, training: Sequence[Utterance]) -> EmotionTask:
-    """The front-end, fitted on the training set, and the untrained model."""
-    frontend = fit_frontend(recipe.frontend, _sounds(recipe, training))
+def make_task(
+    recipe: Recipe,
+    class_names: Sequence[str],
+    training: Sequence[Utterance],
+    source: Optional[Bundle] = None,
+) -> EmotionTask:
+    """The front-end and the model before the first step.
+
+    The front-end is fitted on the training set, but of `source`, the bundle to start from, if
+    there is one: its weights need features that are standardised by its statistics.
+    """
+    n_classes = len(class_names)
+    frontend = (
+        copy.deepcopy(source.frontend)
+        if source
+        else fit_frontend(recipe.frontend, _sounds(recipe, training))
+    )
     weights = class_weights(training, n_classes) if recipe.optimization.class_weights else None
-    model = make_model(recipe, n_classes)
+    model = make_model(recipe, class_names, source)
     known = corpus_classes(recipe.data, training, n_classes)
     return EmotionTask(recipe, frontend, model, n_classes, weights, known)
 
 
-def make_model(recipe: Recipe, n_classes: int) -> nn.Module:
-    """The model, with its published weights if the recipe names them; SerError without them."""
+def make_model(
+    recipe: Recipe, class_names: Sequence[str], source: Optional[Bundle] = None
+) -> nn.Module:
+    """The model with the weights that it starts from: those of `source`, or published ones.
+
+    SerError if they are missing.
+    """
     n_features = build_frontend(recipe.frontend).n_features
-    model = build_model(recipe.architecture, n_features, n_classes, **recipe.hyperparameters)
-    if isinstance(model, TransferModel):
-        if recipe.pretrained:
-            load_published(model, recipe.pretrained)
-        freeze(model, recipe.freeze)
-    elif recipe.pretrained or recipe.freeze:
-        raise SerError(
-            f'{recipe.architecture} has no published weights: leave out pretrained and freeze'
-        )
+    model = build_model(
+        recipe.architecture, n_features, len(class_names), **recipe.hyperparameters
+    )
+    if source:
+        copy_weights(source, model, class_names)
+    elif recipe.pretrained:
+        load_published(model, recipe.pretrained)
+    freeze(model, recipe.freeze)
     return model
 
 

@@ -104,6 +104,8 @@ def card(bundle: Bundle) -> str:
         lines += [f'{corpus}, speakers:', '']
         lines += [f'- {subset}: {", ".join(speakers)}' for subset, speakers in subsets.items()]
         lines.append('')
+    if start := info.recipe.get('pretrained'):
+        lines += [f'Weights at the start of the training: `{Path(start).name}`.', '']
     lines += [
         f'Licence of the weights: {info.license}, as the data requires: **not for commercial use**.'
         if '-NC' in info.license

@@ -192,7 +192,9 @@ class Summary:
             subsets.append(
                 {'class_names': run.class_names, 'metrics': run.test, 'predictions': records}
             )
-        independent = 'speaker-independent' if self.is_speaker_independent else 'random'
+        independent = (
+            'speaker-independent' if self.is_speaker_independent else 'NOT speaker-independent'
+        )
         refitted = f', {REFITTED}' if self.is_refitted else ''
         return pool_subsets(subsets, f'{independent}: test sets pooled, {self.coverage}{refitted}')
 

@@ -263,10 +263,11 @@ def _random(summaries: Sequence[Summary]) -> str:
     independent = {key(s): s for s in summaries if s.is_speaker_independent}
     rows = []
     for summary in summaries:
-        if summary.is_speaker_independent:
+        run = summary.runs[0]
+        if summary.is_speaker_independent or run.recipe['split']['protocol'] != 'random':
             continue
         metrics = summary.pooled['metrics']
-        row = [f'`{summary.runs[0].name}`', with_interval(metrics), summary.coverage]
+        row = [f'`{run.name}`', with_interval(metrics), summary.coverage]
         if other := independent.get(key(summary)):
             by_speaker = other.pooled['metrics']
             gap = metrics['unweighted_accuracy'] - by_speaker['unweighted_accuracy']

@@ -618,6 +618,7 @@ def test_what_is_no_class_is_not_merged(merges):
 def test_licences():
     assert license_of(['RAVDESS']) == 'CC-BY-NC-SA-4.0'
     assert license_of(['BanglaSER', 'RAVDESS']) == 'CC-BY-NC-SA-4.0 AND CC-BY-4.0'
+    assert license_of(['RAVDESS', 'nEMO']) == 'CC-BY-NC-SA-4.0'
     assert license_of(['my corpus', 'TESS']) == 'CC-BY-NC-ND-4.0 AND LicenseRef-my-corpus'
 
 

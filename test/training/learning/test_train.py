@@ -24,7 +24,7 @@ def test_whole_clips_are_standardised_with_their_noisy_copies():
     low = np.cumsum(noise - noise.mean()).astype(np.float32)
     low *= 0.1 / np.abs(low).max()
     training = [Utterance(low, Segment(0, len(low)), n, 48_000) for n in range(2)]
-    task = make_task(recipe, 2, training)
+    task = make_task(recipe, ('happy', 'sad'), training)
     items = WholeClips(training, recipe.data, recipe.augmentation, recipe.seed)
     features = torch.stack([task.frontend(items[0, n][0]) for n in range(len(items))])
     assert features.abs().max() < 5
@@ -100,7 +100,7 @@ def test_the_front_end_is_fitted_to_speech_at_the_mean_gain(speech):
         Utterance(speech, Segment(16_000, 32_000), 0),
         Utterance(speech, Segment(40_000, 48_000), 1),
     ]
-    fitted = make_task(recipe, 2, utterances).frontend
+    fitted = make_task(recipe, ('happy', 'sad'), utterances).frontend
     frontend = build_frontend(recipe.frontend)
     sounds = [
         torch.from_numpy(speech[s.start : s.end]) * 0.1 for s in (u.speech for u in utterances)

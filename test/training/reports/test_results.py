@@ -376,6 +376,16 @@ def test_a_random_split_is_compared_with_the_folds(page):
     assert row(lines, '`parallel_cnn_transformer`', '`parallel_cnn_transformer`')[2] == 'not run'
 
 
+def test_folds_whose_speakers_the_start_was_trained_on_are_in_no_table(page):
+    start = ['pretrained=companion']
+    known = finished(n_right=2, overrides=start, is_speaker_independent=False)
+    protocol = Summary((known,)).pooled['metrics']['protocol']
+    assert protocol.startswith('NOT speaker-independent: test sets pooled')
+    lines = page(known)
+    assert row(lines, '`parallel_fusion`', '`parallel_fusion`')[2] == 'not run'
+    assert not [line for line in lines if line.startswith('| `parallel_fusion` | 100.0%')]
+
+
 def test_the_default_is_shown_in_detail(page):
     lines = page(finished(fold=1, n_right=2), finished(fold=2, n_right=1))
     assert any('Measured: 75.0% [' in line for line in lines)

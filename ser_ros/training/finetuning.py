@@ -1,0 +1,97 @@
+"""The recipe by which `train --from` fine-tunes a bundle on other corpora."""
+
+import contextlib
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from ser_ros import SerError
+from ser_ros.bundle import load_bundle
+from ser_ros.training.data.corpora import Corpus, merge_labels
+from ser_ros.training.data.splits import split_clips
+from ser_ros.training.recipe import Recipe, SplitConfig, make_recipe
+
+NAME = 'finetune'
+
+STEPS = 400
+"""Steps in which all clips would be trained on; those of the test set are not."""
+
+OPTIMIZATION = {
+    'batch_size': 16,
+    'optimizer': 'adamw',
+    'learning_rate': 5e-4,
+    'schedule': 'one_cycle',  # it warms up, however many epochs there are
+    'average': 'ema',
+    'ema_decay': 0.98,
+    'early_stopping': 0,
+    'precision': '32-true',  # bf16 takes seven times as long on a CPU that does not support it
+}
+
+KEPT_DATA = (
+    'merge',
+    'balance_classes',
+    'balance_corpora',
+    'mask_absent_classes',
+    'noisy_copies',
+    'nonspeech',
+)
+"""Settings of the data that are the bundle's."""
+
+
+def finetuning_recipe(
+    bundle: str, corpora: Sequence[Corpus], overrides: Sequence[str] = ()
+) -> Recipe:
+    """The bundle's own recipe with these corpora, a short schedule, and a split that they allow.
+
+    Merged classes stay merged. `overrides`: as in `load_recipe`. SerError for a bundle that cannot
+    be loaded, and an invalid override.
+    """
+    info = load_bundle(bundle).info
+    own = info.recipe
+    # How corpora were weighted against each other does not fit others.
+    data = {key: own['data'][key] for key in KEPT_DATA if key in own.get('data', {})}
+    data['corpora'] = [corpus.name for corpus in corpora]
+    # Folders are those of the machine on which the bundle was trained.
+    augmentation = {k: v for k, v in own.get('augmentation', {}).items() if '_folder' not in k}
+    n_clips = sum(len(corpus.clips) for corpus in corpora)
+    epochs = math.ceil(STEPS / max(1, round(n_clips / OPTIMIZATION['batch_size'])))
+    values = {
+        **own,
+        'architecture': info.architecture,
+        'hyperparameters': info.hyperparameters,
+        'pretrained': str(bundle),
+        'freeze': 0,
+        'frontend': asdict(info.frontend),
+        'data': data,
+        'split': asdict(_split(corpora, data.get('merge', {}))),
+        'augmentation': augmentation,
+        'optimization': {
+            **own.get('optimization', {}),
+            **OPTIMIZATION,
+            'epochs': epochs,
+        },
+        'refit': True,
+    }
+    values.pop('name', None)
+    return make_recipe(NAME, values, overrides)
+
+
+def _split(corpora: Sequence[Corpus], merge: Mapping[str, str]) -> SplitConfig:
+    """By speaker, a fifth of them for the test set, and as many, or more if needed, for validation.
+
+    With one or two speakers by clip, in fewer folds if a class has few clips.
+    """
+    clips = merge_labels([clip for corpus in corpora for clip in corpus.clips], merge)
+    n_speakers = min(len({clip.speaker for clip in corpus.clips}) for corpus in corpora)
+    if n_speakers < 3:
+        fewest = min(Counter((clip.corpus, clip.emotion) for clip in clips).values())
+        return SplitConfig('random', n_folds=max(3, min(5, fewest)))
+    numbers = range(max(1, n_speakers // 5), n_speakers // 2 + 1)
+    splits = [SplitConfig('speakers', n_folds=min(5, n_speakers), n_validation=n) for n in numbers]
+    for config in splits:
+        # Validation speakers may lack a class.
+        with contextlib.suppress(SerError):
+            split_clips(clips, config)
+            return config
+    return splits[0]
