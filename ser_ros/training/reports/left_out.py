@@ -15,6 +15,31 @@ from ser_ros.training.recipe import Recipe
 from ser_ros.training.reports.formatting import decimal, percent, with_interval
 from ser_ros.training.reports.results import rounded
 
+
+@dataclass(frozen=True)
+class LeftOutTrial:
+    """A setting that was tried on left-out corpora, before the recipe was chosen."""
+
+    name: str
+    what: str
+    """How it differs from `base`, in words."""
+    runs: list[dict[str, Any]]
+    """`corpus`, `seed`, and for each of `TRIAL_CONDITIONS` the unweighted accuracy among the basic
+    expressions, or None."""
+
+
+TRIALS = 'left_out_trials'
+"""Name of the folder of trials."""
+
+TRIAL_CONDITIONS = {
+    'unknown': 'unknown voice',
+    'unknown, noise 10 dB': 'in noise, 10 dB',
+    'known by all clips': 'known by all its clips',
+    'balanced stream': 'known, balanced',
+    'mostly neutral stream': 'known, mostly neutral',
+}
+"""Condition of a trial → its column."""
+
 PATTERN = 'left_out_seed*.json'
 """Names of result files."""
 
@@ -179,3 +204,40 @@ def curve_rows(summaries: Sequence[LeftOutSummary]) -> list[tuple[str, ...]]:
         )
         for i, (start, end) in enumerate(zip(starts, ends))
     ]
+
+
+TRIAL_HEADER = ('trial', 'what', 'runs', *TRIAL_CONDITIONS.values())
+
+
+def read_trials(folder: Path) -> list[LeftOutTrial]:
+    """The trials in a folder of results, `base` first; SerError for a file that is none."""
+    trials = []
+    for path in sorted((folder / TRIALS).glob('*.json')):
+        try:
+            trials.append(from_dict(LeftOutTrial, json.loads(path.read_text())))
+        except (OSError, ValueError, SerError) as error:
+            raise SerError(f'{path} is not a trial on left-out corpora: {error}') from error
+    return sorted(trials, key=lambda trial: trial.name != 'base')
+
+
+def trial_rows(trials: Sequence[LeftOutTrial]) -> list[tuple[str, ...]]:
+    """A row of each trial: means over corpora, with the deviation between seeds where there are."""
+    return [
+        (
+            f'`{trial.name}`',
+            trial.what,
+            f'{len({run["corpus"] for run in trial.runs})} corpora × '
+            f'{len({run["seed"] for run in trial.runs})}',
+            *(_mean_of_trial(trial, condition) for condition in TRIAL_CONDITIONS),
+        )
+        for trial in trials
+    ]
+
+
+def _mean_of_trial(trial: LeftOutTrial, condition: str) -> str:
+    seeds = sorted({run['seed'] for run in trial.runs})
+    means = [_mean(r[condition] for r in trial.runs if r['seed'] == seed) for seed in seeds]
+    if None in means:
+        return '–'
+    spread = f' ± {100 * statistics.stdev(means):.1f}' if len(means) > 1 else ''
+    return percent(statistics.mean(means)) + spread

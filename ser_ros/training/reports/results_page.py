@@ -34,7 +34,12 @@ from ser_ros.training.reports.formatting import (
     percent,
     with_interval,
 )
-from ser_ros.training.reports.left_out import LeftOutSummary, read_summaries
+from ser_ros.training.reports.left_out import (
+    LeftOutSummary,
+    LeftOutTrial,
+    read_summaries,
+    read_trials,
+)
 from ser_ros.training.reports.results import (
     REFITTED,
     FoldResult,
@@ -93,6 +98,7 @@ def render(folder: Path, shipped: Bundle) -> str:
         random=_random(summaries),
         left_out=_left_out(read_summaries(folder)),
         n_utterances=N_UTTERANCES,
+        left_out_trials=_left_out_trials(read_trials(folder)),
         default_name=DEFAULT,
         default=_default(default) if default else None,
         shipped=_shipped(shipped, default),
@@ -246,6 +252,10 @@ def _left_out(summaries: Sequence[LeftOutSummary]) -> list[dict[str, str]]:
             }
         )
     return sections
+
+
+def _left_out_trials(trials: Sequence[LeftOutTrial]) -> str:
+    return _table(left_out.TRIAL_HEADER, left_out.trial_rows(trials)) if trials else ''
 
 
 # --- Random splits ---------------------------------------------------------------------------

@@ -1,0 +1,109 @@
+"""The tables of corpora that were left out, and of trials on them."""
+
+import json
+
+import pytest
+
+from ser_ros import SerError
+from ser_ros.training.evaluation.left_out import Choices
+from ser_ros.training.recipe import Recipe, plain_recipe
+from ser_ros.training.reports.left_out import (
+    CURVE_HEADER,
+    HEADER,
+    TRIAL_CONDITIONS,
+    LeftOutResult,
+    LeftOutSummary,
+    curve_rows,
+    read_summaries,
+    read_summary,
+    read_trials,
+    rows,
+    trial_rows,
+    write_summary,
+)
+
+
+def values(accuracy, interval=None):
+    return {
+        'accuracy': accuracy,
+        'unweighted_accuracy': accuracy,
+        'unweighted_accuracy_interval': interval,
+        'calibration_error': 0.123456,
+        'coverage': 0.5,
+        'expression_accuracy_when_decided': None,
+        'neutral_error': 1 - accuracy,
+    }
+
+
+def metrics(accuracy):
+    both = {'speakers': 2, 'unadapted': values(accuracy - 0.1), 'adapted': values(accuracy)}
+    curve = {
+        name: [0.25, accuracy] for name in ('accuracy', 'unweighted_accuracy', 'neutral_error')
+    }
+    return {
+        'expressions': ['neutral', 'happy', 'sad'],
+        'speakers': 3,
+        'cold': values(accuracy, [accuracy - 0.05, accuracy + 0.05]),
+        'streams': dict.fromkeys(('balanced', 'mostly neutral', 'only neutral', 'only sad'), both),
+        'curves': {'heard_before': [0, 1], 'balanced': curve, 'mostly neutral': curve},
+    }
+
+
+def summary(seed, **accuracies):
+    choices = Choices(1.5, 0.4, 0.3)
+    recipe = plain_recipe(Recipe(name='mine', seed=seed))
+    results = tuple(
+        LeftOutResult(name, f'{name} left out', choices, metrics(accuracy))
+        for name, accuracy in accuracies.items()
+    )
+    return LeftOutSummary(recipe, 1000, 2.5, results, choices, {}, {}, '2026-01-01')
+
+
+def test_a_summary_is_read_as_it_was_written(tmp_path):
+    path = tmp_path / 'mine' / 'left_out_seed2.json'
+    write_summary(path, summary(2, A=0.5, B=0.61234567))
+    (found,) = read_summaries(tmp_path)
+    assert (found.name, found.seed, found.choices) == ('mine', 2, Choices(1.5, 0.4, 0.3))
+    assert found.results[1].metrics['cold']['accuracy'] == 0.6123
+    path.write_text('{"recipe": {}}')
+    with pytest.raises(SerError, match=r'left_out_seed2.json is not a result of cross-validate'):
+        read_summary(path)
+
+
+def test_rows_are_means_over_seeds_and_then_over_corpora():
+    one = rows([summary(1, A=0.5, B=0.6)])
+    assert all(len(row) == len(HEADER) for row in one)
+    assert one[0][:5] == ('A', '3', '3', '50.0% [45.0, 55.0]', '50.0% (40.0%)')
+    assert one[0][7] == '50.0% · 50.0%'
+    assert one[0][8] == '– · –'
+    assert one[0][9] == '0.123 (0.123)'
+    assert one[0][10] == '50.0% (40.0%)'
+    assert one[2][:5] == ('**mean**', '', '', '55.0%', '55.0% (45.0%)')
+    two = rows([summary(1, A=0.5, B=0.6), summary(2, A=0.7, B=0.6)])
+    assert two[0][3:5] == ('60.0%', '60.0% (50.0%)')
+
+
+def test_the_curve_names_how_many_utterances_were_heard():
+    assert curve_rows([summary(1, A=0.5, B=0.7)]) == [
+        ('0', '25.0%', '25.0%', '25.0%'),
+        ('1 and more', '60.0%', '60.0%', '60.0%'),
+    ]
+    assert len(CURVE_HEADER) == 4
+
+
+def test_trials_are_means_with_the_deviation_between_seeds(tmp_path):
+    def run(corpus, seed, accuracy):
+        return {'corpus': corpus, 'seed': seed, **dict.fromkeys(TRIAL_CONDITIONS, accuracy)}
+
+    folder = tmp_path / 'left_out_trials'
+    folder.mkdir()
+    several = [run('A', 1, 0.4), run('B', 1, 0.6), run('A', 2, 0.5), run('B', 2, 0.7)]
+    for name, runs in {'another': [run('A', 1, None)], 'base': several}.items():
+        text = json.dumps({'name': name, 'what': 'words', 'runs': runs})
+        (folder / f'{name}.json').write_text(text)
+    base, another = trial_rows(read_trials(tmp_path))
+    assert base[:4] == ('`base`', 'words', '2 corpora × 2', '55.0% ± 7.1')
+    assert another[2:4] == ('1 corpora × 1', '–')
+    (folder / 'base.json').write_text('[]')
+    with pytest.raises(SerError, match=r'base.json is not a trial on left-out corpora'):
+        read_trials(tmp_path)
