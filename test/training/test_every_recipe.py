@@ -33,6 +33,12 @@ SMALLER = {
     'research/vgg': ('frontend.duration=1.0', 'pretrained=""'),
     'research/vggish': ('pretrained=""',),
     'vggish': ('freeze=5',),
+    'by_voice': (
+        'data.corpora=[RAVDESS, BanglaSER]',
+        'data.epoch_clips=32',
+        'voice.clips=4',
+        'split.validation_speakers=["RAVDESS:03", "BanglaSER:03"]',
+    ),
     'companion': ('split.validation_speakers=["RAVDESS:03", "BanglaSER:03"]',),
 }
 
