@@ -82,6 +82,8 @@ class BundleInfo:
     """SPDX expression that the training data requires."""
     recordings: tuple[str, ...]
     """Fingerprints of the clips used in training and calibration, see `corpora.Clip`."""
+    calibration: str
+    """What temperature and threshold were chosen on, as in "chosen on ..."."""
     adaptation: AdaptationInfo
 
     def __post_init__(self):

@@ -137,6 +137,7 @@ def bundle_info():
         metrics={},
         license='CC-BY-NC-SA-4.0',
         recordings=(),
+        calibration='the validation set',
         adaptation=AdaptationInfo(),
     )
 

@@ -214,7 +214,7 @@ def calibrate_bundle(bundle: Bundle, summary: LeftOutSummary) -> Bundle:
             f'bundle {bundle.path}: trained by another recipe than the models that the corpora '
             f'were left out of ({", ".join(changed)})'
         )
-    info = bundle.info
+    info, names = bundle.info, [result.corpus for result in summary.results]
     adaptation = dataclasses.replace(info.adaptation, neutral_share=summary.choices.neutral_share)
     return dataclasses.replace(
         bundle,
@@ -222,6 +222,8 @@ def calibrate_bundle(bundle: Bundle, summary: LeftOutSummary) -> Bundle:
             info,
             temperature=summary.choices.temperature,
             threshold=summary.choices.threshold,
+            calibration=f'models of this recipe without one of {", ".join(names)}, which heard it '
+            'for the first time',
             adaptation=adaptation,
             metrics={},
         ),

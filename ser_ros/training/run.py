@@ -185,6 +185,7 @@ def _bundle_info(recipe: Recipe, split: Split) -> BundleInfo:
         metrics={},
         license=license_of(recipe.data.corpora),
         recordings=tuple(sorted({c.fingerprint for c in (*split.train, *split.validation)})),
+        calibration='the validation set' if split.validation else 'nothing',
         adaptation=AdaptationInfo(by_voice=recipe.voice.clips > 0, memory=recipe.voice.memory),
     )
 

@@ -150,6 +150,7 @@ def test_a_bundle_gets_what_was_chosen(result, folder, tmp_path, capsys):
     assert calibrated.threshold == chosen.threshold
     assert calibrated.adaptation.neutral_share == chosen.neutral_share
     assert calibrated.metrics == {}
+    assert 'without one of A, B, C' in calibrated.calibration
     assert f'threshold {chosen.threshold:.3f}' in capsys.readouterr().out
 
 

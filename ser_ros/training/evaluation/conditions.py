@@ -22,11 +22,15 @@ from ser_ros.audio.sources import read_audio
 from ser_ros.audio.vad import SileroVad, speech_span
 from ser_ros.bundle import Bundle
 from ser_ros.stream.engine import select_device
-from ser_ros.stream.recognizer import Recognizer
 from ser_ros.training.data.noise import noise_for_evaluation, recordings
 from ser_ros.training.evaluation.clip_result import ClipResult
 from ser_ros.training.evaluation.metrics import accuracy_change, compute_metrics
-from ser_ros.training.evaluation.prediction import Degrade, amplify, stream_clips
+from ser_ros.training.evaluation.prediction import (
+    Degrade,
+    amplify,
+    cold_recognizer,
+    stream_clips,
+)
 
 SNRS_DB = (20, 10, 5, 0)
 DISTANCES = {'near': 0.5, 'far': 3.0}
@@ -198,7 +202,7 @@ def evaluate_conditions(
     device = str(select_device(device))
     for name, degrade in conditions.degrades.items():
         # A new one each time: nothing is carried from one condition to the next.
-        results = stream_clips(Recognizer(bundle, device), clips, degrade)
+        results = stream_clips(cold_recognizer(bundle, device), clips, degrade)
         if len(class_names) < len(all_names):
             results = [result.restricted_to(class_names, all_names) for result in results]
         change = accuracy_change(results, clean, class_names)

@@ -14,7 +14,7 @@ from ser_ros.training.evaluation.prediction import one_thread, stream_sound
 
 PROTOCOL = (
     'each file streamed as on the robot, between half a second of silence that does not count as '
-    'time; expressions of finished utterances'
+    'time; expressions of finished utterances, while the room becomes known as one voice'
 )
 
 NEUTRAL = 'neutral'

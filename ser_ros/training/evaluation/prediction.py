@@ -16,7 +16,7 @@ from ser_ros.bundle import Bundle, BundleError
 from ser_ros.emotions import ExpressionMap
 from ser_ros.stream.engine import select_device
 from ser_ros.stream.recognizer import Recognizer
-from ser_ros.stream.types import MIN_PROBABILITY, Estimate
+from ser_ros.stream.types import MIN_PROBABILITY, Estimate, StreamConfig
 from ser_ros.stream.voice import can_stream
 from ser_ros.training.data.corpora import Clip
 from ser_ros.training.evaluation.clip_result import ClipResult
@@ -37,8 +37,13 @@ def predict_clips(
     """Stream the clips, or classify each as a whole if the bundle cannot stream."""
     if can_stream(bundle):
         degrade = functools.partial(amplify, gain_db=gain_db) if gain_db else None
-        return stream_clips(Recognizer(bundle, device), clips, degrade)
+        return stream_clips(cold_recognizer(bundle, device), clips, degrade)
     return classify_clips(bundle, clips, device, gain_db)
+
+
+def cold_recognizer(bundle: Bundle, device: str = 'auto') -> Recognizer:
+    """A recogniser for which every clip is of an unknown voice, and no class more expected."""
+    return Recognizer(bundle, device, StreamConfig(adaptation='off'))
 
 
 def describe_method(bundle: Bundle) -> str:
@@ -105,13 +110,13 @@ def stream_sound(
     """Stream float32 (n,) samples at 16 kHz as on the robot, between half a second of silence.
 
     `degrade`, with a generator of this seed, is applied to the sound with its silence: there noise
-    continues and a room resounds.
+    continues and a room resounds. What the recogniser knows of the voice stays: `flush` ends the
+    stream alone.
     """
     samples = np.pad(sound, SILENCE)
     if degrade:
         samples = degrade(samples, np.random.default_rng(seed))
     samples = MESSAGE.decode(encode_s16le(samples))[:, 0]
-    recognizer.reset()
     return recognizer.push(samples, SECOND) + recognizer.flush()
 
 

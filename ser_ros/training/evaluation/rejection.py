@@ -10,11 +10,15 @@ from tqdm import tqdm
 from ser_ros.bundle import Bundle
 from ser_ros.emotions import ExpressionMap
 from ser_ros.stream.engine import select_device
-from ser_ros.stream.recognizer import Recognizer
 from ser_ros.stream.voice import can_stream
 from ser_ros.training.data.nonspeech import FAMILIES, HELD_OUT, generate_one
 from ser_ros.training.evaluation.clip_result import ClipResult
-from ser_ros.training.evaluation.prediction import decide, one_thread, stream_sound
+from ser_ros.training.evaluation.prediction import (
+    cold_recognizer,
+    decide,
+    one_thread,
+    stream_sound,
+)
 
 N_SOUNDS = 50
 """Sounds of each kind: they lengthen an evaluation by less than a minute."""
@@ -29,7 +33,7 @@ def evaluate_nonspeech(bundle: Bundle, device: str = 'auto') -> dict[str, dict[s
     streamed, with voice activity detection; None for a bundle that classifies whole clips.
     """
     bundle.model.to(select_device(device))
-    recognizer = Recognizer(bundle, device) if can_stream(bundle) else None
+    recognizer = cold_recognizer(bundle, device) if can_stream(bundle) else None
     rate = bundle.frontend.sample_rate
     metrics = {}
     for kind, family in enumerate(tqdm((*FAMILIES, *HELD_OUT), desc='rejecting', leave=False)):

@@ -111,14 +111,13 @@ def card(bundle: Bundle) -> str:
         if '-NC' in info.license
         else f'Licence of the weights: {info.license}.',
         '',
+        *_adaptation(info),
         '## Metrics',
         '',
         *_own_metrics(info, streamed),
         *_foreign_metrics(info),
-        *_groups(info),
-        *_conditions(info),
+        *trust(info),
         *_nonspeech(info),
-        *_false_expressions(info),
         f'One seed ({info.seed}); temperature {info.temperature:.3f}; below a confidence of '
         f'{info.threshold:.3f} no expression is decided.',
         '',
@@ -158,6 +157,24 @@ def _speech(info: BundleInfo) -> str:
     return ' and '.join(known) or 'corpora that its metadata does not name'
 
 
+def _adaptation(info: BundleInfo) -> list[str]:
+    adaptation = info.adaptation
+    if not adaptation.by_voice:
+        return []
+    return [
+        '## How it adapts',
+        '',
+        'A voice is judged by how it usually sounds: by the mean features and answers of its earlier '
+        f'utterances, which count for half after {adaptation.memory:g} of them; '
+        f'{adaptation.neutral_share:.0%} of the utterances are expected to be neutral. Nothing is '
+        'stored on disk. **A voice of which one emotion is all that is ever heard is judged worse with '
+        'adaptation than without**: for such voices switch it off, or enrol them. '
+        '[Results](../docs/RESULTS.md) has by how much. The metrics below are without adaptation: each '
+        'clip is of an unknown voice.',
+        '',
+    ]
+
+
 def _own_metrics(info: BundleInfo, streamed: bool) -> list[str]:
     metrics = {subset: info.metrics[subset] for subset in OWN_SUBSETS if subset in info.metrics}
     method = (
@@ -167,13 +184,15 @@ def _own_metrics(info: BundleInfo, streamed: bool) -> list[str]:
         if streamed
         else 'Each clip was classified as a whole.'
     )
-    chosen = (
-        'Temperature and threshold were chosen on the validation set. Then the model was trained '
-        'again from the start, to the last epoch, with the validation speakers as well: their '
-        'metrics are those of the weights before that.'
-        if info.recipe.get('refit')
-        else 'Epoch, temperature and threshold were chosen on the validation set.'
-    )
+    on = info.calibration
+    chosen = f'Temperature and threshold were chosen on {on}.'
+    if info.recipe.get('refit'):
+        chosen += (
+            ' Then the model was trained again from the start, to the last epoch, with the '
+            'validation speakers as well: their metrics are those of the weights before that.'
+        )
+    elif 'validation' in metrics:
+        chosen += ' The epoch was chosen on the validation set.'
     lines = [
         f'{method} {_independence(info)} {chosen} The test set was not used in training. UA is '
         "unweighted accuracy, the mean of the classes' recalls, with a 95 % bootstrap interval "
@@ -223,6 +242,11 @@ def _subsets(info: BundleInfo) -> dict[str, Any]:
     """The recorded metrics of all subsets, its own first."""
     own = {name: info.metrics[name] for name in OWN_SUBSETS if name in info.metrics}
     return {**own, **foreign_metrics(info)}
+
+
+def trust(info: BundleInfo) -> list[str]:
+    """The sections by group, under conditions, and of false expressions, if they are recorded."""
+    return [*_groups(info), *_conditions(info), *_false_expressions(info)]
 
 
 def _groups(info: BundleInfo) -> list[str]:

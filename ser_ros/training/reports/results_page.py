@@ -26,7 +26,7 @@ from ser_ros.training.recipe import (
     load_recipe,
 )
 from ser_ros.training.reports import left_out
-from ser_ros.training.reports.card import foreign_metrics
+from ser_ros.training.reports.card import foreign_metrics, trust
 from ser_ros.training.reports.formatting import (
     calibration_errors,
     decimal,
@@ -353,6 +353,7 @@ def _shipped(bundle: Bundle, default: Optional[Summary]) -> dict[str, str]:
             ],
         ),
         'nonspeech': _nonspeech(bundle.path.stem, test, default),
+        'trust': '\n'.join(trust(info)),
     }
 
 

@@ -149,10 +149,10 @@ def test_it_names_the_front_end(write_bundle, tmp_path, config, stated):
 
 
 def test_it_states_a_refit(evaluated):
-    assert 'Epoch, temperature and threshold were chosen' in card(evaluated)
+    assert 'The epoch was chosen on the validation set.' in card(evaluated)
     text = card(replaced(evaluated, recipe={'refit': True}))
     assert 'trained again from the start, to the last epoch, with the validation' in text
-    assert 'Epoch, temperature' not in text
+    assert 'The epoch was chosen' not in text
 
 
 def test_it_shows_sounds_without_a_voice(evaluated):
