@@ -11,8 +11,15 @@ import torch
 from ser_ros.emotions import EMOTIONS
 from ser_ros.features import Frontend, voice_mean
 
-BASELINE_UTTERANCES = 24
-"""How many utterances of a voice a baseline counts for."""
+BASELINE_UTTERANCES = 60
+"""How many utterances of a voice a baseline counts for.
+
+The most that a voice is known from in training. On four corpora left out in turn, 39 voices and
+two phrases of each of four classes, unweighted accuracy over the first ten utterances rises from
+46 % without a baseline to 48, 53, 55 and 56 % for 8, 24, 40 and 60, and no more for 72; over the
+next thirty it is 49 to 51 % for all. For voices of which only one emotion is heard: 39 % without,
+55 % for 60.
+"""
 
 
 @dataclass(frozen=True)

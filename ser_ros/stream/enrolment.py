@@ -63,10 +63,9 @@ def enrol(bundle: Bundle, phrases: Sequence[Phrase]) -> Enrolment:
     """The baseline of a voice: means over the classes of the means over each class's phrases.
 
     So it does not depend on how many phrases of a class there are, as what is learned later depends
-    on what is said. The mean log-probabilities are those under the mean features. Of classes
-    without phrases nothing is known: the others' mean is 0, and so are they. SerError for phrases
-    of fewer than two expressions, of a class that the bundle lacks, or without speech, and for a
-    bundle that does not adapt.
+    on what is said. The mean log-probabilities are those under the mean features. SerError for
+    phrases of fewer than two expressions, of a class that the bundle lacks, or without speech, and
+    for a bundle that does not adapt.
     """
     _check_adapts(bundle)
     classes = [_class_of(bundle, phrase) for phrase in phrases]
@@ -79,12 +78,10 @@ def enrol(bundle: Bundle, phrases: Sequence[Phrase]) -> Enrolment:
     recognizer = Recognizer(bundle, 'cpu')
     lessons = [_listen(recognizer, phrase, None) for phrase in phrases]
     clip_mean = _balanced_mean(classes, [clip_mean for clip_mean, _ in lessons])
-    n_classes = len(bundle.info.class_names)
-    under_mean = Baseline(clip_mean, np.zeros(n_classes))
+    under_mean = Baseline(clip_mean, np.zeros(len(bundle.info.class_names)))
     lessons = [_listen(recognizer, phrase, under_mean) for phrase in phrases]
     score = _balanced_mean(classes, [score for _, score in lessons]).numpy()
-    is_known = np.isin(bundle.info.class_names, classes)
-    score = np.where(is_known, score - score[is_known].mean(), 0.0)
+    score -= score.mean()
     return Enrolment(
         bundle=bundle.path.name,
         bundle_sha256=bundle.digest,

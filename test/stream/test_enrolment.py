@@ -67,14 +67,9 @@ def test_log_probabilities_are_the_mean_over_the_classes_under_these_features(
     flat = Baseline(enrolment.baseline.clip_mean, np.zeros(8))
     scores = [np.log(listen(by_voice, s, flat)[1].unadapted) for s in sounds]
     expected = (scores[0] + (scores[1] + scores[2]) / 2) / 2
-    names = by_voice.info.class_names
-    heard = [names.index('neutral'), names.index('angry')]
     found = enrolment.baseline.score
-    np.testing.assert_allclose(found[heard], expected[heard] - expected[heard].mean(), atol=1e-3)
-    assert sum(found) == pytest.approx(0, abs=1e-3)
-    # Nothing is known of the classes that were not heard.
-    assert (np.delete(found, heard) == 0).all()
-    assert abs(found[heard]).min() > 0.01
+    np.testing.assert_allclose(found, expected - expected.mean(), atol=1e-3)
+    assert abs(found).max() > 0.1
 
 
 def test_it_does_not_depend_on_how_often_a_class_was_said(by_voice, phrases):
