@@ -68,9 +68,15 @@ def leave_out_corpora(
     The result of a seed is written as left_out_seedN.json to `results` (default: `out`). A finished
     run is not repeated, an interrupted one continues, one that another process works on is
     skipped, and one that fails does not stop the others. SerError for fewer than three names, an
-    unknown one, and a recipe whose model does not run on a stream.
+    unknown one, a recipe that starts from other weights, and one whose model does not run on a
+    stream.
     """
     compute, results = compute or Compute(), results or out
+    if recipe.pretrained:
+        raise SerError(
+            f'pretrained is {recipe.pretrained!r}: its weights may know the corpora that are left '
+            'out; leave pretrained empty'
+        )
     if len(set(names)) < 3:
         raise SerError(
             'name three or more corpora to leave out: choices for one are made on others'

@@ -143,11 +143,10 @@ def _write_bundle(
     validation set temperature is 1, and all expressions are decided.
     """
     bundle = Bundle(_bundle_info(recipe, split), task.frontend.eval(), task.model.eval(), path)
-    if not split.validation:
-        save_bundle(path, bundle.info, task.frontend, task.model)
-        return []
-    results = calibrate(bundle, split.validation, device)
-    metrics = {'validation': compute_metrics(results, bundle.info.class_names)}
+    results, metrics = [], {}
+    if split.validation:
+        results = calibrate(bundle, split.validation, device)
+        metrics = {'validation': compute_metrics(results, bundle.info.class_names)}
     info = dataclasses.replace(bundle.info, metrics=metrics)
     if refitted:
         task = refitted

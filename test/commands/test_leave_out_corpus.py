@@ -129,6 +129,11 @@ def test_the_page_of_results_shows_them(result):
     [
         ((), ('A', 'B'), 'name three or more corpora to leave out'),
         ((), ('A', 'B', 'D'), 'left_out has D, not one of A, B, C'),
+        (
+            ('--set', 'pretrained=companion'),
+            NAMES,
+            "pretrained is 'companion': its weights may know",
+        ),
         (('--folds', '1'), NAMES, '--folds cannot be used with --leave-out-corpus'),
     ],
 )

@@ -479,6 +479,24 @@ def test_a_fine_tuned_bundle_states_what_both_were_trained_on(source, tuned, tin
         select(info, [dataclasses.replace(corpus, name='other')], 'test')
 
 
+def test_without_a_validation_set_the_bundle_states_the_same(
+    source, own_corpus, tiny_corpus, tmp_path, cpu
+):
+    recipe = dataclasses.replace(
+        changed(epochs=1),
+        pretrained=str(source),
+        data=DataConfig(('mine', 'RAVDESS')),
+        split=SplitConfig('corpora', left_out=('RAVDESS',)),
+    )
+    run = train(recipe, [own_corpus, tiny_corpus], tmp_path / 'run', cpu)
+    before, info = load_bundle(source).info, load_bundle(run.bundle).info
+    assert set(info.recordings) >= set(before.recordings)
+    assert info.license == 'CC-BY-NC-SA-4.0 AND LicenseRef-mine'
+    assert info.corpora['RAVDESS']['train'] == ['02', '03', '04']
+    assert not run.split.is_speaker_independent
+    assert (info.temperature, info.threshold, info.calibration) == (1.0, 0.0, 'nothing')
+
+
 def test_speakers_that_the_source_was_trained_on_are_no_strangers(
     source, tiny_corpus, tmp_path, cpu
 ):
