@@ -19,8 +19,8 @@ class Functionals(nn.Module):
     """Means, deviations and slopes of spectrum, pitch and level, and a linear classifier.
 
     Such functionals (Eyben et al., 2016, eGeMAPS) depend less on a corpus than what a network
-    learns: alone they are as accurate on corpora that they were not trained on as a CNN, and
-    together with one they are better than either. For `LogMelPitch`, whose last two features are
+    learns. In a prototype similar ones were as accurate as a CNN on corpora that neither was trained
+    on, and both together were better than either. For `LogMelPitch`, whose last two features are
     pitch and voicing.
     """
 

@@ -17,9 +17,9 @@ class ParallelPitchCnn(nn.Module):
 
     Both have one step every four frames and are added. Attention, mean and deviation over time
     (statistics pooling, Snyder et al., 2018) go into a linear classifier. For `LogMelPitch`, whose
-    last two features are pitch and voicing. On corpora that it was not trained on, neither a
-    transformer layer, nor twice or half of the width, nor domain-adversarial training changed its
-    accuracy by more than another seed does.
+    last two features are pitch and voicing. In a prototype, on corpora that it was not trained on,
+    neither a transformer layer, nor twice the width, nor domain-adversarial training changed the
+    accuracy by more than another seed does: docs/RESULTS.md, "What was tried".
     """
 
     min_frames = 4
@@ -76,11 +76,11 @@ class ParallelPitchCnn(nn.Module):
         h = self.join(maps.flatten(1, 2).transpose(1, 2)) + pitch.transpose(1, 2)
         h = self.norm(h.relu())
         summary, _ = self.attention(h, real)
-        mean, deviation = mean_and_deviation(h, real)
+        mean, deviation = _mean_and_deviation(h, real)
         return self.classifier(self.dropout(torch.cat((summary, mean, deviation), dim=1)))
 
 
-def mean_and_deviation(h: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+def _mean_and_deviation(h: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
     """(batch, n, width), real (batch, n) → two times (batch, width), over the true steps."""
     real = real[..., None].to(h.dtype)
     count = real.sum(dim=1)
