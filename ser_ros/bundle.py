@@ -147,7 +147,7 @@ class Bundle:
             raise BundleError(
                 f'the clip is silent in the part that {self.info.architecture} reads'
             )
-        features = self.frontend.standardise(spectrum)[None]
+        features = self.frontend.standardise(self.frontend.features(spectrum))[None]
         return self.log_probabilities(features.to(next(self.model.parameters()).device))[0]
 
 

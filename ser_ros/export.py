@@ -67,7 +67,7 @@ class _Program(nn.Module):
         self.temperature = bundle.info.temperature
 
     def forward(self, waveform: Tensor) -> Tensor:
-        features = self.frontend.standardise(self.frontend.spectrum(waveform))
+        features = self.frontend(waveform)
         return (self.model(features) / self.temperature).log_softmax(dim=-1)
 
 

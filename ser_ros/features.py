@@ -205,26 +205,18 @@ class Frontend(nn.Module):
         """The weight of each of (..., n_features, frames) in statistics, the same shape."""
         return torch.ones_like(features)
 
-    def standardise(
-        self,
-        spectrum: Tensor,
-        lengths: Optional[Tensor] = None,
-        mean: Optional[Tensor] = None,
-    ) -> Tensor:
-        """(..., n_rows, frames), true lengths in frames (...) → (..., n_features, frames).
+    def standardise(self, features: Tensor, mean: Optional[Tensor] = None) -> Tensor:
+        """`features` (..., n_features, frames) → the same shape.
 
         `mean`: (..., n_features, 1), a voice's own (see `voice_mean`); the training set's if None.
         """
-        return (
-            self.features(spectrum, lengths) - (self.mean if mean is None else mean)
-        ) / self.std
+        return (features - (self.mean if mean is None else mean)) / self.std
 
-    def clip_mean(self, spectrum: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
-        """(..., n_rows, frames), true lengths in frames (...) → (..., n_features, 1).
+    def clip_mean(self, features: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
+        """`features` (..., n_features, frames), true lengths in frames (...) → (..., n_features, 1).
 
         The mean of each feature over the clip's true frames, not a number where no frame counts.
         """
-        features = self.features(spectrum, lengths)
         weights = self.weights(features)
         if lengths is not None:
             real = torch.arange(features.shape[-1], device=features.device) < lengths[..., None]
@@ -237,7 +229,7 @@ class Frontend(nn.Module):
         frames = None if lengths is None else self.n_frames(lengths)
         # Sums of power in bfloat16 would be wrong by a third of a decibel.
         with torch.autocast(waveform.device.type, enabled=False):
-            return self.standardise(self.spectrum(waveform), frames)
+            return self.standardise(self.features(self.spectrum(waveform), frames))
 
 
 def _mel_power(config: Union[LogMelConfig, ResearchConfig], **settings: Any) -> MelSpectrogram:
@@ -368,15 +360,10 @@ class LogMelPitch(Frontend):
         weights[..., -1, :] = 0.0
         return weights
 
-    def standardise(
-        self,
-        spectrum: Tensor,
-        lengths: Optional[Tensor] = None,
-        mean: Optional[Tensor] = None,
-    ) -> Tensor:
-        """(..., n_mels + 2, frames), true lengths in frames (...) → the same shape."""
-        x = super().standardise(spectrum, lengths, mean)
-        voicing = spectrum[..., -1:, :]
+    def standardise(self, features: Tensor, mean: Optional[Tensor] = None) -> Tensor:
+        """`features` (..., n_mels + 2, frames) → the same shape."""
+        x = super().standardise(features, mean)
+        voicing = features[..., -1:, :]
         pitch = x[..., -2:-1, :].clamp(-self.PITCH_LIMIT, self.PITCH_LIMIT) * voicing
         return torch.cat((x[..., :-2, :], pitch, voicing), dim=-2)
 

@@ -145,6 +145,10 @@ def test_the_vggish_front_end_is_the_published_one(speech):
     np.testing.assert_allclose(features, expected, atol=1e-3)
 
 
+def clip_mean(frontend, waveform, frames=None):
+    return frontend.clip_mean(frontend.features(frontend.spectrum(waveform), frames), frames)
+
+
 def harmonics(pitch, seconds=1.0):
     time = torch.arange(round(seconds * 16_000)) / 16_000
     return 0.1 * sum(torch.sin(2 * torch.pi * pitch * k * time + k) / k for k in range(1, 8))
@@ -194,12 +198,12 @@ def test_digital_silence_is_as_deep_as_the_range():
 def test_unvoiced_frames_do_not_count_for_the_mean_pitch():
     frontend = LogMelPitch(LogMelPitchConfig())
     voiced, half = harmonics(150.0), torch.cat((harmonics(150.0), noise(32_000)))
-    expected = frontend.clip_mean(frontend.spectrum(voiced))
-    means = frontend.clip_mean(frontend.spectrum(half))
+    expected = clip_mean(frontend, voiced)
+    means = clip_mean(frontend, half)
     assert 2 ** means[-2].item() == pytest.approx(150.0, rel=0.05)
     assert 2 ** expected[-2].item() == pytest.approx(150.0, rel=0.01)
     assert means[-1].isnan()
-    assert frontend.clip_mean(frontend.spectrum(noise(16_000) * 0)).isnan()[-2]
+    assert clip_mean(frontend, noise(16_000) * 0).isnan()[-2]
 
 
 @pytest.mark.parametrize('config', STREAMING.values(), ids=STREAMING)
@@ -207,17 +211,17 @@ def test_a_clip_mean_is_that_of_its_true_frames(config, speech):
     frontend, lengths = build_frontend(config), torch.tensor([40_000, 20_000])
     batch = torch.from_numpy(speech[:80_000]).reshape(2, -1)
     frames = frontend.n_frames(lengths)
-    means = frontend.clip_mean(frontend.spectrum(batch), frames)
+    means = clip_mean(frontend, batch, frames)
     assert means.shape == (2, frontend.n_features, 1)
-    alone = frontend.clip_mean(frontend.spectrum(batch[1, :20_000]))
+    alone = clip_mean(frontend, batch[1, :20_000])
     torch.testing.assert_close(means[1], alone, atol=1e-3, rtol=1e-4, equal_nan=True)
 
 
 def test_standardised_by_its_own_mean_a_voice_is_centred(speech):
     frontend = fit_frontend(LogMelPitchConfig(), [torch.from_numpy(speech[:80_000])])
-    spectrum = frontend.spectrum(torch.from_numpy(speech[-48_000:]))
-    own = voice_mean(frontend.mean, frontend.clip_mean(spectrum), 1.0)
-    centred = frontend.standardise(spectrum, mean=own)[:-2].mean(dim=1)
+    features = frontend.features(frontend.spectrum(torch.from_numpy(speech[-48_000:])))
+    own = voice_mean(frontend.mean, frontend.clip_mean(features), 1.0)
+    centred = frontend.standardise(features, own)[:-2].mean(dim=1)
     assert centred.abs().max() < 1e-4
     unknown = voice_mean(frontend.mean, torch.full_like(own, torch.nan), 1.0)
     assert torch.equal(unknown, frontend.mean)

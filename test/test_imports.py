@@ -42,6 +42,7 @@ EXPORT_ONLY = {'onnx', 'onnxscript'}
 # The same inside training.
 ALLOWED_IN_TRAINING = {
     'recipe': set(),
+    'attempts': set(),
     'data': {'recipe'},
     'learning': {'data', 'recipe'},
     'evaluation': {'data', 'recipe'},

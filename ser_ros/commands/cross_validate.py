@@ -10,6 +10,7 @@ from ser_ros import SerError
 from ser_ros.commands.arguments import compute, recipe_names, training_arguments
 
 if TYPE_CHECKING:
+    from ser_ros.training.attempts import Attempts
     from ser_ros.training.learning.fit import Compute
     from ser_ros.training.recipe import Recipe
 
@@ -86,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
         print(f'table: {options.out / "table.md"}')
         print(f'report: {options.out / "report.html"}')
         print(f'results: {results}')
-    _report_unfinished(outcome.failures, outcome.elsewhere)
+    _report_unfinished(outcome.attempts)
     return 0
 
 
@@ -105,13 +106,14 @@ def _leave_out(
         print('\n'.join(text_table(HEADER, rows(outcome.summaries))))
         print('\n'.join(text_table(CURVE_HEADER, curve_rows(outcome.summaries))))
         print(f'results: {results}')
-    _report_unfinished(outcome.failures, outcome.elsewhere)
+    _report_unfinished(outcome.attempts)
     return 0
 
 
-def _report_unfinished(failures: dict[str, str], elsewhere: list[str]) -> None:
+def _report_unfinished(attempts: 'Attempts') -> None:
     """Print what is not finished; SerError if a run failed."""
-    for name in elsewhere:
+    failures = attempts.failures
+    for name in attempts.elsewhere:
         print(f'{name}: skipped, another process works on it')
     for reason in dict.fromkeys(failures.values()):
         names = [name for name in failures if failures[name] == reason]

@@ -25,8 +25,8 @@ def configure(commands: argparse._SubParsersAction) -> None:
         help='print the emotions in sound files',
         description='One JSON line for each window, each utterance, and each file as a whole '
         '(kind: window, utterance, clip), times in seconds. A bundle that cannot stream prints '
-        'only the last. With a bundle that adapts, utterances are judged by how the earlier ones '
-        'of the voice sound; "unadapted" has the probabilities before that.',
+        'only the last. With a bundle that adapts, utterances are compared with '
+        'the earlier ones of the voice; "unadapted" has the probabilities before that.',
     )
     parser.add_argument('files', nargs='+', metavar='FILE', help='WAV, FLAC, ...')
     parser.add_argument('--bundle', default='', help='default: the shipped one')
@@ -47,7 +47,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
         '--adaptation',
         choices=('voice', 'off'),
         default='voice',
-        help='whether to judge a voice by how it usually sounds (default voice)',
+        help='whether to compare a voice with how it usually sounds (default voice)',
     )
     parser.add_argument(
         '--neutral-share',
@@ -160,8 +160,9 @@ def _whole(
     from ser_ros.audio import SECOND
     from ser_ros.emotions import ExpressionMap
     from ser_ros.stream.types import Estimate
+    from ser_ros.stream.voice import softmax
 
-    probabilities = _softmax(score)
+    probabilities = softmax(score)
     expressions = ExpressionMap(bundle.info.class_names)
     expression, confidence = expressions.decide(probabilities, bundle.info.threshold)
     valence, arousal = expressions.valence_arousal(probabilities)
@@ -175,16 +176,9 @@ def _whole(
         is_final=True,
         is_window=False,
         n_samples=n_samples,
-        unadapted=_softmax(unadapted),
+        unadapted=softmax(unadapted),
         n_utterances=n_utterances,
     )
-
-
-def _softmax(score: 'np.ndarray') -> 'np.ndarray':
-    import numpy as np
-
-    exponentials = np.exp(score - score.max())
-    return exponentials / exponentials.sum()
 
 
 def _line(kind: str, estimate: 'Estimate', class_names: Sequence[str]) -> dict[str, Any]:

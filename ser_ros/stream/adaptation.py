@@ -1,4 +1,4 @@
-"""How a voice usually sounds, learned while it speaks: what is said is judged against it."""
+"""How a voice usually sounds, learned while it speaks, and what is said is compared with it."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ BASELINE_UTTERANCES = 60
 The most that a voice is known from in training. On four corpora left out in turn, 39 voices and
 two phrases of each of four classes, unweighted accuracy over the first ten utterances rises from
 46 % without a baseline to 48, 53, 55 and 56 % for 8, 24, 40 and 60, and no more for 72; over the
-next thirty it is 49 to 51 % for all. For voices of which only one emotion is heard: 39 % without,
+next thirty it is 49 to 51 % for all. For voices that have one emotion only: 39 % without,
 55 % for 60.
 """
 
@@ -42,7 +42,7 @@ class Adaptation:
     """
 
     def __init__(self, baseline: Optional[Baseline] = None):
-        """`baseline`: counts as `BASELINE_UTTERANCES` utterances that were heard before."""
+        """`baseline`: counts as `BASELINE_UTTERANCES` earlier utterances."""
         self.start_from(baseline)
 
     def start_from(self, baseline: Optional[Baseline]) -> None:

@@ -97,7 +97,7 @@ class Engine:
         if not windows:
             return []
         standardise, lengths = self.bundle.frontend.standardise, None
-        standardised = [standardise(window.spectrum, mean=window.mean) for window in windows]
+        standardised = [standardise(window.features, window.mean) for window in windows]
         if len(windows) > 1:
             lengths = torch.tensor([x.shape[1] for x in standardised], device=self.device)
         features = pad_sequence([x.T for x in standardised], batch_first=True).mT

@@ -57,8 +57,8 @@ class StreamConfig:
     gap_tolerance: float = _setting(0.1, 'Seconds by which stamps may deviate.', 0.001, 10.0)
     adaptation: str = _choice(
         'voice',
-        'Judge a voice by how it usually sounds (voice), by how all voices here do (room), or by '
-        'the training set alone (off).',
+        'What a voice is compared with: how it usually sounds (voice), how all voices here do '
+        '(room), or the training set alone (off).',
         ('voice', 'room', 'off'),
     )
     adaptation_memory: Optional[float] = _setting(
@@ -113,7 +113,8 @@ class Estimate:
     n_samples: int
     """Length of the window at 16 kHz; in a final estimate, of the utterance's longest."""
     unadapted: np.ndarray
-    """(n_classes,) `probabilities` before the voice's mean log-probabilities were taken out."""
+    """(n_classes,) `probabilities` before the voice's mean log-probabilities were taken out, and
+    without the expected share of neutral utterances."""
     n_utterances: int
     """Earlier utterances that the adaptation comes from; 0 without adaptation."""
 
@@ -144,11 +145,11 @@ class StreamCounters:
 class Window:
     """A window to classify."""
 
-    spectrum: 'torch.Tensor'
-    """(n_rows, frames) of the front-end, not standardised."""
+    features: 'torch.Tensor'
+    """(n_features, frames) of the front-end, not standardised; valid until the next request."""
     n_samples: int
     """Length at 16 kHz."""
-    mean: Optional['torch.Tensor'] = None
+    mean: Optional['torch.Tensor']
     """(n_features, 1) of the voice's features; None: those of the training set."""
 
 

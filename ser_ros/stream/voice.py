@@ -289,7 +289,7 @@ class Voice:
         else:
             keep = math.exp(-(end - last_end) / _samples(self.config.smoothing))
             utterance.smoothed = keep * utterance.smoothed + (1 - keep) * score
-        probabilities = _softmax(utterance.smoothed)
+        probabilities = softmax(utterance.smoothed)
         expressions = self.expressions.sum_classes(probabilities)
         leader = int(expressions.argmax())
         if (
@@ -300,7 +300,7 @@ class Voice:
         return [
             self._estimate(
                 end=end,
-                probabilities=_softmax(score),
+                probabilities=softmax(score),
                 unadapted=np.exp(unadapted),
                 smoothed=probabilities,
                 leader=utterance.leader,
@@ -317,12 +317,12 @@ class Voice:
             return []
         self.counters.utterances += 1
         score = pool_windows(utterance.scores, utterance.lengths)
-        probabilities = _softmax(score + utterance.shift)
+        probabilities = softmax(score + utterance.shift)
         return [
             self._estimate(
                 end=utterance.segment.end,
                 probabilities=probabilities,
-                unadapted=_softmax(score),
+                unadapted=softmax(score),
                 smoothed=probabilities,
                 leader=int(self.expressions.sum_classes(probabilities).argmax()),
                 n_samples=max(utterance.lengths),
@@ -367,8 +367,8 @@ class Voice:
         """
         utterance = self._utterance
         start = max(0, utterance.segment.start - _samples(self.config.preroll), end - self._window)
-        spectrum = self._frames.window(start, end)
-        score = yield Window(spectrum, end - start, utterance.mean)
+        features = self.bundle.frontend.features(self._frames.window(start, end))
+        score = yield Window(features, end - start, utterance.mean)
         if score is None:
             self.counters.skipped_windows += 1
             return False
@@ -376,7 +376,7 @@ class Voice:
         utterance.last_end = end
         utterance.scores.append(score)
         if self.bundle.info.adaptation.by_voice:  # also while switched off: it may be switched on
-            utterance.clip_means.append(self.bundle.frontend.clip_mean(spectrum))
+            utterance.clip_means.append(self.bundle.frontend.clip_mean(features))
         utterance.lengths.append(end - start)
         return True
 
@@ -397,6 +397,7 @@ def _samples(seconds: float) -> int:
     return round(seconds * SAMPLE_RATE)
 
 
-def _softmax(scores: np.ndarray) -> np.ndarray:
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """(n_classes,) log-probabilities up to a constant → probabilities."""
     exponentials = np.exp(scores - scores.max())
     return exponentials / exponentials.sum()

@@ -5,21 +5,22 @@ Several processes may share the folds.
 
 import dataclasses
 import datetime
+import functools
 import itertools
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
 import soundfile
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from ser_ros import SerError
 from ser_ros.bundle import load_bundle
 from ser_ros.files import make_folder, write_atomically
 from ser_ros.models import count_parameters
 from ser_ros.settings import from_dict
+from ser_ros.training.attempts import Attempts
 from ser_ros.training.data.corpora import Clip, CorpusPath
 from ser_ros.training.data.splits import FOLDS, Split, split_corpora
 from ser_ros.training.evaluation.clip_result import from_records
@@ -53,10 +54,7 @@ class CrossValidation:
 
     summary: Optional[Summary]
     """Of the finished runs; None if there are none."""
-    failures: dict[str, str]
-    """Name of a run → its error."""
-    elsewhere: list[str]
-    """Runs that another process is training or testing."""
+    attempts: Attempts
 
 
 def cross_validate(
@@ -88,26 +86,19 @@ def cross_validate(
             seeds or (recipe.seed,), folds or range(1, n_folds + 1)
         )
     }
-    splits, failures, elsewhere = {}, {}, []
+    splits, attempts = {}, Attempts()
     for name, run_recipe in runs.items():
         try:
             splits[name] = split_corpora(run_recipe, loaded)
         except SerError as error:
-            failures[name] = str(error)
+            attempts.failures[name] = str(error)
     for name, split in splits.items():
         _finished(results / f'{name}.json', runs[name], split)
     for folder in (out, results):
         make_folder(folder)
     for name, split in splits.items():
-        try:
-            _run_once(name, runs[name], split, out, results, n_folds, compute)
-        except Timeout:
-            elsewhere.append(name)
-        except SerError as error:
-            failures[name] = str(error)
-        except Exception as error:  # any error; the other runs must still be trained
-            traceback.print_exc()
-            failures[name] = f'{type(error).__name__}: {error}'
+        run = functools.partial(_run_once, name, runs[name], split, out, results, n_folds, compute)
+        attempts.attempt(name, run)
     finished = [
         _finished(results / f'{name}.json', runs[name], split) for name, split in splits.items()
     ]
@@ -117,7 +108,7 @@ def cross_validate(
     )
     if summary:
         _write_summary(summary, clips, out)
-    return CrossValidation(summary, failures, elsewhere)
+    return CrossValidation(summary, attempts)
 
 
 def _fold(recipe: Recipe, fold: int) -> SplitConfig:

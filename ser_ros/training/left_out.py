@@ -1,14 +1,14 @@
 """Corpora left out in turn: what a model is worth to people whom no training corpus resembles.
 
 For each corpus one model is trained on all others. What is chosen after training (temperature,
-threshold, expected share of neutral utterances) is chosen on models that heard neither this corpus
-nor the one that they are tested on. So nothing is chosen on a corpus that is evaluated.
+threshold, expected share of neutral utterances) is chosen on models that were trained on neither
+this corpus nor the one that they are tested on. So nothing is chosen on a corpus that is evaluated.
 """
 
 import dataclasses
 import datetime
+import functools
 import itertools
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Optional
 
 import numpy as np
 import safetensors.numpy
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from safetensors import SafetensorError
 
 from ser_ros import SerError
@@ -26,6 +26,7 @@ from ser_ros.models import count_parameters
 from ser_ros.settings import from_dict
 from ser_ros.stream.engine import select_device
 from ser_ros.stream.voice import check_can_stream
+from ser_ros.training.attempts import Attempts
 from ser_ros.training.data.corpora import Clip, CorpusPath
 from ser_ros.training.data.splits import Split, split_corpora
 from ser_ros.training.evaluation.left_out import CorpusScores, choose, evaluate_left_out
@@ -39,7 +40,7 @@ from ser_ros.training.learning.fit import Compute
 from ser_ros.training.recipe import Recipe, differences, plain_recipe
 from ser_ros.training.reports.left_out import LeftOutResult, LeftOutSummary, write_summary
 from ser_ros.training.reports.run_report import machine, milliseconds_per_window, versions
-from ser_ros.training.run import load_corpora, train_split
+from ser_ros.training.run import bundle_path, load_corpora, train_split
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,7 @@ class LeftOutValidation:
 
     summaries: list[LeftOutSummary]
     """Of each seed whose runs are all finished."""
-    failures: dict[str, str]
-    """Name of a run → its error."""
-    elsewhere: list[str]
-    """Runs that another process is training."""
+    attempts: Attempts
 
 
 def leave_out_corpora(
@@ -77,7 +75,8 @@ def leave_out_corpora(
             f'pretrained is {recipe.pretrained!r}: its weights may know the corpora that are left '
             'out; leave pretrained empty'
         )
-    if len(set(names)) < 3:
+    names = list(dict.fromkeys(names))
+    if len(names) < 3:
         raise SerError(
             'name three or more corpora to leave out: choices for one are made on others'
         )
@@ -88,24 +87,22 @@ def leave_out_corpora(
     splits = {left: split_corpora(_without(recipe, left), loaded) for left in lefts}
     for folder in (out, results):
         make_folder(folder)
-    failures, elsewhere, summaries = {}, [], []
+    attempts, summaries = Attempts(), []
     for seed in seeds:
         for left in lefts:
-            name = f'without_{"_".join(left)}_seed{seed}'
+            name = _name(left, seed)
             run_recipe = dataclasses.replace(_without(recipe, left), seed=seed)
-            try:
-                _run_once(name, run_recipe, splits[left], out, compute)
-            except Timeout:
-                elsewhere.append(name)
-            except SerError as error:
-                failures[name] = str(error)
-            except Exception as error:  # any error; the other runs must still be trained
-                traceback.print_exc()
-                failures[name] = f'{type(error).__name__}: {error}'
+            run = functools.partial(_run_once, name, run_recipe, splits[left], out, compute)
+            attempts.attempt(name, run)
         if summary := _summarise(recipe, seed, names, splits, out, compute):
             write_summary(results / f'left_out_seed{seed}.json', summary)
             summaries.append(summary)
-    return LeftOutValidation(summaries, failures, elsewhere)
+    return LeftOutValidation(summaries, attempts)
+
+
+def _name(left: tuple[str, ...], seed: int) -> str:
+    """The name of a run, and of its folder."""
+    return f'without_{"+".join(left)}_seed{seed}'
 
 
 def _without(recipe: Recipe, left: tuple[str, ...]) -> Recipe:
@@ -160,8 +157,7 @@ def _summarise(
     """The metrics of all corpora, with choices made on others; None while a run is missing."""
     scores: dict[tuple[str, ...], dict[str, CorpusScores]] = {}
     for left, split in splits.items():
-        folder = out / f'without_{"_".join(left)}_seed{seed}'
-        found = _read_scores(folder / 'scores.safetensors')
+        found = _read_scores(out / _name(left, seed) / 'scores.safetensors')
         if found is None:
             return None
         scores[left] = {
@@ -184,7 +180,7 @@ def _summarise(
         )
         values = evaluate_left_out(scores[name,][name], choices)
         metrics.append(LeftOutResult(name, splits[name,].protocol, choices, values))
-    bundle = _bundle(out / f'without_{names[0]}_seed{seed}')
+    bundle = load_bundle(bundle_path(out / _name((names[0],), seed), recipe))
     return LeftOutSummary(
         recipe=plain_recipe(dataclasses.replace(recipe, seed=seed)),
         parameters=count_parameters(bundle.model),
@@ -194,12 +190,6 @@ def _summarise(
         machine=machine(compute.device),
         versions=versions(),
         date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-    )
-
-
-def _bundle(folder: Path) -> Bundle:
-    return load_bundle(
-        next(path for path in folder.glob('*.safetensors') if path.stem != 'scores')
     )
 
 
@@ -228,7 +218,7 @@ def calibrate_bundle(bundle: Bundle, summary: LeftOutSummary) -> Bundle:
             info,
             temperature=summary.choices.temperature,
             threshold=summary.choices.threshold,
-            calibration=f'models of this recipe without one of {", ".join(names)}, which heard it '
+            calibration=f'models of this recipe without one of {", ".join(names)}, which met it '
             'for the first time',
             adaptation=adaptation,
             metrics={},

@@ -109,9 +109,14 @@ def train_split(
             refitted, _ = _fit(recipe, split, utterances, [], out / 'refit', compute, source)
         if not fitted.is_first_process:
             return None
-        path = out / f'{recipe.name.replace("/", "_")}.safetensors'
+        path = bundle_path(out, recipe)
         results = _write_bundle(path, recipe, split, task, refitted, compute.device, source)
         return Run(path, split, fitted.history, results)
+
+
+def bundle_path(out: Path, recipe: Recipe) -> Path:
+    """Where a run of the recipe writes its bundle."""
+    return out / f'{recipe.name.replace("/", "_")}.safetensors'
 
 
 def _fit(

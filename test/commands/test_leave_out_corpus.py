@@ -92,10 +92,10 @@ def test_each_corpus_is_left_out_with_choices_made_on_others(result, folder):
         assert 0 <= found.choices.threshold <= 1
     runs = sorted(path.name for path in (folder / 'runs').glob('without_*') if path.is_dir())
     assert runs == [
-        *('without_A_B_seed1', 'without_A_C_seed1', 'without_A_seed1'),
-        *('without_B_C_seed1', 'without_B_seed1', 'without_C_seed1'),
+        *('without_A+B_seed1', 'without_A+C_seed1', 'without_A_seed1'),
+        *('without_B+C_seed1', 'without_B_seed1', 'without_C_seed1'),
     ]
-    trained = load_bundle(folder / 'runs' / 'without_A_B_seed1' / 'strangers.safetensors').info
+    trained = load_bundle(folder / 'runs' / 'without_A+B_seed1' / 'strangers.safetensors').info
     assert list(trained.corpora['C']['train']) == ['p', 'q']
     assert not trained.corpora['A']['train']
     assert trained.adaptation.by_voice

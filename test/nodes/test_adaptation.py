@@ -15,8 +15,6 @@ from vision_msgs.msg import Classification  # noqa: E402
 
 from ser_ros.audio import SECOND  # noqa: E402
 from ser_ros.audio.formats import encode_s16le  # noqa: E402
-from ser_ros.bundle import AdaptationInfo, load_bundle  # noqa: E402
-from ser_ros.features import LogMelPitchConfig  # noqa: E402
 from ser_ros.nodes import absent_voices  # noqa: E402
 from ser_ros.nodes.emotion_node import EmotionNode  # noqa: E402
 from ser_ros.nodes.messages import TRANSIENT_LOCAL  # noqa: E402
@@ -26,21 +24,9 @@ TRACKED = '/humans/voices/tracked'
 
 
 @pytest.fixture(scope='module')
-def by_voice(write_bundle, tmp_path_factory):
-    """The path of a bundle that adapts quickly."""
-    return write_bundle(
-        tmp_path_factory.mktemp('adaptation') / 'by_voice.safetensors',
-        architecture='parallel_pitch_cnn',
-        hyperparameters={},
-        frontend=LogMelPitchConfig(),
-        adaptation=AdaptationInfo(by_voice=True, memory=2.0, neutral_share=0.3),
-    )
-
-
-@pytest.fixture(scope='module')
 def answers(by_voice, utterance):
     """Probabilities (windows, classes) of the first utterance of a voice, and of the same again."""
-    recognizer = Recognizer(load_bundle(by_voice), 'cpu')
+    recognizer = Recognizer(by_voice, 'cpu')
     runs = []
     for _ in range(2):
         estimates = recognizer.push(utterance, START) + recognizer.flush()
@@ -80,11 +66,11 @@ def set_parameter(graph, node, **values):
 
 
 @pytest.fixture
-def make_node(graph, publisher, by_voice):
+def make_node(graph, publisher, by_voice_path):
     """A function that makes a node which receives what `publisher` plays."""
 
     def make(**parameters):
-        node = graph.make(EmotionNode, **LARGE_BACKLOG, bundle=str(by_voice), **parameters)
+        node = graph.make(EmotionNode, **LARGE_BACKLOG, bundle=str(by_voice_path), **parameters)
         publisher.wait_for_subscriber(node)
         publisher.announce()
         return node
@@ -191,7 +177,7 @@ def test_diagnostics_report_what_the_adaptation_does(
 
 
 @pytest.fixture
-def track(graph, by_voice):
+def track(graph, by_voice_path):
     """A function that has voices tracked and waits until the node processes these alone.
 
     The first call makes the node.
@@ -203,7 +189,7 @@ def track(graph, by_voice):
     def track(*ids, **parameters):
         publisher.publish(IdsList(ids=list(ids)))
         if not nodes:
-            parameters = {**LARGE_BACKLOG, 'bundle': str(by_voice), **parameters}
+            parameters = {**LARGE_BACKLOG, 'bundle': str(by_voice_path), **parameters}
             nodes.append(graph.make(EmotionNode, ros4hri=True, **parameters))
         (node,) = nodes
         graph.wait(lambda: reported(node)['voices'] == (', '.join(ids) or 'none'), str(ids))

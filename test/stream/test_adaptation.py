@@ -138,8 +138,8 @@ def test_without_neutral_or_anything_else_there_is_no_shift(names):
 # --- In a stream
 
 
-def hear(recognizer, samples, times=1, block=4_000):
-    """The final estimates of a sound that is heard several times."""
+def finals_of(recognizer, samples, times=1, block=4_000):
+    """The final estimates of a sound that is received several times."""
     found = []
     for _ in range(times):
         estimates = []
@@ -153,7 +153,7 @@ def hear(recognizer, samples, times=1, block=4_000):
 @pytest.fixture(scope='module')
 def once(by_voice, utterance):
     """The first decision about an unknown voice."""
-    return hear(Recognizer(by_voice, 'cpu'), utterance)[0]
+    return finals_of(Recognizer(by_voice, 'cpu'), utterance)[0]
 
 
 def equal(first, second):
@@ -168,8 +168,8 @@ def test_an_unknown_voice_is_only_expected_to_be_neutral(by_voice, once):
     assert once.n_utterances == 0
 
 
-def test_later_utterances_are_judged_by_the_earlier_ones(by_voice, utterance, once):
-    estimates = hear(Recognizer(by_voice, 'cpu'), utterance, times=4)
+def test_later_utterances_are_compared_with_the_earlier_ones(by_voice, utterance, once):
+    estimates = finals_of(Recognizer(by_voice, 'cpu'), utterance, times=4)
     assert [e.n_utterances for e in estimates] == [0, 1, 2, 3]
     assert equal(estimates[0], once)
     # The features are others, and the mean answer is taken out of the later ones.
@@ -180,25 +180,25 @@ def test_later_utterances_are_judged_by_the_earlier_ones(by_voice, utterance, on
 def test_adaptation_does_not_depend_on_how_sound_is_cut(by_voice, utterance):
     blocks = (777, 16_000)
     first, second = (
-        hear(Recognizer(by_voice, 'cpu'), utterance, 3, block=block) for block in blocks
+        finals_of(Recognizer(by_voice, 'cpu'), utterance, 3, block=block) for block in blocks
     )
     assert all(map(equal, first, second))
 
 
 def test_a_reset_forgets_the_voice_and_a_gap_does_not(by_voice, utterance, once):
     recognizer = Recognizer(by_voice, 'cpu')
-    hear(recognizer, utterance, times=2)
+    finals_of(recognizer, utterance, times=2)
     recognizer.push(utterance[:8_000], START)
     recognizer.push(utterance[:8_000], START + 60 * SECOND)
     assert recognizer.counters.gaps == 1
     assert recognizer.voice.adaptation.n_utterances == 2
     recognizer.reset()
-    assert equal(hear(recognizer, utterance)[0], once)
+    assert equal(finals_of(recognizer, utterance)[0], once)
 
 
 def test_switched_off_it_gives_the_models_own_answer(by_voice, utterance, once):
     recognizer = Recognizer(by_voice, 'cpu', StreamConfig(adaptation='off'))
-    for estimate in hear(recognizer, utterance, times=2):
+    for estimate in finals_of(recognizer, utterance, times=2):
         np.testing.assert_allclose(estimate.probabilities, once.unadapted, rtol=1e-6)
         assert estimate.n_utterances == 0
     assert recognizer.voice.adaptation.n_utterances == 0
@@ -216,7 +216,7 @@ def test_switched_on_after_the_last_window_it_learns_the_utterance(by_voice, utt
 
 
 def test_a_bundle_that_was_not_trained_for_it_does_not_adapt(bundle, utterance):
-    first, second = hear(Recognizer(bundle, 'cpu'), utterance, times=2)
+    first, second = finals_of(Recognizer(bundle, 'cpu'), utterance, times=2)
     assert equal(first, second)
     assert np.array_equal(first.probabilities, first.unadapted)
 
@@ -224,21 +224,21 @@ def test_a_bundle_that_was_not_trained_for_it_does_not_adapt(bundle, utterance):
 def test_settings_replace_those_of_the_bundle(by_voice, utterance, once):
     config = StreamConfig(neutral_share=0.9, adaptation_memory=1e6)
     recognizer = Recognizer(by_voice, 'cpu', config)
-    first, second = hear(recognizer, utterance, times=2)
+    first, second = finals_of(recognizer, utterance, times=2)
     neutral = by_voice.info.class_names.index('neutral')
     assert first.probabilities[neutral] > once.probabilities[neutral]
     np.testing.assert_allclose(first.probabilities, second.probabilities, rtol=1e-3)
     recognizer.configure(StreamConfig())
     recognizer.voice.adaptation.forget()
-    assert equal(hear(recognizer, utterance)[0], once)
+    assert equal(finals_of(recognizer, utterance)[0], once)
 
 
 def test_another_bundle_forgets_the_voice_and_its_baseline(by_voice, utterance, once):
     baseline = Baseline(torch.zeros(by_voice.frontend.n_features, 1), np.arange(8.0) - 3.5)
     recognizer = Recognizer(by_voice, 'cpu', adaptation=Adaptation(baseline))
-    assert not equal(hear(recognizer, utterance)[0], once)
+    assert not equal(finals_of(recognizer, utterance)[0], once)
     recognizer.replace_bundle(by_voice)
-    assert equal(hear(recognizer, utterance)[0], once)
+    assert equal(finals_of(recognizer, utterance)[0], once)
     listener = Listener(Engine(by_voice, 'cpu'), StreamConfig())
     stream = listener.add(None, None, None, Adaptation(baseline))
     listener.replace_bundle(by_voice)
@@ -248,7 +248,7 @@ def test_another_bundle_forgets_the_voice_and_its_baseline(by_voice, utterance, 
 def test_an_utterance_too_short_to_be_classified_teaches_nothing(by_voice, utterance):
     recognizer = Recognizer(by_voice, 'cpu', StreamConfig(min_utterance=0.99, first_estimate=1.0))
     short = np.concatenate((utterance[: SAMPLE_RATE // 2 + 8_000], np.zeros(16_000, np.float32)))
-    hear(recognizer, short)
+    finals_of(recognizer, short)
     assert recognizer.counters.short_utterances == 1
     assert recognizer.voice.adaptation.n_utterances == 0
 

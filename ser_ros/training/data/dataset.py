@@ -65,7 +65,7 @@ def load_utterances(
     utterances = []
     for clip in tqdm(clips, desc='reading', unit='clip', leave=False):
         make = functools.partial(standardise, clip.path)
-        sound = store.get(cache_key(_content(clip.path), settings), make) if store else make()
+        sound = store.get(cache_key(content_of(clip.path), settings), make) if store else make()
         samples = sound['samples'].astype(np.float32) / 2.0**15
         speech = Segment(*map(int, sound['speech'])) if len(sound['speech']) else None
         if speech is None or speech.end - speech.start < sample_rate // 2:
@@ -76,7 +76,8 @@ def load_utterances(
     return utterances
 
 
-def _content(path: Path) -> bytes:
+def content_of(path: Path) -> bytes:
+    """The bytes of a sound file; SourceError if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:

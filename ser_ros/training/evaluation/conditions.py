@@ -24,7 +24,7 @@ from ser_ros.bundle import Bundle
 from ser_ros.stream.engine import select_device
 from ser_ros.training.data.noise import noise_for_evaluation, recordings
 from ser_ros.training.evaluation.clip_result import ClipResult
-from ser_ros.training.evaluation.metrics import accuracy_change, compute_metrics
+from ser_ros.training.evaluation.metrics import KEPT, accuracy_change, compute_metrics
 from ser_ros.training.evaluation.prediction import (
     Degrade,
     amplify,
@@ -55,17 +55,6 @@ GAINS_DB = (20, -20)
 
 QUIETEST_NOISE = 2.0**-15
 """One step of 16 bits; a quieter recording is silent."""
-
-METRICS = (
-    'clips',
-    'no_speech',
-    'unweighted_accuracy',
-    'unweighted_accuracy_interval',
-    'calibration_error',
-    'coverage',
-    'expression_accuracy_when_decided',
-)
-"""What is kept of `metrics.compute_metrics`."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +180,7 @@ def evaluate_conditions(
 ) -> dict[str, Any]:
     """The metrics `conditions` of a subset whose unchanged clips have the results `clean`.
 
-    `rows`: condition → `METRICS` and `metrics.accuracy_change`, None for the clean clips, which are
+    `rows`: condition → `metrics.KEPT` and `metrics.accuracy_change`, None for the clean clips, which are
     the first row. Predictions are restricted to `class_names`, as those in `clean`. BundleError for
     a bundle that does not run on a stream.
     """
@@ -212,4 +201,4 @@ def evaluate_conditions(
 
 def _metrics(results: Sequence[ClipResult], class_names: Sequence[str]) -> dict[str, Any]:
     metrics = compute_metrics(results, class_names)
-    return {name: metrics[name] for name in METRICS}
+    return {name: metrics[name] for name in KEPT}

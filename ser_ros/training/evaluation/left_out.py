@@ -1,4 +1,4 @@
-"""Metrics of models on a corpus that they never heard, and the choices that are made on such."""
+"""Metrics of models on corpora that they were not trained on, and choices made on such corpora."""
 
 import dataclasses
 import functools
@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import log_softmax, logsumexp, softmax
 
 from ser_ros import SerError
 from ser_ros.emotions import EMOTIONS, ExpressionMap
 from ser_ros.stream.adaptation import neutral_shift
 from ser_ros.training.data.corpora import Clip
+from ser_ros.training.evaluation.calibration import calibration_metrics
 from ser_ros.training.evaluation.clip_result import ClipResult
-from ser_ros.training.evaluation.metrics import compute_metrics
+from ser_ros.training.evaluation.metrics import KEPT, compute_metrics
 from ser_ros.training.evaluation.voice_streams import (
     BASIC,
     N_KNOWN,
@@ -38,24 +40,12 @@ NEUTRAL_SHARES = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8
 TEMPERATURES = np.logspace(-0.4, 0.8, 49)
 
 POSITIONS = (0, 1, 2, 4, 7, 11, 21, N_UTTERANCES)
-"""Utterances heard before, in the curves: from each number to below the next."""
-
-METRICS = (
-    'clips',
-    'no_speech',
-    'accuracy',
-    'unweighted_accuracy',
-    'unweighted_accuracy_interval',
-    'calibration_error',
-    'coverage',
-    'expression_accuracy_when_decided',
-)
-"""What is kept of `metrics.compute_metrics`."""
+"""Earlier utterances of the voice, in the curves: from each number to below the next."""
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What is chosen for a trained model on corpora that it never heard."""
+    """What is chosen for a trained model on corpora that it was not trained on."""
 
     temperature: float
     threshold: float
@@ -128,24 +118,19 @@ def _loss(corpus: CorpusScores, choices: Choices) -> float:
             for row in rows
         ]
         right = np.take_along_axis(scores, np.array(labels)[..., None], axis=-1)[..., 0]
-        losses.append(np.nanmean(_log_sum(scores) - right))
+        losses.append(np.nanmean(logsumexp(scores, axis=-1) - right))
     return float(np.mean(losses))
-
-
-def _log_sum(scores: np.ndarray) -> np.ndarray:
-    largest = scores.max(axis=-1)
-    return largest + np.log(np.exp(scores - largest[..., None]).sum(axis=-1))
 
 
 def _decide(scores: Scores, class_names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """(..., n_classes) → the leading expression and its probability; '' without speech."""
     expressions = np.array([EMOTIONS[name].expression for name in class_names])
     names = np.array(ExpressionMap(class_names).expressions)
-    probabilities = np.exp(scores - _log_sum(scores)[..., None])
+    probabilities = softmax(scores, axis=-1)
     sums = np.stack([probabilities[..., expressions == n].sum(axis=-1) for n in names], axis=-1)
-    is_heard = np.isfinite(sums).all(axis=-1)
-    decided = np.where(is_heard, names[np.nan_to_num(sums).argmax(axis=-1)], '')
-    return decided, np.where(is_heard, sums.max(axis=-1), 0.0)
+    has_speech = np.isfinite(sums).all(axis=-1)
+    decided = np.where(has_speech, names[np.nan_to_num(sums).argmax(axis=-1)], '')
+    return decided, np.where(has_speech, sums.max(axis=-1), 0.0)
 
 
 def _truth(corpus: CorpusScores, rows: Sequence[int]) -> np.ndarray:
@@ -209,22 +194,22 @@ def evaluate_left_out(corpus: CorpusScores, choices: Choices) -> dict[str, Any]:
         'speakers': len({clip.voice for clip in clips}),
         'cold': _metrics(corpus, clips, corpus.cold[basic] / choices.temperature, choices),
         'streams': {},
-        'curves': {'heard_before': list(POSITIONS[:-1])},
+        'curves': {'earlier_utterances': list(POSITIONS[:-1])},
     }
     for kind in kinds:
         rows = corpus.rows(kind)
-        heard, scores = _stream(corpus, rows, adapted, N_KNOWN, N_UTTERANCES)
+        later, scores = _stream(corpus, rows, adapted, N_KNOWN, N_UTTERANCES)
         cold = corpus.cold[[corpus.streams[row].clips[N_KNOWN:] for row in rows]]
         metrics['streams'][kind] = {
             'speakers': len({corpus.streams[row].voice for row in rows}),
-            'unadapted': _metrics(corpus, heard, cold / choices.temperature, choices),
-            'adapted': _metrics(corpus, heard, scores, choices),
+            'unadapted': _metrics(corpus, later, cold / choices.temperature, choices),
+            'adapted': _metrics(corpus, later, scores, choices),
         }
         if kind in SEVERAL:
             spans = [
                 _stream(corpus, rows, adapted, *span) for span in itertools.pairwise(POSITIONS)
             ]
-            curve = [_metrics(corpus, heard, scores, choices) for heard, scores in spans]
+            curve = [_metrics(corpus, *span, choices) for span in spans]
             metrics['curves'][kind] = {
                 name: [values[name] for values in curve]
                 for name in ('accuracy', 'unweighted_accuracy', 'neutral_error')
@@ -247,19 +232,24 @@ def _metrics(
     names, expressions = list(corpus.class_names), ExpressionMap(corpus.class_names)
     results = []
     for clip, row in zip(clips, scores.reshape(len(clips), len(names))):
-        is_heard = np.isfinite(row).all()
-        windows = (row - _log_sum(row))[None] if is_heard else np.zeros((0, len(names)))
+        has_speech = np.isfinite(row).all()
+        windows = log_softmax(row)[None] if has_speech else np.zeros((0, len(names)))
         decisions = [expressions.decide(np.exp(w), choices.threshold)[0] for w in windows]
         results.append(ClipResult(clip, windows, decisions, is_whole=True, utterances=windows))
     among = _basic_classes(corpus)
-    restricted = compute_metrics([r.restricted_to(among, names) for r in results], among)
-    free = compute_metrics(results, names)
-    metrics = {
-        name: (free if name == 'calibration_error' else restricted)[name] for name in METRICS
+    metrics = compute_metrics([r.restricted_to(among, names) for r in results], among)
+    unrestricted = [result for result in results if result.has_speech]
+    calibration = calibration_metrics(
+        np.array([result.score for result in unrestricted]),
+        np.array([names.index(result.clip.emotion) for result in unrestricted]),
+    )
+    return {
+        **{name: metrics[name] for name in KEPT},
+        'calibration_error': calibration['calibration_error'],
+        'neutral_error': _share_wrong(metrics),
     }
-    return {**metrics, 'neutral_error': _share_wrong(restricted)}
 
 
 def _share_wrong(metrics: Mapping[str, Any]) -> float:
-    """The share of neutral clips that are taken for another expression, or not heard."""
+    """The share of neutral clips that are taken for another expression, or without detected speech."""
     return 1 - metrics['classes'].get(NEUTRAL, {'recall': 1.0})['recall']

@@ -20,6 +20,18 @@ from ser_ros.training.evaluation.clip_result import ClipResult, from_records, to
 N_DRAWS = 2_000
 """Random draws of the bootstrap over speakers."""
 
+KEPT = (
+    'clips',
+    'no_speech',
+    'accuracy',
+    'unweighted_accuracy',
+    'unweighted_accuracy_interval',
+    'calibration_error',
+    'coverage',
+    'expression_accuracy_when_decided',
+)
+"""Metrics of `compute_metrics` that are kept of evaluations of which there are many."""
+
 GROUPS = ('corpus', 'language', 'gender', 'age_group', 'intensity', 'voice')
 """Attributes of a clip for whose values there are separate metrics."""
 

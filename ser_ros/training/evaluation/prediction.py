@@ -101,6 +101,18 @@ def _scores(estimates: Sequence[Estimate], bundle: Bundle) -> np.ndarray:
     return scores.reshape(-1, len(bundle.info.class_names))
 
 
+def received(sound: np.ndarray, degrade: Optional[Degrade] = None, seed: int = 0) -> np.ndarray:
+    """A sound as the robot receives it: between half a second of silence, in 16 bits.
+
+    `degrade`, with a generator of this seed, is applied to the sound with its silence: there noise
+    continues and a room resounds.
+    """
+    samples = np.pad(sound, SILENCE)
+    if degrade:
+        samples = degrade(samples, np.random.default_rng(seed))
+    return MESSAGE.decode(encode_s16le(samples))[:, 0]
+
+
 def stream_sound(
     recognizer: Recognizer,
     sound: np.ndarray,
@@ -109,14 +121,10 @@ def stream_sound(
 ) -> list[Estimate]:
     """Stream float32 (n,) samples at 16 kHz as on the robot, between half a second of silence.
 
-    `degrade`, with a generator of this seed, is applied to the sound with its silence: there noise
-    continues and a room resounds. What the recogniser knows of the voice stays: `flush` ends the
-    stream alone.
+    `degrade`, `seed`: see `received`. What the recogniser knows of the voice stays: `flush` ends
+    the stream alone.
     """
-    samples = np.pad(sound, SILENCE)
-    if degrade:
-        samples = degrade(samples, np.random.default_rng(seed))
-    samples = MESSAGE.decode(encode_s16le(samples))[:, 0]
+    samples = received(sound, degrade, seed)
     return recognizer.push(samples, SECOND) + recognizer.flush()
 
 

@@ -1,4 +1,4 @@
-"""Recognition while a voice becomes known: its utterances in random order, as a robot hears them."""
+"""Recognition while a voice becomes known: its utterances in random order, as a robot receives them."""
 
 import dataclasses
 import functools
@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from ser_ros.audio import SAMPLE_RATE, SECOND
 from ser_ros.audio import vad as voice_activity
-from ser_ros.audio.formats import encode_s16le
 from ser_ros.audio.sources import read_audio
 from ser_ros.audio.vad import CHUNK
 from ser_ros.bundle import Bundle
@@ -25,7 +24,8 @@ from ser_ros.stream.types import StreamConfig, Window
 from ser_ros.stream.voice import Voice
 from ser_ros.training.data.cache import Cache, cache_key
 from ser_ros.training.data.corpora import Clip
-from ser_ros.training.evaluation.prediction import MESSAGE
+from ser_ros.training.data.dataset import content_of
+from ser_ros.training.evaluation.prediction import received
 
 BASIC = ('neutral', 'happy', 'sad', 'angry')
 """Expressions that most corpora have; calm counts as neutral."""
@@ -34,7 +34,7 @@ N_UTTERANCES = 40
 """Utterances of a stream."""
 
 N_KNOWN = 10
-"""Utterances of a voice that are heard before the first one that counts."""
+"""Utterances of a voice before the first one that counts."""
 
 N_SPEAKERS = 24
 """The most speakers of a corpus."""
@@ -51,7 +51,7 @@ NEUTRAL_SHARE = 0.7
 
 @dataclass(frozen=True)
 class VoiceStream:
-    """Utterances of one speaker, in the order in which they are heard."""
+    """Utterances of one speaker, in the order in which they are received."""
 
     kind: str
     """balanced, mostly neutral, or `only EXPRESSION`."""
@@ -69,7 +69,7 @@ def draw_streams(clips: Sequence[Clip]) -> list[VoiceStream]:
     """Streams of each speaker who has clips of all basic expressions of the corpus, at least eight.
 
     The draws depend on names alone. Of each speaker: two balanced streams and two mostly neutral
-    ones, and for each expression one in which nothing else is heard.
+    ones, and for each expression one that has no other.
     """
     by_voice: dict[str, dict[str, list[int]]] = {}
     for index, clip in enumerate(clips):
@@ -119,8 +119,8 @@ def _pick(
 class Utterance:
     """The longest windows of an utterance, by which it is decided (see `voice.pool_windows`)."""
 
-    spectra: list[torch.Tensor]
-    """(n_rows, frames) each."""
+    features: list[torch.Tensor]
+    """(n_features, frames) each, not standardised."""
     n_samples: int
     """Length of each at 16 kHz."""
 
@@ -136,7 +136,7 @@ def find_utterances(
     store = cache and Cache(cache / 'utterances')
     config = StreamConfig(adaptation='off')
     settings = {
-        'version': 2,
+        'version': 3,
         'frontend': repr(bundle.frontend.config),
         'least': bundle.min_samples,
         'window': bundle.info.window,
@@ -146,24 +146,22 @@ def find_utterances(
     found = []
     for clip in tqdm(clips, desc='finding utterances', unit='clip', leave=False):
         make = functools.partial(_windows, bundle, config, clip)
-        arrays = store.get(cache_key(clip.path.read_bytes(), settings), make) if store else make()
-        spectra = torch.from_numpy(arrays['spectra']).split(arrays['frames'].tolist(), dim=1)
+        arrays = store.get(cache_key(content_of(clip.path), settings), make) if store else make()
+        features = torch.from_numpy(arrays['features']).split(arrays['frames'].tolist(), dim=1)
         windows: dict[int, list[torch.Tensor]] = {}
-        for spectrum, index in zip(spectra, arrays['utterance'].tolist()):
-            windows.setdefault(index, []).append(spectrum)
+        for window, index in zip(features, arrays['utterance'].tolist()):
+            windows.setdefault(index, []).append(window)
         lengths = arrays['n_samples'].tolist()
         found.append([Utterance(own, lengths[index]) for index, own in windows.items()])
     return found
 
 
 def _windows(bundle: Bundle, config: StreamConfig, clip: Clip) -> dict[str, np.ndarray]:
-    """The windows of a clip, side by side: their spectra, frames, and index of the utterance.
+    """The windows of a clip, side by side: their features, frames, and index of the utterance.
 
     `n_samples`: of the windows of each utterance.
     """
-    voice, silence = Voice(bundle, config), np.zeros(SAMPLE_RATE // 2, np.float32)
-    sound = np.concatenate((silence, read_audio(clip.path), silence))
-    samples = MESSAGE.decode(encode_s16le(sound))[:, 0]
+    voice, samples = Voice(bundle, config), received(read_audio(clip.path))
     unknown = np.log(np.full(len(bundle.info.class_names), 1 / len(bundle.info.class_names)))
     windows: list[list[Window]] = [[]]
     for requests in (
@@ -177,22 +175,22 @@ def _windows(bundle: Bundle, config: StreamConfig, clip: Clip) -> dict[str, np.n
         try:
             while True:
                 window = requests.send(score)
-                # The spectrum is a part of a buffer that the next chunk changes.
-                windows[-1].append(dataclasses.replace(window, spectrum=window.spectrum.clone()))
+                # The features may be a part of a buffer that the next chunk changes.
+                windows[-1].append(dataclasses.replace(window, features=window.features.clone()))
                 score = unknown
         except StopIteration as end:
             if any(estimate.is_final for estimate in end.value):
                 windows.append([])
-    spectra, index, lengths = [torch.zeros(bundle.frontend.n_rows, 0)], [], []
+    features, index, lengths = [torch.zeros(bundle.frontend.n_features, 0)], [], []
     for i, utterance in enumerate(windows):
         longest = max((window.n_samples for window in utterance), default=0)
         lengths.append(longest)
-        kept = [window.spectrum for window in utterance if window.n_samples == longest]
-        spectra += kept
+        kept = [window.features for window in utterance if window.n_samples == longest]
+        features += kept
         index += [i] * len(kept)
     return {
-        'spectra': torch.cat(spectra, dim=1).numpy(),
-        'frames': np.array([spectrum.shape[1] for spectrum in spectra[1:]], np.int64),
+        'features': torch.cat(features, dim=1).numpy(),
+        'frames': np.array([x.shape[1] for x in features[1:]], np.int64),
         'utterance': np.array(index, np.int64),
         'n_samples': np.array(lengths, np.int64),
     }
@@ -233,21 +231,20 @@ def known_scores(
         clips = [_longest(utterances[stream.clips[step]]) for stream in streams]
         means = [voice.features_mean(frontend, memory) for voice in known]
         features = [
-            [frontend.standardise(x, mean=mean) for x in spectra]
-            for spectra, mean in zip(clips, means)
+            [frontend.standardise(x, mean) for x in clip] for clip, mean in zip(clips, means)
         ]
         scores.append(_pool(bundle, features, device))
-        for voice, spectra in zip(known, clips):
-            if spectra:
-                own = torch.stack([frontend.clip_mean(x) for x in spectra])
+        for voice, clip in zip(known, clips):
+            if clip:
+                own = torch.stack([frontend.clip_mean(x) for x in clip])
                 voice.learn(own.nanmean(dim=0), nothing)
     return np.stack(scores, axis=1)
 
 
 def _longest(utterances: Sequence[Utterance]) -> list[torch.Tensor]:
-    """The spectra of a clip's longest windows."""
+    """The features of a clip's longest windows."""
     longest = max((utterance.n_samples for utterance in utterances), default=0)
-    return [x for u in utterances if u.n_samples == longest for x in u.spectra]
+    return [x for u in utterances if u.n_samples == longest for x in u.features]
 
 
 def _pool(

@@ -83,8 +83,9 @@ class EmotionTask(lightning.LightningModule):
         if not voice.clips:
             return self.frontend(samples, lengths)
         with torch.autocast(samples.device.type, enabled=False):
-            spectrum, frames = self.frontend.spectrum(samples), self.frontend.n_frames(lengths)
-            means = self.frontend.clip_mean(spectrum, frames)
+            frames = self.frontend.n_frames(lengths)
+            features = self.frontend.features(self.frontend.spectrum(samples), frames)
+            means = self.frontend.clip_mean(features, frames)
             # A sound without a voice says nothing about one.
             means = means.masked_fill((labels < 0)[:, None, None], torch.nan)
             n_voices = len(samples) // voice.clips
@@ -96,7 +97,7 @@ class EmotionTask(lightning.LightningModule):
                 (n / (n + voice.memory)).to(samples.device),
             )
             own = own.repeat_interleave(voice.clips, dim=0)
-            return self.frontend.standardise(spectrum, frames, own)
+            return self.frontend.standardise(features, own)
 
     def training_step(self, batch: Batch) -> Tensor:
         """Return the mean loss over all processes' clips; SerError if it is not finite."""

@@ -164,13 +164,13 @@ def _adaptation(info: BundleInfo) -> list[str]:
     return [
         '## How it adapts',
         '',
-        'A voice is judged by how it usually sounds: by the mean features and answers of its earlier '
-        f'utterances, which count for half after {adaptation.memory:g} of them; '
+        'A voice is compared with how it usually sounds: with the mean features and answers of its '
+        f'earlier utterances, which count for half after {adaptation.memory:g} of them; '
         f'{adaptation.neutral_share:.0%} of the utterances are expected to be neutral. Nothing is '
-        'stored on disk. **A voice of which one emotion is all that is ever heard is judged worse with '
+        'stored on disk. **For a voice that has one emotion only, the model is less accurate with '
         'adaptation than without**: for such voices switch it off, or enrol them. '
-        '[Results](../docs/RESULTS.md) has by how much. The metrics below are without adaptation: each '
-        'clip is of an unknown voice.',
+        '[Results](../docs/RESULTS.md) has by how much. The metrics of clips below are without '
+        'adaptation: each clip is of an unknown voice.',
         '',
     ]
 

@@ -166,7 +166,7 @@ def _text(
 
 
 def _alone(found: Sequence[Mapping[str, Any]]) -> str:
-    """The mean accuracy for voices of which one emotion, not neutral, is all that is heard."""
+    """The mean accuracy for voices that have one emotion only, which is not neutral."""
     kinds = [k for k in found[0]['streams'] if k.startswith('only') and k != 'only neutral']
 
     def mean(when: str) -> Optional[float]:
@@ -183,7 +183,7 @@ def _mean(values: Any) -> Optional[float]:
 
 
 CURVE_HEADER = (
-    'utterances heard before',
+    'earlier utterances',
     'balanced: UA',
     'mostly neutral: accuracy',
     'neutral taken for an emotion',
@@ -193,7 +193,7 @@ CURVE_HEADER = (
 def curve_rows(summaries: Sequence[LeftOutSummary]) -> list[tuple[str, ...]]:
     """Rows of the curve over utterances, means over corpora and seeds."""
     found = [r.metrics['curves'] for s in summaries for r in s.results]
-    starts = found[0]['heard_before']
+    starts = found[0]['earlier_utterances']
     ends = [*(start - 1 for start in starts[1:]), None]
     return [
         (

@@ -98,7 +98,7 @@ def test_adaptation_takes_out_the_offset_of_a_voice():
     before, after = (balanced[name]['unweighted_accuracy'] for name in ('unadapted', 'adapted'))
     assert after > before + 0.1
     curve = metrics['curves']['balanced']['unweighted_accuracy']
-    assert len(curve) == len(POSITIONS) - 1 == len(metrics['curves']['heard_before'])
+    assert len(curve) == len(POSITIONS) - 1 == len(metrics['curves']['earlier_utterances'])
     assert curve[-1] > curve[0] + 0.1
     assert balanced['speakers'] == 12
     assert balanced['adapted']['clips'] == 12 * 2 * (N_UTTERANCES - 10)

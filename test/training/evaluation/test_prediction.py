@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from ser_ros.audio.sources import read_audio
-from ser_ros.bundle import AdaptationInfo, load_bundle
+from ser_ros.bundle import load_bundle
 from ser_ros.emotions import EMOTIONS, ExpressionMap
-from ser_ros.features import LogMelConfig, LogMelPitchConfig, ResearchConfig
+from ser_ros.features import LogMelConfig, ResearchConfig
 from ser_ros.stream.recognizer import Recognizer
 from ser_ros.training.data.corpora import Clip
 from ser_ros.training.evaluation.clip_result import from_records, to_records
@@ -129,20 +129,12 @@ def test_nothing_is_decided_below_the_threshold(bundle):
     assert decide(bundle, uneven, expressions) == (None, pytest.approx(0.24))
 
 
-def test_a_clip_is_predicted_as_of_an_unknown_voice(write_bundle, tmp_path, speech_path):
+def test_a_clip_is_predicted_as_of_an_unknown_voice(by_voice, speech_path):
     """Neither by earlier clips nor by an expected share of neutral utterances."""
-    path = write_bundle(
-        tmp_path / 'by_voice.safetensors',
-        architecture='parallel_pitch_cnn',
-        hyperparameters={},
-        frontend=LogMelPitchConfig(),
-        adaptation=AdaptationInfo(by_voice=True, memory=1.0, neutral_share=0.9),
-    )
-    bundle = load_bundle(path)
     clip = Clip(speech_path, 'happy', 'anna', 'mine')
-    first, again = predict_clips(bundle, [clip, clip], 'cpu')
+    first, again = predict_clips(by_voice, [clip, clip], 'cpu')
     assert np.array_equal(first.utterances, again.utterances)
-    unknown = Recognizer(bundle, 'cpu')
+    unknown = Recognizer(by_voice, 'cpu')
     estimates = stream_sound(unknown, read_audio(speech_path))
     final = next(estimate for estimate in estimates if estimate.is_final)
     np.testing.assert_allclose(np.exp(first.utterances[0]), final.unadapted, rtol=1e-6)

@@ -8,15 +8,12 @@ import pytest
 import soundfile
 import torch
 
-from ser_ros.audio import SAMPLE_RATE, SECOND
-from ser_ros.audio.formats import encode_s16le
+from ser_ros.audio import SAMPLE_RATE
 from ser_ros.audio.sources import read_audio
-from ser_ros.bundle import AdaptationInfo, load_bundle
-from ser_ros.features import LogMelPitchConfig
 from ser_ros.stream.adaptation import neutral_shift
 from ser_ros.stream.recognizer import Recognizer
 from ser_ros.training.data.corpora import Clip
-from ser_ros.training.evaluation.prediction import MESSAGE, predict_clips
+from ser_ros.training.evaluation.prediction import predict_clips, stream_sound
 from ser_ros.training.evaluation.voice_streams import (
     BASIC,
     N_SPEAKERS,
@@ -54,22 +51,22 @@ def test_streams_have_the_shares_of_their_kind():
     for stream in streams:
         assert len(stream.clips) == N_UTTERANCES
         assert {clips[i].voice for i in stream.clips} == {stream.voice}
-        heard = Counter(expression_of(clips[i]) for i in stream.clips)
+        drawn = Counter(expression_of(clips[i]) for i in stream.clips)
         if stream.kind == 'balanced':
-            assert set(heard.values()) == {N_UTTERANCES // 4}
+            assert set(drawn.values()) == {N_UTTERANCES // 4}
         elif stream.kind == 'mostly neutral':
-            assert heard['neutral'] == 28
+            assert drawn['neutral'] == 28
         else:
-            assert heard == {stream.kind.removeprefix('only '): N_UTTERANCES}
+            assert drawn == {stream.kind.removeprefix('only '): N_UTTERANCES}
 
 
 def test_a_clip_is_repeated_only_after_all_others_of_its_expression():
     clips = clips_of('a', n=5)
     for stream in draw_streams(clips):
         for name in BASIC:
-            heard = [i for i in stream.clips if expression_of(clips[i]) == name]
-            for start in range(0, len(heard) - 4, 5):
-                assert len(set(heard[start : start + 5])) == 5
+            drawn = [i for i in stream.clips if expression_of(clips[i]) == name]
+            for start in range(0, len(drawn) - 4, 5):
+                assert len(set(drawn[start : start + 5])) == 5
 
 
 def test_streams_are_the_same_every_time_and_not_all_alike():
@@ -104,18 +101,6 @@ def test_speakers_without_all_expressions_or_enough_clips_have_no_streams():
 
 
 @pytest.fixture(scope='module')
-def bundle(write_bundle, tmp_path_factory):
-    path = write_bundle(
-        tmp_path_factory.mktemp('streams') / 'by_voice.safetensors',
-        architecture='parallel_pitch_cnn',
-        hyperparameters={},
-        frontend=LogMelPitchConfig(),
-        adaptation=AdaptationInfo(by_voice=True, memory=3.0, neutral_share=0.6),
-    )
-    return load_bundle(path)
-
-
-@pytest.fixture(scope='module')
 def clips(speech, segments, tmp_path_factory):
     """Clips of one utterance each, and one without speech."""
     folder = tmp_path_factory.mktemp('clips')
@@ -129,31 +114,28 @@ def clips(speech, segments, tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def utterances(bundle, clips):
-    return find_utterances(bundle, clips)
+def utterances(by_voice, clips):
+    return find_utterances(by_voice, clips)
 
 
-def test_utterances_are_those_of_the_stream(bundle, clips, utterances):
-    results = predict_clips(bundle, clips, 'cpu')
+def test_utterances_are_those_of_the_stream(by_voice, clips, utterances):
+    results = predict_clips(by_voice, clips, 'cpu')
     assert [len(found) for found in utterances] == [len(r.decisions) for r in results]
     assert utterances[-1] == []
 
 
-def test_utterances_are_read_from_the_cache(bundle, clips, utterances, tmp_path, monkeypatch):
-    first = find_utterances(bundle, clips, tmp_path)
+def test_utterances_are_read_from_the_cache(by_voice, clips, utterances, tmp_path, monkeypatch):
+    first = find_utterances(by_voice, clips, tmp_path)
     monkeypatch.setattr('ser_ros.training.evaluation.voice_streams.Voice', None)
-    for again in (first, find_utterances(bundle, clips, tmp_path)):
+    for again in (first, find_utterances(by_voice, clips, tmp_path)):
         for found, expected in zip(again, utterances):
             assert len(found) == len(expected)
             for one, other in zip(found, expected):
-                assert all(map(torch.equal, one.spectra, other.spectra))
+                assert all(map(torch.equal, one.features, other.features))
 
 
 def finals(recognizer, clip):
-    silence = np.zeros(8_000, np.float32)
-    sound = np.concatenate((silence, read_audio(clip.path), silence))
-    samples = MESSAGE.decode(encode_s16le(sound))[:, 0]
-    return [e for e in recognizer.push(samples, SECOND) + recognizer.flush() if e.is_final]
+    return [e for e in stream_sound(recognizer, read_audio(clip.path)) if e.is_final]
 
 
 def probabilities(scores):
@@ -161,27 +143,27 @@ def probabilities(scores):
     return exponentials / exponentials.sum()
 
 
-def test_cold_scores_are_those_of_an_unknown_voice(bundle, clips, utterances):
-    scores = cold_scores(bundle, utterances, CPU)
+def test_cold_scores_are_those_of_an_unknown_voice(by_voice, clips, utterances):
+    scores = cold_scores(by_voice, utterances, CPU)
     assert np.isnan(scores[-1]).all()
     for clip, score in zip(clips[:-1], scores):
-        (estimate,) = finals(Recognizer(bundle, 'cpu'), clip)
+        (estimate,) = finals(Recognizer(by_voice, 'cpu'), clip)
         np.testing.assert_allclose(probabilities(score), estimate.unadapted, atol=1e-5)
 
 
-def test_known_scores_are_those_of_a_voice_that_becomes_known(bundle, clips, utterances):
+def test_known_scores_are_those_of_a_voice_that_becomes_known(by_voice, clips, utterances):
     order = [(0, 1, 4, 2, 3, 0, 2)[i % 7] for i in range(N_UTTERANCES)]
-    known = known_scores(bundle, utterances, [VoiceStream('balanced', 'a', tuple(order))], CPU)
-    adapted = adapt(known, bundle.info.adaptation.memory)[0]
-    adapted = adapted + neutral_shift(bundle.info.class_names, 0.6)
-    recognizer, heard = Recognizer(bundle, 'cpu'), 0
+    known = known_scores(by_voice, utterances, [VoiceStream('balanced', 'a', tuple(order))], CPU)
+    adapted = adapt(known, by_voice.info.adaptation.memory)[0]
+    adapted = adapted + neutral_shift(by_voice.info.class_names, 0.3)
+    recognizer, n_earlier = Recognizer(by_voice, 'cpu'), 0
     for i, score in zip(order[:12], adapted):
         estimates = finals(recognizer, clips[i])
         if i == 4:
             assert estimates == []
             assert np.isnan(score).all()
             continue
-        assert estimates[0].n_utterances == heard
+        assert estimates[0].n_utterances == n_earlier
         np.testing.assert_allclose(probabilities(score), estimates[0].probabilities, atol=1e-5)
-        heard += 1
-    assert heard > 8
+        n_earlier += 1
+    assert n_earlier > 8

@@ -45,7 +45,7 @@ def metrics(accuracy):
         'speakers': 3,
         'cold': values(accuracy, [accuracy - 0.05, accuracy + 0.05]),
         'streams': dict.fromkeys(('balanced', 'mostly neutral', 'only neutral', 'only sad'), both),
-        'curves': {'heard_before': [0, 1], 'balanced': curve, 'mostly neutral': curve},
+        'curves': {'earlier_utterances': [0, 1], 'balanced': curve, 'mostly neutral': curve},
     }
 
 
@@ -83,7 +83,7 @@ def test_rows_are_means_over_seeds_and_then_over_corpora():
     assert two[0][3:5] == ('60.0%', '60.0% (50.0%)')
 
 
-def test_the_curve_names_how_many_utterances_were_heard():
+def test_the_curve_names_how_many_utterances_there_were():
     assert curve_rows([summary(1, A=0.5, B=0.7)]) == [
         ('0', '25.0%', '25.0%', '25.0%'),
         ('1 and more', '60.0%', '60.0%', '60.0%'),

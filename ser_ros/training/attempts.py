@@ -1,0 +1,34 @@
+"""Several runs, of which some may fail, or belong to another process that shares the work."""
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from filelock import Timeout
+
+from ser_ros import SerError
+
+
+@dataclass
+class Attempts:
+    """Attempts runs one by one; what is not finished is kept by name."""
+
+    failures: dict[str, str] = field(default_factory=dict)
+    """Name of a run → its error."""
+    elsewhere: list[str] = field(default_factory=list)
+    """Runs that another process works on."""
+
+    def attempt(self, name: str, run: Callable[[], None]) -> None:
+        """Call `run`, which may raise Timeout if another process works on it.
+
+        One that fails does not stop the others.
+        """
+        try:
+            run()
+        except Timeout:
+            self.elsewhere.append(name)
+        except SerError as error:
+            self.failures[name] = str(error)
+        except Exception as error:  # any error; the other runs must still be trained
+            traceback.print_exc()
+            self.failures[name] = f'{type(error).__name__}: {error}'
