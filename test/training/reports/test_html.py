@@ -15,8 +15,7 @@ from selenium.webdriver.common.by import By
 from ser_ros import SerError
 from ser_ros.training.data.corpora import Clip
 from ser_ros.training.evaluation.clip_result import ClipResult
-from ser_ros.training.evaluation.conditions import METRICS
-from ser_ros.training.evaluation.metrics import subset_results
+from ser_ros.training.evaluation.metrics import KEPT, subset_results
 from ser_ros.training.reports import html
 from ser_ros.training.reports.formatting import SUMMARY, percent, with_interval
 from ser_ros.training.reports.html import (
@@ -73,7 +72,7 @@ def results(clip_results):
         },
     }
     row = {
-        **{key: test['metrics'][key] for key in METRICS},
+        **{key: test['metrics'][key] for key in KEPT},
         'unweighted_accuracy': 0.4,
         'unweighted_accuracy_interval': [0.3, 0.5],
         'no_speech': 3,
