@@ -91,7 +91,14 @@ def train_split(
     """`train` with a split that is already made."""
     compute = compute or Compute()
     if not split.validation and recipe.split.protocol != 'corpora':
-        raise SerError('the validation set is empty; calibration needs it: set split.n_validation')
+        if not recipe.voice.clips:
+            raise SerError(
+                'the validation set is empty; calibration needs it: set split.n_validation'
+            )
+        logger.warning(
+            'the validation set is empty: the bundle decides every expression until `calibrate` '
+            'sets its temperature and threshold'
+        )
     if source := load_source(recipe):
         split = mark_known(split, source.info)
     # A model that cannot be built is reported before the sound is read, which takes minutes.

@@ -36,6 +36,7 @@ from ser_ros.training.recipe import (
     OptimizationConfig,
     Recipe,
     SplitConfig,
+    VoiceConfig,
     load_recipe,
 )
 from ser_ros.training.run import finetune, train
@@ -402,6 +403,15 @@ def test_an_empty_validation_set(tiny_corpus, tmp_path, cpu):
     ):
         train(recipe, [tiny_corpus], tmp_path / 'run', cpu)
     assert not (tmp_path / 'run').exists()
+
+
+def test_a_recipe_by_voice_needs_no_validation_set(tiny_corpus, tmp_path, cpu, caplog):
+    recipe = dataclasses.replace(
+        changed(epochs=1), split=SplitConfig(n_validation=0), voice=VoiceConfig(clips=2)
+    )
+    info = load_bundle(train(recipe, [tiny_corpus], tmp_path, cpu).bundle).info
+    assert (info.calibration, info.temperature, info.threshold) == ('nothing', 1.0, 0.0)
+    assert 'decides every expression until `calibrate` sets' in caplog.text
 
 
 def test_a_last_step_that_diverges_is_an_error_too(tiny_corpus, tmp_path, cpu):
