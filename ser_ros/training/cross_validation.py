@@ -91,7 +91,7 @@ def cross_validate(
         try:
             splits[name] = split_corpora(run_recipe, loaded)
         except SerError as error:
-            attempts.failures[name] = str(error)
+            attempts.fail(name, str(error))
     for name, split in splits.items():
         _finished(results / f'{name}.json', runs[name], split)
     for folder in (out, results):

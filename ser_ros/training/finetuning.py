@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 from ser_ros import SerError
 from ser_ros.bundle import load_bundle
+from ser_ros.training.data.batches import count_batches
 from ser_ros.training.data.corpora import Corpus, merge_labels
 from ser_ros.training.data.splits import split_clips
 from ser_ros.training.recipe import Recipe, SplitConfig, make_recipe
@@ -55,7 +56,7 @@ def finetuning_recipe(
     # Folders are those of the machine on which the bundle was trained.
     augmentation = {k: v for k, v in own.get('augmentation', {}).items() if '_folder' not in k}
     n_clips = sum(len(corpus.clips) for corpus in corpora)
-    epochs = math.ceil(STEPS / max(1, round(n_clips / OPTIMIZATION['batch_size'])))
+    epochs = math.ceil(STEPS / count_batches(n_clips, OPTIMIZATION['batch_size']))
     values = {
         **own,
         'architecture': info.architecture,

@@ -201,6 +201,7 @@ class OptimizationConfig:
 
     epochs: int = 100
     batch_size: int = 32
+    """Most clips of a batch; all batches of an epoch are equally large, but for one clip."""
     optimizer: str = 'adamw'
     """adamw or sgd."""
     learning_rate: float = 1e-3

@@ -132,7 +132,7 @@ def fit(task: EmotionTask, data: EmotionData, out: Path, compute: Compute) -> Fi
         gradient_clip_val=config.gradient_clip or None,
         max_epochs=config.epochs,
         callbacks=[
-            *_averaging(config, len(data.order)),
+            *_averaging(config, data.n_batches),
             *_early_stopping(config, data),
             ProgressBar(),
             history,
@@ -306,11 +306,11 @@ class Interruption(Callback):
     on_validation_batch_start = on_train_batch_start
 
 
-def _averaging(config: OptimizationConfig, n_clips: int) -> list[Callback]:
+def _averaging(config: OptimizationConfig, n_batches: int) -> list[Callback]:
     if config.average == 'ema':
         return [EMAWeightAveraging(decay=config.ema_decay)]
     if config.average == 'swa':
-        start = config.swa_start * config.epochs * n_clips / config.batch_size
+        start = config.swa_start * config.epochs * n_batches
 
         def average(
             averaged: torch.Tensor, current: torch.Tensor, n: torch.Tensor
