@@ -43,7 +43,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> int:
     """Train, and print the metrics of the validation set."""
     from ser_ros.training.finetuning import NAME
-    from ser_ros.training.recipe import load_recipe
+    from ser_ros.training.recipe import explicit_settings, load_recipe
     from ser_ros.training.reports.formatting import SUMMARY
     from ser_ros.training.reports.run_report import write_run_report
     from ser_ros.training.run import finetune, train
@@ -55,7 +55,8 @@ def run(options: argparse.Namespace) -> int:
         start = [f'pretrained={json.dumps(str(options.source))}'] if options.source else []
         recipe = load_recipe(options.recipe, [*options.set, *start])
         out = options.out or Path('runs', recipe.name)
-        finished = train(recipe, options.corpus, out, machines)
+        explicit = explicit_settings(options.recipe, options.set)
+        finished = train(recipe, options.corpus, out, machines, explicit)
     else:
         out = options.out or Path('runs', NAME)
         finished = finetune(str(options.source), options.corpus, options.set, out, machines)

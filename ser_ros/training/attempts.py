@@ -30,12 +30,17 @@ class Attempts:
         except Timeout:
             self.elsewhere.append(name)
         except SerError as error:
-            self.fail(name, str(error))
+            self._fail(name, str(error))
         except Exception as error:  # any error; the other runs must still be trained
             traceback.print_exc()
-            self.fail(name, f'{type(error).__name__}: {str(error).strip()}')
+            self._fail(name, f'{type(error).__name__}: {str(error).strip()}')
 
-    def fail(self, name: str, reason: str) -> None:
-        """Keep and print why a run failed, or cannot begin."""
+    def print_failures(self) -> None:
+        """Print each error once, with the names of all runs that it stopped."""
+        for reason in dict.fromkeys(self.failures.values()):
+            names = [name for name in self.failures if self.failures[name] == reason]
+            print(f'ser_ros: {", ".join(names)}: {reason}', file=sys.stderr, flush=True)
+
+    def _fail(self, name: str, reason: str) -> None:
         self.failures[name] = reason
         print(f'ser_ros: {name}: {reason}', file=sys.stderr, flush=True)

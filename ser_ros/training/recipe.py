@@ -354,6 +354,19 @@ def load_recipe(name: Union[str, Path], overrides: Sequence[str] = ()) -> Recipe
         raise SerError(f'recipe {path}: {error}') from error
 
 
+def explicit_settings(name: Union[str, Path], overrides: Sequence[str] = ()) -> frozenset[str]:
+    """`key.key` of what the user sets: by overrides, and in files that are not shipped recipes.
+
+    `name` and SerError as for `load_recipe`; '' for a recipe without a file.
+    """
+    values: dict[str, Any] = {}
+    if Path(name).suffix == '.yaml':
+        values = _read(Path(name), (), with_shipped=False)
+    for override in overrides:
+        values = _merge(values, _parse(override))
+    return frozenset(key for key, _ in _flatten(values))
+
+
 def make_recipe(name: str, values: dict[str, Any], overrides: Sequence[str] = ()) -> Recipe:
     """A recipe without a file, from its settings; `overrides` and errors as in `load_recipe`."""
     try:
@@ -394,10 +407,13 @@ def _parse(override: str) -> dict:
     return value
 
 
-def _read(path: Path, heirs: tuple[Path, ...]) -> dict:
+def _read(path: Path, heirs: tuple[Path, ...], with_shipped: bool = True) -> dict:
+    """The settings of a file and of those that it inherits from."""
     path = path.resolve()
     if path in heirs:
         raise SerError(f'{path.name} inherits from itself')
+    if not with_shipped and _is_shipped(path):
+        return {}
     try:
         values = yaml.load(path.read_text(), _Loader) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -407,7 +423,17 @@ def _read(path: Path, heirs: tuple[Path, ...]) -> dict:
     parent = values.pop('inherit', None)
     if parent is None:
         return values
-    return _merge(_read(path.parent / str(parent), (*heirs, path)), values)
+    return _merge(_read(path.parent / str(parent), (*heirs, path), with_shipped), values)
+
+
+def _is_shipped(path: Path) -> bool:
+    """Whether this is a shipped recipe, or a copy of one."""
+    folder = shipped_file('config/recipes')
+    namesakes = (folder / path.name, folder / path.parent.name / path.name)
+    return any(
+        other.is_file() and path.is_file() and other.read_bytes() == path.read_bytes()
+        for other in namesakes
+    )
 
 
 def _merge(base: dict, override: dict) -> dict:

@@ -102,6 +102,43 @@ def test_only_the_results_are_on_stdout(tiny_corpus, tmp_path, capsys, monkeypat
     assert 'Epoch 0: 100%' in err
 
 
+@pytest.fixture
+def table(own_corpus, tmp_path):
+    """The clips of `own_corpus` as a CSV file."""
+    rows = [f'{p},{p.parent.name},{p.stem}' for p in sorted(own_corpus.rglob('*.wav'))]
+    path = tmp_path / 'mine.csv'
+    path.write_text('\n'.join(['path,emotion,speaker', *rows]))
+    return path
+
+
+def test_a_recipe_takes_a_corpus_of_ones_own(capsys, caplog, tmp_path, table, cache, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'short.yaml').write_text(
+        RECIPE.replace("split: {validation_speakers: ['03']}", '')
+    )
+    command = ['short.yaml', '--corpus', str(table), '--cache', str(cache), '--device', 'cpu']
+    assert main(['train', *command]) == 0
+    chosen = (
+        'recipe short, chosen for these corpora: data.corpora=["mine"] split.protocol=speakers'
+    )
+    (line,) = (r.getMessage() for r in caplog.records if chosen in r.getMessage())
+    assert '1 test, 1 validation and 2 training speakers' in line
+    info = load_bundle('runs/short/short.safetensors').info
+    assert {name: len(speakers) for name, speakers in info.corpora['mine'].items()} == {
+        'train': 2,
+        'validation': 1,
+        'test': 1,
+    }
+    # The same command finds its finished run; an explicit setting is another run.
+    assert main(['train', *command]) == 0
+    assert main(['train', *command, '--set', 'split.n_folds=3']) == 1
+    assert 'holds a run of another recipe' in capsys.readouterr().err.splitlines()[-1]
+    explicit = ['--set', 'data.corpora=[theirs]', '--out', 'runs/theirs']
+    assert main(['train', *command, *explicit]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith('ser_ros: the recipe trains on theirs, but --corpus names mine')
+
+
 def test_an_unknown_recipe_is_one_line(capsys, tmp_path):
     assert main(['train', 'no_such', '--corpus', str(tmp_path)]) == 1
     out, err = capsys.readouterr()

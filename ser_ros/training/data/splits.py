@@ -147,6 +147,25 @@ def split_clips(clips: Sequence[Clip], config: SplitConfig) -> Split:
     return split
 
 
+def count_folds(recipe: Recipe, clips: Sequence[Clip]) -> int:
+    """Number of folds that the recipe's protocol has in each of the corpora; SerError for none."""
+    if recipe.split.protocol in ('speakers', 'random'):
+        return recipe.split.n_folds
+    if recipe.split.protocol == 'corpora':
+        raise SerError('corpora have no folds: name those to leave out with --leave-out-corpus')
+    corpora = {clip.corpus for clip in clips}
+    if recipe.split.protocol == 'folds_or_speakers':
+        return min(len(FOLDS.get(name, ())) or recipe.split.n_folds for name in corpora)
+    if recipe.split.protocol == 'leave_one_speaker_out':
+        return min(len({c.speaker for c in clips if c.corpus == name}) for name in corpora)
+    if unpublished := sorted(corpora - FOLDS.keys()):
+        raise SerError(
+            f'{", ".join(unpublished)} has no published folds; set split.protocol to speakers or '
+            'leave_one_speaker_out'
+        )
+    return min(len(FOLDS[name]) for name in corpora)
+
+
 def _leave_out(clips: Sequence[Clip], names: Sequence[str]) -> Split:
     corpora = _by_corpus(clips)
     if unknown := [name for name in names if name not in corpora]:
