@@ -23,7 +23,7 @@ from ser_ros.settings import from_dict
 from ser_ros.training.adjustment import adjust_recipe
 from ser_ros.training.attempts import Attempts
 from ser_ros.training.data.corpora import Clip, CorpusPath
-from ser_ros.training.data.splits import Split, count_folds, split_corpora
+from ser_ros.training.data.splits import QUICK, Split, count_folds, split_corpora
 from ser_ros.training.evaluation.clip_result import from_records
 from ser_ros.training.evaluation.prediction import predict_clips
 from ser_ros.training.learning.fit import Compute
@@ -223,7 +223,8 @@ def _write_summary(summary: Summary, clips: Sequence[Clip], out: Path) -> None:
         if (path := paths.get((result.clip.voice, result.clip.name)))
     ]
     page = {
-        'title': f'{first.name}: {summary.coverage}',
+        'title': f'{QUICK}: ' * first.recipe.get('quick', False)
+        + f'{first.name}: {summary.coverage}',
         'facts': {
             'recipe': first.name,
             'parameters': f'{first.parameters:,}',

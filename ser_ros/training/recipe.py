@@ -271,6 +271,9 @@ class Recipe:
     voice: VoiceConfig = field(default_factory=VoiceConfig)
     refit: bool = False
     """Train again from the start with the validation set, after calibration without it."""
+    quick: bool = False
+    """A trial of settings, which card and report mark as such: every second clip of the validation
+    and the test set is evaluated, sounds without a voice are not. It cannot refit."""
     target_accuracy: float = 0.75
     """Share of right expressions on the validation set that sets the decision threshold."""
 
@@ -278,6 +281,8 @@ class Recipe:
         if not 0 <= self.seed < 2**32:
             raise SerError(f'seed is {self.seed}, not from 0 to {2**32 - 1}')
         _within_one(self, 'target_accuracy')
+        if self.quick and self.refit:
+            raise SerError('a quick trial is not refitted: set refit=false, or quick=false')
         batch_size, clips = self.optimization.batch_size, self.voice.clips
         if clips and batch_size % clips:
             raise SerError(f'batch_size is {batch_size}, not a multiple of voice.clips, {clips}')

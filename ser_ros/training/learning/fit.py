@@ -22,7 +22,6 @@ from lightning.pytorch.callbacks import (
     EMAWeightAveraging,
     LearningRateMonitor,
     ModelCheckpoint,
-    TQDMProgressBar,
     WeightAveraging,
 )
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -32,6 +31,7 @@ from ser_ros import SerError
 from ser_ros.files import write_atomically
 from ser_ros.stream.engine import select_device
 from ser_ros.training.data.batches import EmotionData
+from ser_ros.training.learning.progress import progress
 from ser_ros.training.learning.task import EmotionTask
 from ser_ros.training.recipe import OptimizationConfig
 
@@ -134,8 +134,8 @@ def fit(task: EmotionTask, data: EmotionData, out: Path, compute: Compute) -> Fi
         callbacks=[
             *_averaging(config, data.n_batches),
             *_early_stopping(config, data),
-            ProgressBar(),
             history,
+            progress(),
             interruption,
             LearningRateMonitor('epoch'),
             *_best(out, data),
@@ -229,16 +229,6 @@ class MovableCheckpoint(ModelCheckpoint):
                 },
             }
         )
-
-
-class ProgressBar(TQDMProgressBar):
-    """A bar that is closed on an error, so that the error message begins a new line."""
-
-    def on_exception(self, *_: Any) -> None:
-        """Close the open bars, the upper one last."""
-        for bar in (self._val_progress_bar, self._train_progress_bar):
-            if bar is not None:
-                bar.close()
 
 
 class History(Callback):
