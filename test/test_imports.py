@@ -47,8 +47,9 @@ ALLOWED_IN_TRAINING = {
     'learning': {'data', 'recipe'},
     'evaluation': {'data', 'recipe'},
     'reports': {'data', 'evaluation', 'recipe'},
-    'finetuning': {'data', 'recipe'},
-    'run': {'data', 'evaluation', 'finetuning', 'learning', 'recipe'},
+    'adjustment': {'data', 'recipe'},
+    'finetuning': {'adjustment', 'data', 'recipe'},
+    'run': {'adjustment', 'data', 'evaluation', 'finetuning', 'learning', 'recipe'},
 }
 ALLOWED_IN_TRAINING['left_out'] = set(ALLOWED_IN_TRAINING)
 ALLOWED_IN_TRAINING['cross_validation'] = set(ALLOWED_IN_TRAINING) - {'left_out'}

@@ -2,7 +2,7 @@
 
 import argparse
 import re
-import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,42 +65,51 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 def run(options: argparse.Namespace) -> int:
     """Run the folds that are not finished; print the table of the finished ones."""
-    from ser_ros.training.cross_validation import cross_validate, results_folder
-    from ser_ros.training.recipe import load_recipe
+    from ser_ros.training.cross_validation import cross_validate
+    from ser_ros.training.recipe import explicit_settings, load_recipe
     from ser_ros.training.reports.results import fold_table
 
     if any(override.partition('=')[0] == 'split.fold' for override in options.set):
         raise SerError('--set split.fold: choose the folds with --folds instead')
     recipe = load_recipe(options.recipe, options.set)
+    explicit = explicit_settings(options.recipe, options.set)
     machine = compute(options)
-    results = results_folder(options.results, recipe) if options.results else options.out
     if options.leave_out_corpus:
         if options.folds:
             raise SerError('--folds cannot be used with --leave-out-corpus: leave one of them out')
-        return _leave_out(options, recipe, results, machine)
+        return _leave_out(options, recipe, explicit, machine)
     outcome = cross_validate(
-        recipe, options.corpus, options.out, options.folds, options.seeds, results, machine
+        recipe,
+        options.corpus,
+        options.out,
+        options.folds,
+        options.seeds,
+        options.results,
+        machine,
+        explicit,
     )
     if outcome.summary:
         print(f'{recipe.name}: {outcome.summary.pooled["metrics"]["protocol"]}')
         print('\n'.join(fold_table(outcome.summary)))
         print(f'table: {options.out / "table.md"}')
         print(f'report: {options.out / "report.html"}')
-        print(f'results: {results}')
+        print(f'results: {outcome.results}')
     _report_unfinished(outcome.attempts)
     return 0
 
 
 def _leave_out(
-    options: argparse.Namespace, recipe: 'Recipe', results: Path, machine: 'Compute'
+    options: argparse.Namespace, recipe: 'Recipe', explicit: Collection[str], machine: 'Compute'
 ) -> int:
+    from ser_ros.training.cross_validation import results_folder
     from ser_ros.training.left_out import leave_out_corpora
     from ser_ros.training.reports.formatting import text_table
     from ser_ros.training.reports.left_out import CURVE_HEADER, HEADER, curve_rows, rows
 
     names = options.leave_out_corpus
+    results = results_folder(options.results, recipe) if options.results else options.out
     outcome = leave_out_corpora(
-        recipe, options.corpus, names, options.out, options.seeds, results, machine
+        recipe, options.corpus, names, options.out, options.seeds, results, machine, explicit
     )
     if outcome.summaries:
         print('\n'.join(text_table(HEADER, rows(outcome.summaries))))
@@ -112,11 +121,10 @@ def _leave_out(
 
 def _report_unfinished(attempts: 'Attempts') -> None:
     """Print what is not finished; SerError if a run failed."""
-    failures = attempts.failures
     for name in attempts.elsewhere:
         print(f'{name}: skipped, another process works on it')
-    for reason in dict.fromkeys(failures.values()):
-        names = [name for name in failures if failures[name] == reason]
-        print(f'ser_ros: {", ".join(names)}: {reason}', file=sys.stderr)
-    if failures:
-        raise SerError(f'{len(failures)} of the runs failed; the same command repeats them')
+    attempts.print_failures()
+    if attempts.failures:
+        raise SerError(
+            f'{len(attempts.failures)} of the runs failed; the same command repeats them'
+        )

@@ -26,6 +26,12 @@ def configure(commands: argparse._SubParsersAction) -> None:
         'in a few hundred steps by its own recipe; RECIPE must have its architecture and front-end',
     )
     parser.add_argument(
+        '--quick',
+        action='store_true',
+        help='a trial of settings, marked as such in card and report: no refit, every second '
+        'validation clip, no evaluation on sounds without a voice (into runs/RECIPE_quick)',
+    )
+    parser.add_argument(
         '--out', type=Path, help='folder of the run (default runs/RECIPE, or runs/finetune)'
     )
     parser.add_argument(
@@ -43,7 +49,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> int:
     """Train, and print the metrics of the validation set."""
     from ser_ros.training.finetuning import NAME
-    from ser_ros.training.recipe import load_recipe
+    from ser_ros.training.recipe import explicit_settings, load_recipe
     from ser_ros.training.reports.formatting import SUMMARY
     from ser_ros.training.reports.run_report import write_run_report
     from ser_ros.training.run import finetune, train
@@ -51,14 +57,17 @@ def run(options: argparse.Namespace) -> int:
     if not (options.recipe or options.source):
         options.usage_error('name a RECIPE, or a bundle with --from')
     machines = compute(options, devices=options.devices, nodes=options.nodes)
+    overrides = ['quick=true', 'refit=false'] * options.quick + options.set
+    ending = '_quick' * options.quick
     if options.recipe:
         start = [f'pretrained={json.dumps(str(options.source))}'] if options.source else []
-        recipe = load_recipe(options.recipe, [*options.set, *start])
-        out = options.out or Path('runs', recipe.name)
-        finished = train(recipe, options.corpus, out, machines)
+        recipe = load_recipe(options.recipe, [*overrides, *start])
+        out = options.out or Path('runs', recipe.name + ending)
+        explicit = explicit_settings(options.recipe, options.set)
+        finished = train(recipe, options.corpus, out, machines, explicit)
     else:
-        out = options.out or Path('runs', NAME)
-        finished = finetune(str(options.source), options.corpus, options.set, out, machines)
+        out = options.out or Path('runs', NAME + ending)
+        finished = finetune(str(options.source), options.corpus, overrides, out, machines)
     if finished is None:  # only the first process reports
         return 0
     subsets = write_run_report(

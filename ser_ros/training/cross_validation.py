@@ -7,7 +7,7 @@ import dataclasses
 import datetime
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -20,9 +20,10 @@ from ser_ros.bundle import load_bundle
 from ser_ros.files import make_folder, write_atomically
 from ser_ros.models import count_parameters
 from ser_ros.settings import from_dict
+from ser_ros.training.adjustment import adjust_recipe
 from ser_ros.training.attempts import Attempts
 from ser_ros.training.data.corpora import Clip, CorpusPath
-from ser_ros.training.data.splits import FOLDS, Split, split_corpora
+from ser_ros.training.data.splits import QUICK, Split, count_folds, split_corpora
 from ser_ros.training.evaluation.clip_result import from_records
 from ser_ros.training.evaluation.prediction import predict_clips
 from ser_ros.training.learning.fit import Compute
@@ -55,6 +56,8 @@ class CrossValidation:
     summary: Optional[Summary]
     """Of the finished runs; None if there are none."""
     attempts: Attempts
+    results: Path
+    """Folder of the result files."""
 
 
 def cross_validate(
@@ -65,17 +68,22 @@ def cross_validate(
     seeds: Optional[Sequence[int]] = None,
     results: Optional[Path] = None,
     compute: Optional[Compute] = None,
+    explicit: Optional[Collection[str]] = None,
 ) -> CrossValidation:
     """Train each fold (default: all) with each seed (default: the recipe's), below `out`.
 
     The model is evaluated on the test set once, after training, and the result is written as
-    foldN_seedN.json to `results` (default: `out`). A finished run is not repeated, an interrupted
+    foldN_seedN.json to the recipe's folder in `results` (default: to `out`). `explicit`: settings
+    that stay as they are, see `adjustment`; None: all. A finished run is not repeated, an interrupted
     one continues, one that another process works on is skipped, and one that fails does not stop
     the others. SerError for a missing corpus, a fold that does not exist, folders that cannot be
     made, and existing results of another recipe or of a corpus that has changed since.
     """
-    compute, results = compute or Compute(), results or out
+    compute = compute or Compute()
     loaded = load_corpora(corpora)
+    if explicit is not None:
+        recipe = adjust_recipe(recipe, loaded, explicit, folds)
+    results = results_folder(results, recipe) if results else out
     clips = [clip for corpus in loaded for clip in corpus.clips]
     n_folds = count_folds(recipe, clips)
     if unknown := [fold for fold in folds if not 1 <= fold <= n_folds]:
@@ -92,6 +100,8 @@ def cross_validate(
             splits[name] = split_corpora(run_recipe, loaded)
         except SerError as error:
             attempts.failures[name] = str(error)
+    if splits:  # the others take hours
+        attempts.print_failures()
     for name, split in splits.items():
         _finished(results / f'{name}.json', runs[name], split)
     for folder in (out, results):
@@ -108,30 +118,11 @@ def cross_validate(
     )
     if summary:
         _write_summary(summary, clips, out)
-    return CrossValidation(summary, attempts)
+    return CrossValidation(summary, attempts, results)
 
 
 def _fold(recipe: Recipe, fold: int) -> SplitConfig:
     return dataclasses.replace(recipe.split, fold=fold)
-
-
-def count_folds(recipe: Recipe, clips: Sequence[Clip]) -> int:
-    """Number of folds that the recipe's protocol has in each of the corpora; SerError for none."""
-    if recipe.split.protocol in ('speakers', 'random'):
-        return recipe.split.n_folds
-    if recipe.split.protocol == 'corpora':
-        raise SerError('corpora have no folds: name those to leave out with --leave-out-corpus')
-    corpora = {clip.corpus for clip in clips}
-    if recipe.split.protocol == 'folds_or_speakers':
-        return min(len(FOLDS.get(name, ())) or recipe.split.n_folds for name in corpora)
-    if recipe.split.protocol == 'leave_one_speaker_out':
-        return min(len({c.speaker for c in clips if c.corpus == name}) for name in corpora)
-    if unpublished := sorted(corpora - FOLDS.keys()):
-        raise SerError(
-            f'{", ".join(unpublished)} has no published folds; set split.protocol to speakers or '
-            'leave_one_speaker_out'
-        )
-    return min(len(FOLDS[name]) for name in corpora)
 
 
 def results_folder(folder: Path, recipe: Recipe) -> Path:
@@ -232,7 +223,8 @@ def _write_summary(summary: Summary, clips: Sequence[Clip], out: Path) -> None:
         if (path := paths.get((result.clip.voice, result.clip.name)))
     ]
     page = {
-        'title': f'{first.name}: {summary.coverage}',
+        'title': f'{QUICK}: ' * first.recipe.get('quick', False)
+        + f'{first.name}: {summary.coverage}',
         'facts': {
             'recipe': first.name,
             'parameters': f'{first.parameters:,}',

@@ -1,16 +1,15 @@
 """The recipe by which `train --from` fine-tunes a bundle on other corpora."""
 
-import contextlib
+import dataclasses
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 
-from ser_ros import SerError
 from ser_ros.bundle import load_bundle
+from ser_ros.training.adjustment import choose_split, log_choice
+from ser_ros.training.data.batches import count_batches
 from ser_ros.training.data.corpora import Corpus, merge_labels
-from ser_ros.training.data.splits import split_clips
-from ser_ros.training.recipe import Recipe, SplitConfig, make_recipe
+from ser_ros.training.recipe import Recipe, SplitConfig, explicit_settings, make_recipe
 
 NAME = 'finetune'
 
@@ -44,7 +43,8 @@ def finetuning_recipe(
 ) -> Recipe:
     """The bundle's own recipe with these corpora, a short schedule, and a split that they allow.
 
-    Merged classes stay merged. `overrides`: as in `load_recipe`. SerError for a bundle that cannot
+    The split is by speaker: a fifth of them for the test set, and as many, or more if needed, for
+    validation; with one or two speakers by clip. Merged classes stay merged. `overrides`: as in `load_recipe`. SerError for a bundle that cannot
     be loaded, and an invalid override.
     """
     info = load_bundle(bundle).info
@@ -54,8 +54,9 @@ def finetuning_recipe(
     data['corpora'] = [corpus.name for corpus in corpora]
     # Folders are those of the machine on which the bundle was trained.
     augmentation = {k: v for k, v in own.get('augmentation', {}).items() if '_folder' not in k}
+    n_speakers = min(len({clip.speaker for clip in corpus.clips}) for corpus in corpora)
     n_clips = sum(len(corpus.clips) for corpus in corpora)
-    epochs = math.ceil(STEPS / max(1, round(n_clips / OPTIMIZATION['batch_size'])))
+    epochs = math.ceil(STEPS / count_batches(n_clips, OPTIMIZATION['batch_size']))
     values = {
         **own,
         'architecture': info.architecture,
@@ -64,7 +65,7 @@ def finetuning_recipe(
         'freeze': 0,
         'frontend': asdict(info.frontend),
         'data': data,
-        'split': asdict(_split(corpora, data.get('merge', {}))),
+        'split': {'protocol': 'speakers', 'n_validation': max(1, n_speakers // 5)},
         'augmentation': augmentation,
         'optimization': {
             **own.get('optimization', {}),
@@ -74,24 +75,12 @@ def finetuning_recipe(
         'refit': True,
     }
     values.pop('name', None)
-    return make_recipe(NAME, values, overrides)
-
-
-def _split(corpora: Sequence[Corpus], merge: Mapping[str, str]) -> SplitConfig:
-    """By speaker, a fifth of them for the test set, and as many, or more if needed, for validation.
-
-    With one or two speakers by clip, in fewer folds if a class has few clips.
-    """
-    clips = merge_labels([clip for corpus in corpora for clip in corpus.clips], merge)
-    n_speakers = min(len({clip.speaker for clip in corpus.clips}) for corpus in corpora)
-    if n_speakers < 3:
-        fewest = min(Counter((clip.corpus, clip.emotion) for clip in clips).values())
-        return SplitConfig('random', n_folds=max(3, min(5, fewest)))
+    recipe = make_recipe(NAME, values, overrides)
+    clips = merge_labels([c for corpus in corpora for c in corpus.clips], recipe.data.merge)
+    explicit = explicit_settings('', overrides)
     numbers = range(max(1, n_speakers // 5), n_speakers // 2 + 1)
-    splits = [SplitConfig('speakers', n_folds=min(5, n_speakers), n_validation=n) for n in numbers]
-    for config in splits:
-        # Validation speakers may lack a class.
-        with contextlib.suppress(SerError):
-            split_clips(clips, config)
-            return config
-    return splits[0]
+    chosen = dataclasses.replace(
+        recipe, split=choose_split(clips, recipe.split, explicit, numbers)
+    )
+    log_choice(chosen, dataclasses.replace(recipe, split=SplitConfig()), clips)
+    return chosen

@@ -9,7 +9,7 @@ import dataclasses
 import datetime
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -26,6 +26,7 @@ from ser_ros.models import count_parameters
 from ser_ros.settings import from_dict
 from ser_ros.stream.engine import select_device
 from ser_ros.stream.voice import check_can_stream
+from ser_ros.training.adjustment import adjust_corpora
 from ser_ros.training.attempts import Attempts
 from ser_ros.training.data.corpora import Clip, CorpusPath
 from ser_ros.training.data.splits import Split, split_corpora
@@ -60,10 +61,12 @@ def leave_out_corpora(
     seeds: Optional[Sequence[int]] = None,
     results: Optional[Path] = None,
     compute: Optional[Compute] = None,
+    explicit: Optional[Collection[str]] = None,
 ) -> LeftOutValidation:
     """Leave out each of the named corpora in turn, and each pair of them, with each seed.
 
-    The result of a seed is written as left_out_seedN.json to `results` (default: `out`). A finished
+    The result of a seed is written as left_out_seedN.json to `results` (default: `out`).
+    `explicit`: settings that stay as they are, see `adjustment`; None: all. A finished
     run is not repeated, an interrupted one continues, one that another process works on is
     skipped, and one that fails does not stop the others. SerError for fewer than three names, an
     unknown one, a recipe that starts from other weights, and one whose model does not run on a
@@ -81,6 +84,8 @@ def leave_out_corpora(
             'name three or more corpora to leave out: choices for one are made on others'
         )
     loaded = load_corpora(corpora)
+    if explicit is not None:
+        recipe = adjust_corpora(recipe, loaded, explicit)
     singles = [(name,) for name in names]
     lefts = [*singles, *itertools.combinations(names, 2)]
     seeds = seeds or (recipe.seed,)

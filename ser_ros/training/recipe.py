@@ -201,6 +201,7 @@ class OptimizationConfig:
 
     epochs: int = 100
     batch_size: int = 32
+    """Most clips of a batch; all batches of an epoch are equally large, but for one clip."""
     optimizer: str = 'adamw'
     """adamw or sgd."""
     learning_rate: float = 1e-3
@@ -270,6 +271,9 @@ class Recipe:
     voice: VoiceConfig = field(default_factory=VoiceConfig)
     refit: bool = False
     """Train again from the start with the validation set, after calibration without it."""
+    quick: bool = False
+    """A trial of settings, which card and report mark as such: every second clip of the validation
+    and the test set is evaluated, sounds without a voice are not. It cannot refit."""
     target_accuracy: float = 0.75
     """Share of right expressions on the validation set that sets the decision threshold."""
 
@@ -277,6 +281,8 @@ class Recipe:
         if not 0 <= self.seed < 2**32:
             raise SerError(f'seed is {self.seed}, not from 0 to {2**32 - 1}')
         _within_one(self, 'target_accuracy')
+        if self.quick and self.refit:
+            raise SerError('a quick trial is not refitted: set refit=false, or quick=false')
         batch_size, clips = self.optimization.batch_size, self.voice.clips
         if clips and batch_size % clips:
             raise SerError(f'batch_size is {batch_size}, not a multiple of voice.clips, {clips}')
@@ -353,6 +359,19 @@ def load_recipe(name: Union[str, Path], overrides: Sequence[str] = ()) -> Recipe
         raise SerError(f'recipe {path}: {error}') from error
 
 
+def explicit_settings(name: Union[str, Path], overrides: Sequence[str] = ()) -> frozenset[str]:
+    """`key.key` of what the user sets: by overrides, and in files that are not shipped recipes.
+
+    `name` and SerError as for `load_recipe`; '' for a recipe without a file.
+    """
+    values: dict[str, Any] = {}
+    if Path(name).suffix == '.yaml':
+        values = _read(Path(name), (), with_shipped=False)
+    for override in overrides:
+        values = _merge(values, _parse(override))
+    return frozenset(key for key, _ in _flatten(values))
+
+
 def make_recipe(name: str, values: dict[str, Any], overrides: Sequence[str] = ()) -> Recipe:
     """A recipe without a file, from its settings; `overrides` and errors as in `load_recipe`."""
     try:
@@ -393,10 +412,13 @@ def _parse(override: str) -> dict:
     return value
 
 
-def _read(path: Path, heirs: tuple[Path, ...]) -> dict:
+def _read(path: Path, heirs: tuple[Path, ...], with_shipped: bool = True) -> dict:
+    """The settings of a file and of those that it inherits from."""
     path = path.resolve()
     if path in heirs:
         raise SerError(f'{path.name} inherits from itself')
+    if not with_shipped and _is_shipped(path):
+        return {}
     try:
         values = yaml.load(path.read_text(), _Loader) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -406,7 +428,17 @@ def _read(path: Path, heirs: tuple[Path, ...]) -> dict:
     parent = values.pop('inherit', None)
     if parent is None:
         return values
-    return _merge(_read(path.parent / str(parent), (*heirs, path)), values)
+    return _merge(_read(path.parent / str(parent), (*heirs, path), with_shipped), values)
+
+
+def _is_shipped(path: Path) -> bool:
+    """Whether this is a shipped recipe, or a copy of one."""
+    folder = shipped_file('config/recipes')
+    namesakes = (folder / path.name, folder / path.parent.name / path.name)
+    return any(
+        other.is_file() and path.is_file() and other.read_bytes() == path.read_bytes()
+        for other in namesakes
+    )
 
 
 def _merge(base: dict, override: dict) -> dict:

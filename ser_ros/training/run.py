@@ -5,7 +5,7 @@ import dataclasses
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -17,6 +17,7 @@ from ser_ros.bundle import AdaptationInfo, Bundle, BundleInfo, load_bundle, save
 from ser_ros.files import make_folder, write_atomically
 from ser_ros.models import default_hyperparameters
 from ser_ros.settings import from_dict
+from ser_ros.training.adjustment import ADJUSTED, adjust_recipe
 from ser_ros.training.data.corpora import Corpus, CorpusPath, license_of, read_corpora
 from ser_ros.training.data.dataset import Utterance
 from ser_ros.training.data.splits import Split, split_corpora
@@ -49,17 +50,26 @@ class Run:
 
 
 def train(
-    recipe: Recipe, corpora: Sequence[CorpusPath], out: Path, compute: Optional[Compute] = None
+    recipe: Recipe,
+    corpora: Sequence[CorpusPath],
+    out: Path,
+    compute: Optional[Compute] = None,
+    explicit: Optional[Collection[str]] = None,
 ) -> Optional[Run]:
     """Train on the corpora in these folders; write bundle, checkpoints and logs to `out`.
 
-    An interrupted run continues from its last completed epoch. Returns None in all processes but
+    `explicit`: settings that stay as they are, see `adjustment`; None: all, so that the corpora
+    must be the recipe's. An interrupted run continues from its last completed epoch. Returns None in all processes but
     the first. SerError if a corpus, a split or a device is missing, the folder holds another run,
     or the loss is not finite.
     """
-    _check_recipe(out, recipe)
-    load_source(recipe)  # one that does not fit is reported before the corpora are read
-    return train_split(recipe, split_corpora(recipe, load_corpora(corpora)), out, compute)
+    # What does not fit is reported before the corpora are read.
+    _check_recipe(out, recipe, () if explicit is None else ADJUSTED)
+    load_source(recipe)
+    loaded = load_corpora(corpora)
+    if explicit is not None:
+        recipe = adjust_recipe(recipe, loaded, explicit)
+    return train_split(recipe, split_corpora(recipe, loaded), out, compute)
 
 
 def finetune(
@@ -240,12 +250,13 @@ def _check_claim(out: Path, recipe: Recipe, digest: str) -> None:
         )
 
 
-def _check_recipe(out: Path, recipe: Recipe) -> None:
+def _check_recipe(out: Path, recipe: Recipe, ignored: Sequence[str] = ()) -> None:
     path = out / RECIPE_FILE
     if not path.is_file():
         return
     try:
-        changed = differences(from_dict(Recipe, json.loads(path.read_text())), recipe, ignored=())
+        before = from_dict(Recipe, json.loads(path.read_text()))
+        changed = differences(before, recipe, ignored)
     except (SerError, ValueError) as error:
         changed = [str(error)]
     if changed:

@@ -1,6 +1,8 @@
 """The command `train`."""
 
 import json
+import re
+import sys
 from collections import Counter
 
 import pytest
@@ -93,13 +95,97 @@ def test_after_ctrl_c_the_same_command_continues(run, tmp_path, steps):
     assert list((tmp_path / 'decoded').rglob('*'))
 
 
-def test_only_the_results_are_on_stdout(tiny_corpus, tmp_path, capsys, monkeypatch):
+def test_a_log_file_has_a_line_for_each_epoch(tiny_corpus, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / 'short.yaml').write_text(RECIPE)
+    command = ['train', 'short.yaml', '--corpus', str(tiny_corpus), '--no-cache']
+    assert not main([*command, '--set', 'optimization.epochs=2', 'refit=true'])
+    out, err = capsys.readouterr()
+    assert out.startswith('protocol: ')  # only the results are on stdout
+    assert '\r' not in err
+    epochs = [line for line in err.splitlines() if 'epoch' in line]
+    number, validated = r'\d+\.\d', r', val_loss \d\.\d{3}, val_accuracy \d\.\d{3}'
+    patterns = [
+        rf'{title}epoch {epoch} of 2, {number} s, train_loss \d\.\d{{3}}{metrics}'
+        for title, metrics in (('', validated), ('refit, ', ''))
+        for epoch in (1, 2)
+    ]
+    assert len(epochs) == 4
+    for line, pattern in zip(epochs, patterns):
+        assert re.fullmatch(pattern, line)
+
+
+def test_the_bar_in_a_terminal_names_the_last_epoch(tiny_corpus, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys.stderr, 'isatty', lambda: True)
     (tmp_path / 'short.yaml').write_text(RECIPE)
     assert not main(['train', 'short.yaml', '--corpus', str(tiny_corpus), '--no-cache'])
     out, err = capsys.readouterr()
     assert out.startswith('protocol: ')
-    assert 'Epoch 0: 100%' in err
+    assert 'epoch 1 of 1: 100%' in err
+    assert 'streaming: 100%' in err
+
+
+def test_a_quick_trial_is_marked_and_evaluates_half(run, tmp_path):
+    status, out, _ = run('--quick')
+    assert status == 0
+    assert out[0].startswith('protocol: QUICK TRIAL: every second validation and test clip; ')
+    assert 'validation, clips: 8' in out  # one of each class, of eight classes
+    folder = tmp_path / 'runs' / 'short_quick'
+    card, report = (folder / 'short.md').read_text(), (folder / 'report.html').read_text()
+    assert card.splitlines()[2].startswith('**QUICK TRIAL**: trained to try settings, not for use')
+    assert '<title>QUICK TRIAL: short, fold 1, seed 1' in report
+    for text in (card, report):
+        assert 'sounds without a voice were not evaluated' in text
+        assert 'Sounds without a voice' not in text
+    assert 'nonspeech' not in load_bundle(folder / 'short.safetensors').info.metrics['validation']
+    status, out, err = run('--quick', '--set', 'refit=true')
+    assert (status, out) == (1, [])
+    assert 'a quick trial is not refitted' in err
+
+
+def test_a_quick_trial_does_not_refit(run, tmp_path, steps):
+    (tmp_path / 'short.yaml').write_text('inherit: once.yaml\nrefit: true\n')
+    (tmp_path / 'once.yaml').write_text(RECIPE)
+    assert run('--quick')[0] == 0
+    assert steps['steps'] == BATCHES
+
+
+@pytest.fixture
+def table(own_corpus, tmp_path):
+    """The clips of `own_corpus` as a CSV file."""
+    rows = [f'{p},{p.parent.name},{p.stem}' for p in sorted(own_corpus.rglob('*.wav'))]
+    path = tmp_path / 'mine.csv'
+    path.write_text('\n'.join(['path,emotion,speaker', *rows]))
+    return path
+
+
+def test_a_recipe_takes_a_corpus_of_ones_own(capsys, caplog, tmp_path, table, cache, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'short.yaml').write_text(
+        RECIPE.replace("split: {validation_speakers: ['03']}", '')
+    )
+    command = ['short.yaml', '--corpus', str(table), '--cache', str(cache), '--device', 'cpu']
+    assert main(['train', *command]) == 0
+    chosen = (
+        'recipe short, chosen for these corpora: data.corpora=["mine"] split.protocol=speakers'
+    )
+    (line,) = (r.getMessage() for r in caplog.records if chosen in r.getMessage())
+    assert '1 test, 1 validation and 2 training speakers' in line
+    info = load_bundle('runs/short/short.safetensors').info
+    assert {name: len(speakers) for name, speakers in info.corpora['mine'].items()} == {
+        'train': 2,
+        'validation': 1,
+        'test': 1,
+    }
+    # The same command finds its finished run; an explicit setting is another run.
+    assert main(['train', *command]) == 0
+    assert main(['train', *command, '--set', 'split.n_folds=3']) == 1
+    assert 'holds a run of another recipe' in capsys.readouterr().err.splitlines()[-1]
+    explicit = ['--set', 'data.corpora=[theirs]', '--out', 'runs/theirs']
+    assert main(['train', *command, *explicit]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith('ser_ros: the recipe trains on theirs, but --corpus names mine')
 
 
 def test_an_unknown_recipe_is_one_line(capsys, tmp_path):

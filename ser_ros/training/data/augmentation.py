@@ -237,7 +237,7 @@ def _read_folder(key: str, folder: str, sample_rate: int, is_split: bool = False
     if is_split:
         paths, _ = split_recordings(paths)
     sounds = []
-    for path in tqdm(paths, desc=key, unit='file', leave=False):
+    for path in tqdm(paths, desc=key, unit='file', leave=False, disable=None):
         sounds.append(torch.from_numpy(read_audio(path, sample_rate)))
         if sounds[-1].abs().max() < 2.0**-15:
             raise SerError(f'{path} is silent: remove it from {key} {folder!r}')

@@ -1,5 +1,6 @@
 """The batches of an epoch, for one process or several."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Optional
 
@@ -73,26 +74,33 @@ class VoiceOrder(EpochOrder):
 
 
 class EvenBatches(BatchSampler):
-    """One process's share of batches whose sizes differ by at most one, without a small remainder.
+    """One process's share of the fewest batches of at most `batch_size`, without a small remainder.
 
-    If the sampler's items come in groups, these stay together, and sizes differ by a group.
+    Their sizes differ by at most one. If the sampler's items come in groups, these stay together,
+    and sizes differ by a group.
 
     All processes divide the same order, so that together they process each item once.
     """
 
     def __init__(self, sampler: EpochOrder, batch_size: int, rank: int = 0, world_size: int = 1):
-        """`batch_size`: of all processes together."""
+        """`batch_size`: of all processes together, and at least a group."""
         super().__init__(sampler, batch_size, drop_last=False)
         self.rank, self.world_size = rank, world_size
 
     def __len__(self) -> int:
-        return max(1, round(len(self.sampler) / self.batch_size))
+        group = self.sampler.group
+        return count_batches(len(self.sampler) // group, self.batch_size // group)
 
     def __iter__(self) -> Iterator[list[tuple[int, ...]]]:
         items, size = list(self.sampler), self.sampler.group
         for batch in np.array_split(np.arange(0, len(items), size), len(self)):
             share = np.array_split(batch, self.world_size)[self.rank]
             yield [item for start in share for item in items[start : start + size]]
+
+
+def count_batches(n: int, batch_size: int) -> int:
+    """The fewest batches of at most `batch_size` that hold `n` items."""
+    return math.ceil(n / batch_size)
 
 
 def mixed_seed(*numbers: int) -> int:
@@ -117,11 +125,18 @@ class EmotionData(lightning.LightningDataModule):
         self.batch_size, self.order = batch_size, order
         self.workers = workers
 
+    @property
+    def n_batches(self) -> int:
+        """Batches of an epoch."""
+        return len(EvenBatches(self.order, self.batch_size))
+
     def check(self, n_processes: int) -> None:
         """SerError if there are too few clips for each process to have one."""
         n_groups = len(self.order) // self.order.group
-        n_batches = len(EvenBatches(self.order, self.batch_size))
-        shared = {'smallest batch': n_groups // n_batches, 'validation set': len(self.validation)}
+        shared = {
+            'smallest batch': n_groups // self.n_batches,
+            'validation set': len(self.validation),
+        }
         for name, n in shared.items():
             if 0 < n < n_processes:
                 raise SerError(

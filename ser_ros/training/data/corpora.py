@@ -403,6 +403,7 @@ def _use(root: Path, name: str, entries: Sequence[_Entry], problems: list[Proble
                 total=len(paths),
                 unit='file',
                 leave=False,
+                disable=None,
             )
         )
     kept: dict[tuple[str, ...], Clip] = {}

@@ -63,7 +63,7 @@ def load_utterances(
     settings = standardise.settings()
     store = cache and Cache(cache / 'audio')
     utterances = []
-    for clip in tqdm(clips, desc='reading', unit='clip', leave=False):
+    for clip in tqdm(clips, desc='reading', unit='clip', leave=False, disable=None):
         make = functools.partial(standardise, clip.path)
         sound = store.get(cache_key(content_of(clip.path), settings), make) if store else make()
         samples = sound['samples'].astype(np.float32) / 2.0**15

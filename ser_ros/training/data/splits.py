@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Optional
@@ -35,6 +36,14 @@ FOLDS = {
     ),
 }
 """Corpus → test speakers of each of its published folds."""
+
+QUICK = 'QUICK TRIAL'
+"""How card, report and protocol mark a recipe that is `quick`."""
+
+QUICK_MEANS = (
+    'trained to try settings, not for use: it was not refitted, its metrics are those of every '
+    'second clip, and sounds without a voice were not evaluated'
+)
 
 SUBSETS = {'train': 'training', 'validation': 'validation', 'test': 'test'}
 """Subset → its name in messages."""
@@ -102,7 +111,28 @@ def split_corpora(recipe: Recipe, corpora: Sequence[Corpus]) -> Split:
             f"they must be the same (--set 'data.corpora={json.dumps(list(found))}')"
         )
     clips = [clip for name in wanted for clip in found[name].clips]
-    return split_clips(merge_labels(clips, recipe.data.merge), recipe.split)
+    split = split_clips(merge_labels(clips, recipe.data.merge), recipe.split)
+    return _halved(split) if recipe.quick else split
+
+
+def _halved(split: Split) -> Split:
+    """The split with every second clip of each voice and class of validation and test set."""
+    return dataclasses.replace(
+        split,
+        validation=_every_second(split.validation),
+        test=_every_second(split.test),
+        protocol=f'{QUICK}: every second validation and test clip; {split.protocol}',
+    )
+
+
+def _every_second(clips: Sequence[Clip]) -> list[Clip]:
+    seen: Counter[tuple[str, str]] = Counter()
+    kept = []
+    for clip in clips:
+        if seen[clip.voice, clip.emotion] % 2 == 0:
+            kept.append(clip)
+        seen[clip.voice, clip.emotion] += 1
+    return kept
 
 
 def split_clips(clips: Sequence[Clip], config: SplitConfig) -> Split:
@@ -145,6 +175,25 @@ def split_clips(clips: Sequence[Clip], config: SplitConfig) -> Split:
         protocol = f'{split.protocol}; the test set has no clips of {", ".join(untested)}'
         split = dataclasses.replace(split, protocol=protocol)
     return split
+
+
+def count_folds(recipe: Recipe, clips: Sequence[Clip]) -> int:
+    """Number of folds that the recipe's protocol has in each of the corpora; SerError for none."""
+    if recipe.split.protocol in ('speakers', 'random'):
+        return recipe.split.n_folds
+    if recipe.split.protocol == 'corpora':
+        raise SerError('corpora have no folds: name those to leave out with --leave-out-corpus')
+    corpora = {clip.corpus for clip in clips}
+    if recipe.split.protocol == 'folds_or_speakers':
+        return min(len(FOLDS.get(name, ())) or recipe.split.n_folds for name in corpora)
+    if recipe.split.protocol == 'leave_one_speaker_out':
+        return min(len({c.speaker for c in clips if c.corpus == name}) for name in corpora)
+    if unpublished := sorted(corpora - FOLDS.keys()):
+        raise SerError(
+            f'{", ".join(unpublished)} has no published folds; set split.protocol to speakers or '
+            'leave_one_speaker_out'
+        )
+    return min(len(FOLDS[name]) for name in corpora)
 
 
 def _leave_out(clips: Sequence[Clip], names: Sequence[str]) -> Split:

@@ -28,7 +28,7 @@ def count_expressions(recognizer: Recognizer, paths: Sequence[Path]) -> dict[str
     for noise. SourceError for a file that cannot be read.
     """
     n_samples = utterances = expressions = emotions = 0
-    for path in tqdm(paths, desc='streaming', unit='file', leave=False):
+    for path in tqdm(paths, desc='streaming', unit='file', leave=False, disable=None):
         sound = read_audio(path)
         n_samples += len(sound)
         finals = [e.expression for e in stream_sound(recognizer, sound) if e.is_final]

@@ -75,10 +75,13 @@ def stream_clips(
 ) -> list[ClipResult]:
     """Stream each clip, between half a second of silence, through the recogniser.
 
+    One by one: in a batch a clip's probabilities would differ by 1e-6 with the clips beside it, for
+    a tenth to a quarter of the time, which voice activity detection mostly takes.
+
     What `degrade` draws depends on the clip alone: it is the same under every condition.
     """
     results = []
-    for clip in tqdm(clips, desc='streaming', unit='clip', leave=False):
+    for clip in tqdm(clips, desc='streaming', unit='clip', leave=False, disable=None):
         seed = int(clip.fingerprint or '0', 16)
         estimates = stream_sound(recognizer, read_audio(clip.path), degrade, seed)
         windows = [e for e in estimates if e.is_window]
@@ -139,7 +142,7 @@ def classify_clips(
     gain = 10 ** (gain_db / 20)
     expressions = ExpressionMap(bundle.info.class_names)
     results = []
-    for clip in tqdm(clips, desc='classifying', unit='clip', leave=False):
+    for clip in tqdm(clips, desc='classifying', unit='clip', leave=False, disable=None):
         samples = read_audio(clip.path, bundle.frontend.sample_rate) * np.float32(gain)
         try:
             scores = bundle.classify(torch.from_numpy(samples)).double().numpy()[None]

@@ -36,7 +36,9 @@ def evaluate_nonspeech(bundle: Bundle, device: str = 'auto') -> dict[str, dict[s
     recognizer = cold_recognizer(bundle, device) if can_stream(bundle) else None
     rate = bundle.frontend.sample_rate
     metrics = {}
-    for kind, family in enumerate(tqdm((*FAMILIES, *HELD_OUT), desc='rejecting', leave=False)):
+    for kind, family in enumerate(
+        tqdm((*FAMILIES, *HELD_OUT), desc='rejecting', leave=False, disable=None)
+    ):
         scores, answers = [], []
         for number in range(N_SOUNDS):
             # The training seeds with four numbers, the last of which is not 0.

@@ -144,7 +144,7 @@ def find_utterances(
         'vad': voice_activity.VERSION,
     }
     found = []
-    for clip in tqdm(clips, desc='finding utterances', unit='clip', leave=False):
+    for clip in tqdm(clips, desc='finding utterances', unit='clip', leave=False, disable=None):
         make = functools.partial(_windows, bundle, config, clip)
         arrays = store.get(cache_key(content_of(clip.path), settings), make) if store else make()
         features = torch.from_numpy(arrays['features']).split(arrays['frames'].tolist(), dim=1)
@@ -227,7 +227,9 @@ def known_scores(
     frontend, memory = bundle.frontend, bundle.info.adaptation.memory
     nothing = np.zeros(len(bundle.info.class_names))
     known, scores = [Adaptation() for _ in streams], []
-    for step in tqdm(range(N_UTTERANCES), desc='replaying', unit='utterance', leave=False):
+    for step in tqdm(
+        range(N_UTTERANCES), desc='replaying', unit='utterance', leave=False, disable=None
+    ):
         clips = [_longest(utterances[stream.clips[step]]) for stream in streams]
         means = [voice.features_mean(frontend, memory) for voice in known]
         features = [

@@ -22,7 +22,6 @@ from lightning.pytorch.callbacks import (
     EMAWeightAveraging,
     LearningRateMonitor,
     ModelCheckpoint,
-    TQDMProgressBar,
     WeightAveraging,
 )
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -32,6 +31,7 @@ from ser_ros import SerError
 from ser_ros.files import write_atomically
 from ser_ros.stream.engine import select_device
 from ser_ros.training.data.batches import EmotionData
+from ser_ros.training.learning.progress import progress
 from ser_ros.training.learning.task import EmotionTask
 from ser_ros.training.recipe import OptimizationConfig
 
@@ -132,10 +132,10 @@ def fit(task: EmotionTask, data: EmotionData, out: Path, compute: Compute) -> Fi
         gradient_clip_val=config.gradient_clip or None,
         max_epochs=config.epochs,
         callbacks=[
-            *_averaging(config, len(data.order)),
+            *_averaging(config, data.n_batches),
             *_early_stopping(config, data),
-            ProgressBar(),
             history,
+            progress(),
             interruption,
             LearningRateMonitor('epoch'),
             *_best(out, data),
@@ -231,16 +231,6 @@ class MovableCheckpoint(ModelCheckpoint):
         )
 
 
-class ProgressBar(TQDMProgressBar):
-    """A bar that is closed on an error, so that the error message begins a new line."""
-
-    def on_exception(self, *_: Any) -> None:
-        """Close the open bars, the upper one last."""
-        for bar in (self._val_progress_bar, self._train_progress_bar):
-            if bar is not None:
-                bar.close()
-
-
 class History(Callback):
     """Metrics of each epoch; stored in the checkpoints, so that a resumed run has all of them."""
 
@@ -306,11 +296,11 @@ class Interruption(Callback):
     on_validation_batch_start = on_train_batch_start
 
 
-def _averaging(config: OptimizationConfig, n_clips: int) -> list[Callback]:
+def _averaging(config: OptimizationConfig, n_batches: int) -> list[Callback]:
     if config.average == 'ema':
         return [EMAWeightAveraging(decay=config.ema_decay)]
     if config.average == 'swa':
-        start = config.swa_start * config.epochs * n_clips / config.batch_size
+        start = config.swa_start * config.epochs * n_batches
 
         def average(
             averaged: torch.Tensor, current: torch.Tensor, n: torch.Tensor

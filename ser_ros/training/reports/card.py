@@ -16,6 +16,7 @@ from ser_ros.features import (
 from ser_ros.files import write_atomically
 from ser_ros.models import count_parameters
 from ser_ros.stream.voice import can_stream
+from ser_ros.training.data.splits import QUICK, QUICK_MEANS
 from ser_ros.training.reports.formatting import (
     CONDITIONS_HEADER,
     FALSE_EXPRESSIONS_HEADER,
@@ -84,6 +85,7 @@ def card(bundle: Bundle) -> str:
     lines = [
         f'# {bundle.path.stem}',
         '',
+        *_quick(info),
         f'`{info.architecture}`, {n_parameters:,} parameters; classes: '
         f'{", ".join(info.class_names)}.',
         '',
@@ -125,6 +127,12 @@ def card(bundle: Bundle) -> str:
         '',
     ]
     return '\n'.join(lines)
+
+
+def _quick(info: BundleInfo) -> list[str]:
+    if not info.recipe.get('quick'):
+        return []
+    return [f'**{QUICK}**: {QUICK_MEANS}.', '']
 
 
 def _frontend(config: FrontendConfig) -> str:

@@ -362,7 +362,8 @@ def _nonspeech(name: str, metrics: Mapping[str, Any], default: Optional[Summary]
     sounds = metrics['nonspeech']['rows']
     evaluated = {name: [sounds]}
     if default:
-        evaluated[DEFAULT] = [run.test['nonspeech']['rows'] for run in default.runs]
+        tests = [run.test for run in default.runs]
+        evaluated[DEFAULT] = [test['nonspeech']['rows'] for test in tests if 'nonspeech' in test]
 
     def share(models: Sequence[Mapping[str, Any]], sound: str, key: str) -> str:
         values = [model[sound][key] for model in models if sound in model]

@@ -16,6 +16,7 @@ from ser_ros.bundle import Bundle, load_bundle, save_bundle
 from ser_ros.models import count_parameters
 from ser_ros.models.transfer import freeze
 from ser_ros.stream.engine import select_device
+from ser_ros.training.data.splits import QUICK, QUICK_MEANS
 from ser_ros.training.evaluation.clip_result import ClipResult
 from ser_ros.training.evaluation.metrics import subset_results
 from ser_ros.training.evaluation.prediction import describe_method, one_thread
@@ -40,23 +41,27 @@ def write_run_report(
     """
     bundle = load_bundle(path)
     info = bundle.info
-    sounds = evaluate_nonspeech(bundle, device)
+    is_quick = info.recipe.get('quick', False)
+    sounds = None if is_quick else evaluate_nonspeech(bundle, device)
     subsets = {}
     for name, clips in results.items():
         is_before = info.recipe['refit'] and name == 'validation'
         refit = [f'before the model was {REFITTED}' if is_before else REFITTED]
         sentences = [protocol, *refit * info.recipe['refit'], describe_method(bundle)]
         subsets[name] = subset_results(clips, info.class_names, '; '.join(sentences))
-        # Speech that another model classified is no comparison for this one's sounds.
-        speech = [] if is_before else clips
-        subsets[name]['metrics']['nonspeech'] = nonspeech_metrics(bundle, speech, sounds)
+        if sounds is not None:
+            # Speech that another model classified is no comparison for this one's sounds.
+            speech = [] if is_before else clips
+            subsets[name]['metrics']['nonspeech'] = nonspeech_metrics(bundle, speech, sounds)
     metrics = {name: subset['metrics'] for name, subset in subsets.items()}
     bundle.info = dataclasses.replace(info, metrics={**info.metrics, **metrics})
     save_bundle(bundle.path, bundle.info, bundle.frontend, bundle.model)
     write_card(bundle)
     page = {
-        'title': f'{info.recipe["name"]}, fold {info.recipe["split"]["fold"]}, seed {info.seed}',
+        'title': f'{QUICK}: ' * is_quick
+        + f'{info.recipe["name"]}, fold {info.recipe["split"]["fold"]}, seed {info.seed}',
         'facts': {
+            **({'quick trial': QUICK_MEANS} if is_quick else {}),
             'recipe': info.recipe['name'],
             'architecture': info.architecture,
             'classes': list(info.class_names),

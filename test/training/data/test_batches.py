@@ -38,17 +38,28 @@ def test_the_processes_together_have_every_item_once(n, batch_size, world_size):
 
 
 @given(n=sizes, batch_size=sizes, world_size=st.integers(1, 4))
-def test_no_batch_is_a_small_remainder(n, batch_size, world_size):
+def test_batches_are_even_few_and_at_most_of_the_size(n, batch_size, world_size):
     steps = list(zip(*shares(n, batch_size, world_size), strict=True))
     totals = [sum(map(len, step)) for step in steps]
+    assert max(totals) <= batch_size
     assert max(totals) - min(totals) <= 1
-    assert min(totals) >= min(n, batch_size * 2 // 3)
+    assert len(totals) - 1 < n / batch_size
     assert all(max(map(len, step)) - min(map(len, step)) <= 1 for step in steps)
 
 
-def test_the_length_is_what_is_yielded():
-    assert [len(EvenBatches(EpochOrder(n, 1), 16)) for n in (5, 16, 39, 41)] == [1, 1, 2, 3]
-    assert len(list(EvenBatches(EpochOrder(41, 1), 16))) == 3
+@pytest.mark.parametrize(
+    ('n', 'size', 'totals'),
+    [(47, 32, [24, 23]), (33, 32, [17, 16]), (32, 32, [32]), (5, 32, [5]), (65, 32, [22, 22, 21])],
+)
+def test_a_remainder_is_shared_by_all_batches(n, size, totals):
+    assert [len(batch) for batch in shares(n, size, 1)[0]] == totals
+
+
+@given(n=sizes, batch_size=sizes, group=st.integers(1, 9))
+def test_the_length_is_what_is_yielded(n, batch_size, group):
+    for order in (EpochOrder(n, 1), voice_order(n, group)):
+        batches = EvenBatches(order, max(batch_size, order.group))
+        assert len(batches) == len(list(batches))
 
 
 @given(n=sizes, batch_size=sizes, n_validation=sizes, world_size=st.integers(1, 9))
@@ -104,7 +115,10 @@ def voice_of(index):
 @given(n=sizes, group=st.integers(1, 9), batch_size=sizes, world_size=st.integers(1, 3))
 def test_the_clips_of_a_group_are_of_one_voice_and_stay_together(n, group, batch_size, world_size):
     for rank in range(world_size):
-        for batch in EvenBatches(voice_order(n, group), batch_size * group, rank, world_size):
+        batches = list(EvenBatches(voice_order(n, group), batch_size * group, rank, world_size))
+        assert max(map(len, batches)) - min(map(len, batches)) <= group
+        for batch in batches:
+            assert len(batch) <= batch_size * group
             assert len(batch) % group == 0
             for start in range(0, len(batch), group):
                 items = batch[start : start + group]

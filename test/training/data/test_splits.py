@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ser_ros import SerError
-from ser_ros.training.data.corpora import Clip, read_corpus
-from ser_ros.training.data.splits import Split, split_clips
-from ser_ros.training.recipe import SplitConfig
+from ser_ros.training.data.corpora import Clip, Corpus, read_corpus
+from ser_ros.training.data.splits import Split, split_clips, split_corpora
+from ser_ros.training.recipe import DataConfig, Recipe, SplitConfig
 
 ACTORS = [f'{actor:02}' for actor in range(1, 25)]
 EMOTIONS = ('happy', 'sad', 'angry')
@@ -475,3 +475,21 @@ def test_folds_or_speakers_uses_published_folds_where_there_are_any():
     assert len(tested) == 3
     with pytest.raises(SerError, match='mine has no published folds'):
         split_clips(clips, SplitConfig('folds', n_validation=1))
+
+
+def test_a_quick_trial_evaluates_every_second_clip_of_each_voice_and_class():
+    clips = clips_of('mine', [f's{i}' for i in range(7)], takes=3)
+    recipe = Recipe(
+        data=DataConfig(corpora=('mine',)),
+        split=SplitConfig(protocol='speakers', n_folds=3, n_validation=2),
+    )
+    whole = split_corpora(recipe, [Corpus('mine', clips, [], {})])
+    quick = split_corpora(dataclasses.replace(recipe, quick=True), [Corpus('mine', clips, [], {})])
+    assert quick.train == whole.train
+    for name in ('validation', 'test'):
+        all_of_it, half = getattr(whole, name), getattr(quick, name)
+        assert half == [clip for clip in all_of_it if clip.path.stem[-1] in '02']
+    assert (
+        quick.protocol == f'QUICK TRIAL: every second validation and test clip; {whole.protocol}'
+    )
+    assert quick.digest != whole.digest
