@@ -22,7 +22,8 @@ BUSY = 0.9
 """Real-time factor from which on the machine hardly keeps up."""
 
 WARNINGS = {
-    'dropped seconds': 'seconds of sound were dropped lately: the machine is too slow',
+    'dropped seconds': 'seconds of sound were dropped lately: more than max_backlog waited, because '
+    'the machine is too slow or much sound comes at once',
     'lost seconds': 'seconds of sound are missing lately between the stamps of its blocks: '
     'it is lost on the way, or not stamped with its capture time',
     'gaps': 'times lately the stamps of the sound jumped',
