@@ -125,6 +125,7 @@ class Voice:
     def replace_bundle(self, bundle: Bundle) -> None:
         """Continue with another bundle; the open utterance is kept, its estimates are forgotten.
 
+        If the windows are longer now, the utterance counts from the oldest sound that is kept.
         So is what is known of the voice, with its baseline: another model has other features and
         errors. Raises BundleError for a bundle that does not run on a stream.
         """
@@ -150,12 +151,23 @@ class Voice:
         self._window = _samples(bundle.info.window)
         self._min_utterance = max(_samples(config.min_utterance), _min_window(bundle))
         self._first_estimate = max(_samples(config.first_estimate), _min_window(bundle))
-        n_kept = _samples(config.end_silence + config.hop) + self._window
+        silence = _samples(config.end_silence)
+        if self._utterance is not None:  # a pause in it may be longer than a new end_silence
+            silence = max(silence, self._position - self._utterance.segment.end)
+        n_kept = silence + _samples(config.hop) + CHUNK + self._window
         self._recent = deque(self._recent, maxlen=n_kept // CHUNK + 1)
         self._frames = FrameBuffer(bundle.frontend, n_kept)
-        self._frames.reset(self._position - len(self._recent) * CHUNK)
+        self._frames.reset(self._oldest)
         for chunk in self._recent:
             self._frames.push(chunk)
+        if self._utterance is not None:  # of longer windows, only what is kept can be read
+            segment = self._utterance.segment
+            segment.start = max(segment.start, self._oldest)
+
+    @property
+    def _oldest(self) -> int:
+        """Index of the oldest sample that is kept."""
+        return self._position - len(self._recent) * CHUNK
 
     @property
     def is_speaking(self) -> bool:
@@ -366,7 +378,8 @@ class Voice:
         False where the window was skipped.
         """
         utterance = self._utterance
-        start = max(0, utterance.segment.start - _samples(self.config.preroll), end - self._window)
+        onset = utterance.segment.start - _samples(self.config.preroll)
+        start = max(self._oldest, onset, end - self._window)
         features = self.bundle.frontend.features(self._frames.window(start, end))
         score = yield Window(features, end - start, utterance.mean)
         if score is None:
