@@ -39,6 +39,7 @@ class VoiceStatus:
     """The state of one voice's sound."""
 
     voice_id: str
+    """Empty for the one voice without ROS4HRI."""
     topic: str
     format: str
     decibels: float
@@ -108,7 +109,7 @@ class EmotionDiagnostics:
         self._last: Optional[tuple[float, Estimate]] = None
 
     def add_estimate(self, estimate: Estimate, latency: float) -> None:
-        """Count a published estimate; `latency`: seconds since the end of its window."""
+        """Count a published estimate; `latency`: seconds since the sound that it needs was there."""
         self._latencies.append(latency)
         self._last = (time.monotonic(), estimate)
 
@@ -130,8 +131,8 @@ class EmotionDiagnostics:
         voices = status.voices
         values: dict[str, Any] = {
             **status.values,
-            'voices': ', '.join(voice.voice_id for voice in voices) or 'none',
-            'format': ', '.join({voice.format for voice in voices}),
+            'voices': ', '.join(voice.voice_id or voice.topic for voice in voices) or 'none',
+            'format': '; '.join(dict.fromkeys(voice.format for voice in voices)) or 'unknown',
             'level dB': ', '.join(f'{voice.decibels:.1f}' for voice in voices),
             'adaptation utterances': ', '.join(str(voice.n_utterances) for voice in voices),
             'backlog bytes': sum(voice.backlog_bytes for voice in voices),

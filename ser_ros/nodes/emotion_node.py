@@ -275,7 +275,7 @@ class EmotionNode(ManagedNode):
                 self._connect(voice_id, publishers, is_plain=is_anonymous)
 
     def _publish(self, publishers: EmotionPublishers, estimate: Estimate, frame_id: str) -> None:
-        latency = (self._now_ns() - estimate.stamp_ns) / SECOND
+        latency = (self._now_ns() - estimate.stamp_ns - estimate.silence_ns) / SECOND
         self._emotion_diagnostics.add_estimate(estimate, latency)
         publishers.publish(estimate, frame_id)
 
@@ -464,7 +464,7 @@ class EmotionNode(ManagedNode):
         return VoiceStatus(
             voice_id=voice_id,
             topic=subscription.topic,
-            format=str(queue.format),
+            format='refused' if queue.refusal else str(queue.format or 'unknown'),
             decibels=connection.stream.meter.decibels,
             backlog_bytes=queue.backlog_bytes,
             seconds_without_block=queue.seconds_without_block,

@@ -48,6 +48,8 @@ class ManagedNode(LifecycleNode):
         """Whether its work does not return: it may still do anything, so what it uses stays."""
         self.failure: Optional[str] = None
         """What ended the worker, until the node is configured again."""
+        self._refusal: Optional[str] = None
+        """Why the last attempt to configure or activate failed, until the next."""
         self._is_configured = False
         self._worker: Optional[threading.Thread] = None
         self._outputs: list[LifecyclePublisher] = []
@@ -171,8 +173,7 @@ class ManagedNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """See rclpy."""
         result = self._attempt(self.setup, self._clean_up)
-        if result == TransitionCallbackReturn.SUCCESS:
-            self._is_configured, self.failure = True, None
+        self._is_configured = result == TransitionCallbackReturn.SUCCESS
         return result
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -195,6 +196,7 @@ class ManagedNode(LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """See rclpy."""
+        self._refusal = None
         self._clean_up()
         return self._result()
 
@@ -225,9 +227,13 @@ class ManagedNode(LifecycleNode):
     def _attempt(
         self, action: Callable[[], None], undo: Callable[[], None]
     ) -> TransitionCallbackReturn:
+        self._refusal = None
+        if not self.hangs:
+            self.failure = None
         try:
             action()
         except SerError as error:
+            self._refusal = str(error)
             self.get_logger().error(str(error))
             if self.needs_new_process(error):
                 self.give_up()
@@ -315,11 +321,14 @@ class ManagedNode(LifecycleNode):
             name = self.get_fully_qualified_name()
             back = f'configure and activate it again: ros2 lifecycle set {name} configure'
             return Report(Level.ERROR, f'it gave up: {self.failure}; {back}')
+        level, reason = Level.OK, ''
+        if self._refusal is not None:
+            level, reason = Level.ERROR, f': {self._refusal}'
         if not self._is_configured:
-            return Report(Level.OK, 'not configured')
+            return Report(level, f'not configured{reason}')
         report = self.report()
         if self._worker is None:
-            return Report(Level.OK, 'not active', report.values)
+            return Report(level, f'not active{reason}', report.values)
         return report
 
     def _publish_diagnostics(self) -> None:

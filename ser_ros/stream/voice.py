@@ -276,7 +276,7 @@ class Voice:
             estimates = self._final(is_window=True)
         else:
             if utterance.last_end is None or utterance.last_end < segment.end:
-                estimates = yield from self._running(segment.end)
+                estimates = yield from self._running(segment.end, is_closing=True)
             estimates = estimates + self._final(is_window=False)
         if self.adapts and utterance.scores:
             longest = max(utterance.lengths)
@@ -288,7 +288,7 @@ class Voice:
         self._utterance = None
         return estimates
 
-    def _running(self, end: int) -> WindowRequests:
+    def _running(self, end: int, is_closing: bool = False) -> WindowRequests:
         """The estimate of the window up to `end`; none where the window was skipped."""
         utterance = self._utterance
         last_end = utterance.last_end
@@ -319,6 +319,7 @@ class Voice:
                 n_samples=utterance.lengths[-1],
                 is_final=False,
                 is_window=True,
+                is_closing=is_closing,
             )
         ]
 
@@ -340,6 +341,7 @@ class Voice:
                 n_samples=max(utterance.lengths),
                 is_final=True,
                 is_window=is_window,
+                is_closing=True,
             )
         ]
 
@@ -354,7 +356,9 @@ class Voice:
         n_samples: int,
         is_final: bool,
         is_window: bool,
+        is_closing: bool,
     ) -> Estimate:
+        """`is_closing`: whether it comes because the utterance ends."""
         confidence = float(self.expressions.sum_classes(smoothed)[leader])
         valence, arousal = self.expressions.valence_arousal(smoothed)
         is_certain = confidence >= self._threshold
@@ -370,6 +374,7 @@ class Voice:
             n_samples=n_samples,
             unadapted=unadapted,
             n_utterances=self._utterance.n_utterances,
+            silence_ns=is_closing * (self._position - end) * SECOND // SAMPLE_RATE,
         )
 
     def _classify(self, end: int) -> Generator[Window, Optional[np.ndarray], bool]:

@@ -94,3 +94,16 @@ def test_changes_in_any_order_raise_nothing(bundles, sound, seed):
 
     for estimate in process(recognizer, sound, change):
         assert np.isfinite(estimate.probabilities).all()
+
+
+def test_estimates_know_which_silence_they_waited_for(bundles, sound):
+    """Latencies must not count it: nobody can decide earlier."""
+    config = StreamConfig(end_silence=0.8)
+    recognizer = Recognizer(bundles['short'], 'cpu', config)
+    estimates = process(recognizer, sound, lambda _: None)
+    closing = {e.stamp_ns for e in estimates if e.is_final}
+    for estimate in estimates:
+        waited = estimate.silence_ns / SECOND
+        expected = config.end_silence if estimate.stamp_ns in closing else 0.0
+        assert waited == pytest.approx(expected, abs=0.033)
+    assert closing
