@@ -5,3 +5,7 @@ __version__ = '0.1.0'
 
 class SerError(Exception):
     """A fault the user can act on; its message is one line saying what, where and what to do."""
+
+
+class HangError(SerError):
+    """Work that does not return and cannot be ended: only a new process helps."""

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -17,6 +18,7 @@ from ser_ros.emotions import EMOTIONS
 from ser_ros.features import Frontend, FrontendConfig, build_frontend
 from ser_ros.files import write_atomically
 from ser_ros.models import build_model
+from ser_ros.models.size_limit import SizeLimit
 from ser_ros.settings import from_dict
 from ser_ros.shipped import shipped_file
 
@@ -25,6 +27,8 @@ FORMAT_VERSION = 3
 DEFAULT_BUNDLE = 'companion'
 WINDOW_RANGE = (0.5, 60.0)
 """Shortest and longest allowed value of a bundle's window, in seconds."""
+MAX_WINDOW = 2**20
+"""The most values that a window may have, frames times features: a minute has 384,000 of 64 bands."""
 
 
 class BundleError(SerError):
@@ -189,16 +193,14 @@ def load_bundle(name: Union[str, Path] = '') -> Bundle:
     try:
         info = _read_info(metadata)
         frontend = _load_frontend(info.frontend, weights)
-        model = build_model(
-            info.architecture,
-            frontend.n_features,
-            len(info.class_names),
-            **info.hyperparameters,
-        )
-        _load_weights(model, weights)
-    except (SerError, ValueError, RuntimeError) as error:
-        raise BundleError(f'bundle {path}: {" ".join(str(error).split())}') from error
-    return Bundle(info, frontend.eval(), model.eval().requires_grad_(False), path, digest)
+        _check_window(info, frontend)
+        model = _load_model(info, frontend.n_features, weights)
+        bundle = Bundle(info, frontend.eval(), model.eval().requires_grad_(False), path, digest)
+        _check_runs(bundle)
+    except (SerError, ValueError, RuntimeError, ArithmeticError) as error:
+        reason = textwrap.shorten(str(error), 500, placeholder=' ...')
+        raise BundleError(f'bundle {path}: {reason}') from error
+    return bundle
 
 
 def _describe_foreign(path: Path) -> str:
@@ -238,16 +240,54 @@ def _load_frontend(config: FrontendConfig, weights: dict[str, Tensor]) -> Fronte
     return build_frontend(config, weights.pop('frontend.mean'), weights.pop('frontend.std'))
 
 
-def _load_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
+def _check_window(info: BundleInfo, frontend: Frontend) -> None:
+    n_frames = frontend.n_frames(round(info.window * frontend.sample_rate))
+    if n_frames * frontend.n_features > MAX_WINDOW:
+        raise BundleError(
+            f'a window of {info.window:g} s has {n_frames} frames of {frontend.n_features} features, '
+            f'more than {MAX_WINDOW} values'
+        )
+
+
+def _load_model(info: BundleInfo, n_features: int, weights: dict[str, Tensor]) -> nn.Module:
+    """Build the model and load its weights; it is built only if these fit."""
     if foreign := [name for name in weights if not name.startswith('model.')]:
         raise BundleError(f'unexpected tensors: {", ".join(foreign)}')
+    state = {name.removeprefix('model.'): tensor for name, tensor in weights.items()}
+
+    def build() -> nn.Module:
+        n_classes = len(info.class_names)
+        return build_model(info.architecture, n_features, n_classes, **info.hyperparameters)
+
+    # First without memory: the hyperparameters may describe a model of any size.
+    with torch.device('meta'), SizeLimit(state):
+        planned = build()
+    _load_weights(planned, state, assign=True)
+    model = build()
+    _load_weights(model, state)
+    if bad := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
+        raise BundleError(f'weights that are not finite: {", ".join(bad)}')
+    return model
+
+
+def _load_weights(model: nn.Module, state: dict[str, Tensor], assign: bool = False) -> None:
     try:
-        model.load_state_dict({name.removeprefix('model.'): t for name, t in weights.items()})
+        model.load_state_dict(state, assign=assign)
     except RuntimeError as error:
         _, first, *others = str(error).splitlines()
         more = f' (and {len(others)} similar errors)' if others else ''
         raise BundleError(
             f'not the weights of this architecture: {first.strip()}{more}'
         ) from error
-    if bad := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
-        raise BundleError(f'weights that are not finite: {", ".join(bad)}')
+
+
+def _check_runs(bundle: Bundle) -> None:
+    """Classify the shortest clip: some settings that do not work together have no other sign."""
+    frontend = bundle.frontend
+    try:
+        features = frontend.features(frontend.spectrum(torch.zeros(bundle.min_samples)))
+        scores = bundle.log_probabilities(frontend.standardise(features)[None])
+    except Exception as error:  # whatever the settings make the front-end or the model do
+        raise BundleError(f'it does not run: {error}') from error
+    if scores.shape != (1, len(bundle.info.class_names)) or not scores.isfinite().all():
+        raise BundleError('it does not run: its probabilities are not finite')

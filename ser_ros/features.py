@@ -38,7 +38,7 @@ class LogMelConfig:
     kind: str = _kind('log_mel')
 
     def __post_init__(self):
-        _check_frames(self.hop_length, self.win_length, self.n_fft)
+        _check_frames(self.sample_rate, self.hop_length, self.win_length, self.n_fft)
         if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
             raise SerError('f_min, f_max and half of sample_rate must rise')
         _check_bands(self.n_mels, self.n_fft)
@@ -80,6 +80,8 @@ class LogMelPitchConfig(LogMelConfig):
         super().__post_init__()
         if self.win_length != self.n_fft:
             raise SerError(f'win_length is {self.win_length}, not n_fft, {self.n_fft}')
+        if self.n_fft > MAX_PITCH_FFT:
+            raise SerError(f'n_fft is {self.n_fft}, above {MAX_PITCH_FFT}')
         if not 2 * self.sample_rate / self.win_length <= self.pitch_min < self.pitch_max:
             raise SerError(
                 f'pitch_min is {self.pitch_min}, not from {2 * self.sample_rate / self.win_length} '
@@ -108,10 +110,8 @@ class ResearchConfig:
     kind: str = _kind('research')
 
     def __post_init__(self):
-        _check_frames(self.hop_length, self.win_length, self.n_fft)
+        _check_frames(self.sample_rate, self.hop_length, self.win_length, self.n_fft)
         _check_bands(self.n_mels, self.n_fft)
-        if self.sample_rate < 1:
-            raise SerError(f'sample_rate is {self.sample_rate}, not positive')
         if not (0 <= self.offset <= 60 and 0 < self.duration <= 60):
             raise SerError('offset and duration must be within a minute')
         if self.floor_db >= 0:
@@ -129,14 +129,26 @@ class VggishConfig:
 FrontendConfig = Union[LogMelConfig, LogMelPitchConfig, MfccConfig, ResearchConfig, VggishConfig]
 
 
-def _check_frames(hop_length: int, win_length: int, n_fft: int) -> None:
+MAX_SAMPLE_RATE = 768_000
+MAX_FFT, MAX_PITCH_FFT = 2**16, 2**13
+MAX_MELS = 1_024
+"""Bounds of what no tensor of a bundle belongs to, so that no table has more than 2**25 values."""
+
+
+def _check_frames(sample_rate: int, hop_length: int, win_length: int, n_fft: int) -> None:
+    if not 1 <= sample_rate <= MAX_SAMPLE_RATE:
+        raise SerError(f'sample_rate is {sample_rate}, not from 1 to {MAX_SAMPLE_RATE}')
     if not 0 < hop_length <= win_length <= n_fft:
         raise SerError('hop_length, win_length and n_fft must be positive and rise')
+    if n_fft > MAX_FFT:
+        raise SerError(f'n_fft is {n_fft}, above {MAX_FFT}')
 
 
 def _check_bands(n_mels: int, n_fft: int) -> None:
     if not 1 <= n_mels <= n_fft // 2:
         raise SerError(f'n_mels is {n_mels}, not from 1 to half of n_fft, {n_fft // 2}')
+    if n_mels > MAX_MELS:
+        raise SerError(f'n_mels is {n_mels}, above {MAX_MELS}')
 
 
 class Frontend(nn.Module):

@@ -188,6 +188,42 @@ def stop_the_sound_server(robot: Robot) -> str:
     return 'SIGSTOP; the node ended with status 1 and was started again'
 
 
+HANGING_NODE = """
+import signal, sys, threading
+from ser_ros.nodes import emotion_node, process
+
+hangs = threading.Event()
+signal.signal(signal.SIGUSR1, lambda *_: hangs.set())
+
+class HangingNode(emotion_node.EmotionNode):
+    def start(self):
+        super().start()
+        self._engine.bundle.model.register_forward_pre_hook(
+            lambda *_: threading.Event().wait() if hangs.is_set() else None
+        )
+
+sys.exit(process.run(HangingNode))
+"""
+"""The emotion node, whose model never returns after SIGUSR1."""
+
+
+def let_the_worker_hang(robot: Robot) -> str:
+    """Let the model never return: the node ends itself, and is started again as by the launch file."""
+    robot.rig.kill('emotion_node')
+    command = [sys.executable, '-c', HANGING_NODE]
+    robot.rig.start('emotion_node', {'threshold': 0.0, 'device': 'cpu'}, command)
+    robot.await_status('emotion_node', 'listening', START_UP)
+    process = robot.rig.processes.pop('emotion_node')
+    process.send_signal(signal.SIGUSR1)
+    start = time.monotonic()
+    status = process.wait(30)
+    require(status == 1, f'an end with status 1, not {status}')
+    seconds = time.monotonic() - start
+    robot.start_emotion_node()
+    robot.await_status('emotion_node', 'listening', START_UP)
+    return f'its model never returned; it ended with status 1 after {seconds:.1f} s, started again'
+
+
 def swap_the_bundle(robot: Robot) -> str:
     """Load a broken bundle, then another file with the same model."""
     bundle = load_bundle()
@@ -287,6 +323,7 @@ FAULTS: tuple[Callable[[Robot], str], ...] = (
     kill_the_capture_node,
     pull_the_microphone,
     stop_the_sound_server,
+    let_the_worker_hang,
     swap_the_bundle,
     flood_with_garbage,
     mute_and_disable,

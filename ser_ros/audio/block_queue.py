@@ -72,7 +72,8 @@ class BlockQueue:
     share one.
 
     While no format is known, blocks wait; while the announced one cannot be decoded, they are
-    refused. When more than `max_backlog` seconds of sound wait, the oldest are dropped.
+    refused. When more than `max_backlog` seconds of sound wait, the oldest are dropped; a block that
+    is longer than that itself does not count, so that it is not dropped on an idle machine.
     """
 
     def __init__(
@@ -163,7 +164,7 @@ class BlockQueue:
             )
             self._is_broken = False
             self._n_bytes += len(data)
-            while self._n_bytes > self._limit():
+            while self._is_too_much():
                 dropped = self._items.popleft()
                 self._n_bytes -= len(dropped.data)
                 self.counters.dropped_blocks += 1
@@ -242,11 +243,15 @@ class BlockQueue:
             is_broken=item.is_broken,
         )
 
-    def _limit(self) -> float:
-        """Bytes that may wait."""
-        if self._format is None:
-            return self._max_backlog * UNKNOWN_BYTES_PER_SECOND
-        return self._max_backlog * self._format.sample_rate * self._format.frame_bytes
+    def _is_too_much(self) -> bool:
+        """Whether more waits than may, besides the longest block if that alone is more."""
+        limit = self._max_backlog * UNKNOWN_BYTES_PER_SECOND
+        if self._format is not None:
+            limit = self._max_backlog * self._format.sample_rate * self._format.frame_bytes
+        if self._n_bytes <= limit:
+            return False
+        longest = max(len(item.data) for item in self._items)
+        return longest <= limit or self._n_bytes - longest > limit
 
     def _mark_broken(self) -> None:
         if self._items:

@@ -51,6 +51,10 @@ class PcmFormat:
                 f'{self.sample_rate} Hz is not between 1000 and {MAX_SAMPLE_RATE}'
             )
 
+    def __str__(self) -> str:
+        channels = 'mono' if self.channels == 1 else f'{self.channels} channels'
+        return f'{self.sample_format}, {channels}, {self.sample_rate} Hz'
+
     @property
     def frame_bytes(self) -> int:
         """Bytes of one sample of every channel."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Optional, TypeVar
 
+from ser_ros import HangError
 from ser_ros.audio import SECOND
 from ser_ros.audio.clock import SampleClock
 from ser_ros.audio.formats import AudioFormatError, PcmFormat
@@ -29,8 +30,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.25, 1.0
 """Seconds between two attempts to open a microphone again; each is twice the last."""
 
 
-class PortAudioHangError(SourceError):
-    """A call into PortAudio that does not return: only a new process helps."""
+class PortAudioHangError(SourceError, HangError):
+    """A call into PortAudio that does not return."""
 
 
 class Microphone:

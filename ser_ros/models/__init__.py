@@ -9,6 +9,7 @@ ValueError.
 
 import difflib
 import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -25,6 +26,7 @@ from ser_ros.models.stacked_cnn_attention_lstm import StackedCnnAttentionLstm
 from ser_ros.models.stacked_cnn_lstm import StackedCnnLstm
 from ser_ros.models.vgg import Vgg
 from ser_ros.models.vggish import Vggish
+from ser_ros.settings import is_finite
 
 MODELS = {
     'parallel_cnn_transformer': ParallelCnnTransformer,
@@ -70,7 +72,25 @@ def build_model(
             raise SerError(
                 f'{architecture} has no hyperparameter {name!r}; did you mean {near[0]!r}?'
             )
+        if not _is_like(hyperparameters[name], known[name]):
+            raise SerError(
+                f'{architecture} cannot use the hyperparameter {name}={hyperparameters[name]!r}: '
+                f'it must be like {known[name]!r}'
+            )
     try:
         return cls(n_features, n_classes, **hyperparameters)
-    except (TypeError, ValueError) as error:
+    # The constructors of torch raise what they like: an AssertionError, a ZeroDivisionError, ...
+    except (TypeError, ValueError, ArithmeticError, LookupError, AssertionError) as error:
         raise SerError(f'{architecture} cannot use these hyperparameters: {error}') from error
+
+
+def _is_like(value: Any, example: Any) -> bool:
+    """Whether a value has the type of another; of lists, each item that of the first item."""
+    if isinstance(example, Mapping):
+        return isinstance(value, Mapping) and example.keys() <= value.keys()
+    if isinstance(example, Sequence) and not isinstance(example, str):
+        is_list = isinstance(value, Sequence) and not isinstance(value, str)
+        return is_list and all(_is_like(item, example[0]) for item in value)
+    if isinstance(example, float):
+        return type(value) in (int, float) and is_finite(value)
+    return type(value) is type(example)

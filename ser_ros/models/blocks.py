@@ -13,6 +13,9 @@ from torch import Tensor, nn
 MIN_FRAMES = 16
 """The least number of frames that a model accepts: 0.18 s of the default front-end."""
 
+MAX_CHUNK, MAX_OVERLAP = 4_096, 64
+"""The longest chunk in frames, and how many chunks may share a frame: see `Chunks`."""
+
 
 def prepare(
     x: Tensor, lengths: Optional[Tensor], min_frames: int, level_invariant: bool
@@ -249,10 +252,16 @@ class Chunks(nn.Module):
     """
 
     def __init__(self, size: int, stride: int):
-        """`size` and `stride` in frames; ValueError if they would leave gaps."""
+        """`size` and `stride` in frames; ValueError if they would leave gaps, or need much memory."""
         super().__init__()
         if not 0 < stride <= size:
             raise ValueError(f'a chunk_stride of {stride} is not between 1 and {size} frames')
+        if size > MAX_CHUNK:
+            raise ValueError(f'a chunk of {size} frames is longer than {MAX_CHUNK}')
+        if size > MAX_OVERLAP * stride:
+            raise ValueError(
+                f'chunks of {size} frames every {stride} overlap more than {MAX_OVERLAP} times'
+            )
         self.size = size
         self.stride = stride
 

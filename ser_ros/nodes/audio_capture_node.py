@@ -12,7 +12,7 @@ from rclpy.qos import QoSProfile
 from ser_ros import SerError
 from ser_ros.audio.formats import PcmFormat
 from ser_ros.audio.level import LevelMeter
-from ser_ros.audio.microphone import Microphone, PortAudioHangError
+from ser_ros.audio.microphone import Microphone
 from ser_ros.audio.sources import Block, FileSource, Source
 from ser_ros.nodes import messages, parameters
 from ser_ros.nodes.counter_window import CounterWindow
@@ -99,10 +99,6 @@ class AudioCaptureNode(ManagedNode):
     def teardown(self) -> None:
         """See `ManagedNode`."""
         self._source = None
-
-    def needs_new_process(self, error: Exception) -> bool:
-        """See `ManagedNode`."""
-        return isinstance(error, PortAudioHangError)
 
     def work(self) -> None:
         """See `ManagedNode`."""

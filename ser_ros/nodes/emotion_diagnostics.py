@@ -22,7 +22,8 @@ BUSY = 0.9
 """Real-time factor from which on the machine hardly keeps up."""
 
 WARNINGS = {
-    'dropped seconds': 'seconds of sound were dropped lately: the machine is too slow',
+    'dropped seconds': 'seconds of sound were dropped lately: more than max_backlog waited, because '
+    'the machine is too slow or much sound comes at once',
     'lost seconds': 'seconds of sound are missing lately between the stamps of its blocks: '
     'it is lost on the way, or not stamped with its capture time',
     'gaps': 'times lately the stamps of the sound jumped',
@@ -38,6 +39,7 @@ class VoiceStatus:
     """The state of one voice's sound."""
 
     voice_id: str
+    """Empty for the one voice without ROS4HRI."""
     topic: str
     format: str
     decibels: float
@@ -107,7 +109,7 @@ class EmotionDiagnostics:
         self._last: Optional[tuple[float, Estimate]] = None
 
     def add_estimate(self, estimate: Estimate, latency: float) -> None:
-        """Count a published estimate; `latency`: seconds since the end of its window."""
+        """Count a published estimate; `latency`: seconds since the sound that it needs was there."""
         self._latencies.append(latency)
         self._last = (time.monotonic(), estimate)
 
@@ -129,8 +131,8 @@ class EmotionDiagnostics:
         voices = status.voices
         values: dict[str, Any] = {
             **status.values,
-            'voices': ', '.join(voice.voice_id for voice in voices) or 'none',
-            'format': ', '.join({voice.format for voice in voices}),
+            'voices': ', '.join(voice.voice_id or voice.topic for voice in voices) or 'none',
+            'format': '; '.join(dict.fromkeys(voice.format for voice in voices)) or 'unknown',
             'level dB': ', '.join(f'{voice.decibels:.1f}' for voice in voices),
             'adaptation utterances': ', '.join(str(voice.n_utterances) for voice in voices),
             'backlog bytes': sum(voice.backlog_bytes for voice in voices),

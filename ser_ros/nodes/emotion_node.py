@@ -36,6 +36,9 @@ from ser_ros.stream.enrolment import load_enrolment
 from ser_ros.stream.listener import Listener, VoiceStream
 from ser_ros.stream.types import Estimate, StreamConfig
 
+LOADING_PATIENCE = 120.0
+"""Seconds that a bundle may take to load while the node runs: a disk or a GPU may hang."""
+
 
 @dataclass(kw_only=True)
 class _Connection:
@@ -71,6 +74,7 @@ class EmotionNode(ManagedNode):
         self._plain_publishers: Optional[EmotionPublishers] = None
         self._robot_subscriptions: list = []
         self._loading: Optional[Future] = None
+        self._loading_lock = threading.Lock()
         self._jumps = 0
         self.create_service(SetBool, '~/enable', self._enable)
         self.create_service(Trigger, '~/reset', self._reset)
@@ -213,7 +217,7 @@ class EmotionNode(ManagedNode):
 
     def needs_new_process(self, error: Exception) -> bool:
         """See `ManagedNode`; after an error of its own a GPU does nothing more for a process."""
-        return 'CUDA' in str(error)
+        return 'CUDA' in str(error) or super().needs_new_process(error)
 
     # Voices.
 
@@ -253,7 +257,8 @@ class EmotionNode(ManagedNode):
     def _disconnect(self, voice_id: str) -> None:
         connection = self._connections.pop(voice_id)
         connection.subscription.close()
-        self._listener.remove(connection.stream)
+        if not self.ask_worker(functools.partial(self._listener.remove, connection.stream)):
+            return
         self._absent.add(_known_as(voice_id, connection.is_plain), connection.stream.adaptation)
         self._emotion_diagnostics.add_removed(connection.counters)
         if connection.publishers is not self._plain_publishers:
@@ -270,7 +275,7 @@ class EmotionNode(ManagedNode):
                 self._connect(voice_id, publishers, is_plain=is_anonymous)
 
     def _publish(self, publishers: EmotionPublishers, estimate: Estimate, frame_id: str) -> None:
-        latency = (self._now_ns() - estimate.stamp_ns) / SECOND
+        latency = (self._now_ns() - estimate.stamp_ns - estimate.silence_ns) / SECOND
         self._emotion_diagnostics.add_estimate(estimate, latency)
         publishers.publish(estimate, frame_id)
 
@@ -291,11 +296,13 @@ class EmotionNode(ManagedNode):
         if message.data:
             self._reset_streams()
 
-    def _reset_streams(self, voices: bool = False) -> None:
-        if self._listener is not None:
-            self._listener.reset(voices)
+    def _reset_streams(self, voices: bool = False) -> bool:
+        """Forget open utterances; `voices`: also what is known of voices. False if that failed."""
         if voices:
             self._absent.forget()
+        return self._listener is not None and self.ask_worker(
+            functools.partial(self._listener.reset, voices)
+        )
 
     def _on_time_jump(self, jump: TimeJump) -> None:
         self._jumps += 1
@@ -318,7 +325,8 @@ class EmotionNode(ManagedNode):
     def apply_parameters(self, changed: set[str]) -> None:
         """See `ManagedNode`; while the node is inactive `start` reads them later."""
         if self._listener is not None and not changed.isdisjoint(parameters.STREAM_SETTINGS):
-            self._listener.configure(self._stream_config({}))
+            config = self._stream_config({})
+            self.ask_worker(functools.partial(self._listener.configure, config))
             for connection in self._connections.values():
                 connection.subscription.queue.gap_tolerance = self.value('gap_tolerance')
         if 'voice_id' in changed and self._tracked is not None:
@@ -326,16 +334,17 @@ class EmotionNode(ManagedNode):
 
     def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._gate.is_enabled = request.data
-        if not request.data:
-            self._reset_streams()
         response.success = True
         response.message = 'listening' if request.data else 'not listening'
+        if not request.data and not self._reset_streams() and self.hangs:
+            response.success, response.message = False, self.failure
         return response
 
     def _reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        response.success = self._listener is not None
-        response.message = 'all voices are reset' if response.success else 'the node is not active'
-        self._reset_streams(voices=True)
+        response.success = self._reset_streams(voices=True)
+        response.message = 'all voices are reset'
+        if not response.success:
+            response.message = self.failure or 'the node is not active'
         return response
 
     async def _reload_bundle(
@@ -350,16 +359,18 @@ class EmotionNode(ManagedNode):
             response.message = 'a bundle is being loaded already'
             return response
         self._loading = Future()
-        threading.Thread(
-            target=self._try_bundle, args=(engine, names, self._loading), daemon=True
-        ).start()
+        late = SerError(f'it was not loaded within {LOADING_PATIENCE:g} s')
+        deadline = threading.Timer(LOADING_PATIENCE, self._end_loading, (self._loading, late))
+        loading = threading.Thread(target=self._try_bundle, args=(engine, names, self._loading))
+        for thread in (deadline, loading):
+            thread.daemon = True
+            thread.start()
         try:
             bundle, baseline = await self._loading
             if self._engine is not engine:
                 raise SerError('the node was cleaned up meanwhile')
-            (self._listener or engine).replace_bundle(bundle)
-            self._absent.forget()
-            self._start_from(baseline)
+            if not self.ask_worker(functools.partial(self._use, bundle, baseline)):
+                raise SerError(self.failure)
             self._log_bundle(bundle)
             response.success, response.message = True, f'bundle {bundle.path.name}'
         except Exception as error:
@@ -367,11 +378,14 @@ class EmotionNode(ManagedNode):
             response.message = kind + ' '.join(str(error).split())
             self.get_logger().error(f'kept the old bundle: {response.message}')
         finally:
+            deadline.cancel()
             self._loading = None
         return response
 
-    def _start_from(self, baseline: Optional[Baseline]) -> None:
-        """Know of the plain voice what its enrolment says."""
+    def _use(self, bundle: Bundle, baseline: Optional[Baseline]) -> None:
+        """Continue with a bundle, and know of the plain voice what its enrolment says."""
+        (self._listener or self._engine).replace_bundle(bundle)
+        self._absent.forget()
         self._baseline = baseline
         for connection in self._connections.values():
             if connection.is_plain:
@@ -383,9 +397,21 @@ class EmotionNode(ManagedNode):
         try:
             bundle, baseline = _load(*names)
             Engine(bundle, engine.device).warm_up()
-            result.set_result((bundle, baseline))
+            self._end_loading(result, value=(bundle, baseline))
         except Exception as error:
-            result.set_exception(error)
+            self._end_loading(result, error)
+
+    def _end_loading(
+        self, result: Future, error: Optional[Exception] = None, value: Any = None
+    ) -> None:
+        """Set the outcome, unless it is set; from any thread."""
+        with self._loading_lock:
+            if result.done():
+                return
+            if error is not None:
+                result.set_exception(error)
+            else:
+                result.set_result(value)
         if (executor := self.executor) is not None:
             executor.wake()
 
@@ -393,6 +419,7 @@ class EmotionNode(ManagedNode):
 
     def every_second(self) -> None:
         """See `ManagedNode`."""
+        self._listener.check_progress()
         if self._tracked is not None:
             self._tracked.check_publishers()
         self._absent.forget_old()
@@ -437,7 +464,7 @@ class EmotionNode(ManagedNode):
         return VoiceStatus(
             voice_id=voice_id,
             topic=subscription.topic,
-            format=str(queue.format),
+            format='refused' if queue.refusal else str(queue.format or 'unknown'),
             decibels=connection.stream.meter.decibels,
             backlog_bytes=queue.backlog_bytes,
             seconds_without_block=queue.seconds_without_block,

@@ -22,7 +22,7 @@ from rclpy.lifecycle import (
 )
 from rclpy.parameter import Parameter
 
-from ser_ros import SerError
+from ser_ros import HangError, SerError
 from ser_ros.nodes.diagnostics import Level, Report, resident_megabytes
 from ser_ros.nodes.parameters import ParameterSpec
 
@@ -36,15 +36,20 @@ class ManagedNode(LifecycleNode):
     Subclasses implement `setup`, `start`, `work`, `stop`, `teardown` and `report`; a SerError from
     `setup` or `start` fails the transition, and its message is the one line in the log. An error
     of the worker ends the process where the node started by itself, so that it is respawned; a
-    node under a lifecycle manager goes through the error state and can be configured again.
+    node under a lifecycle manager goes through the error state and can be configured again. A
+    worker that hangs ends the process in both cases: no callback waits for it without a limit.
     """
 
     def __init__(self, name: str, parameters: Sequence[ParameterSpec], **kwargs: Any):
         super().__init__(name, **kwargs)
         self.failed = False
         """Whether the node gave up; its process then exits with status 1, for a respawn."""
-        self._failure: Optional[str] = None
+        self.hangs = False
+        """Whether its work does not return: it may still do anything, so what it uses stays."""
+        self.failure: Optional[str] = None
         """What ended the worker, until the node is configured again."""
+        self._refusal: Optional[str] = None
+        """Why the last attempt to configure or activate failed, until the next."""
         self._is_configured = False
         self._worker: Optional[threading.Thread] = None
         self._outputs: list[LifecyclePublisher] = []
@@ -157,7 +162,7 @@ class ManagedNode(LifecycleNode):
 
     def needs_new_process(self, error: Exception) -> bool:
         """Whether only a new process helps after this error."""
-        return False
+        return isinstance(error, HangError)
 
     def report(self) -> Report:
         """The node's state while it is configured; of an inactive node only the values count."""
@@ -168,8 +173,7 @@ class ManagedNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """See rclpy."""
         result = self._attempt(self.setup, self._clean_up)
-        if result == TransitionCallbackReturn.SUCCESS:
-            self._is_configured, self._failure = True, None
+        self._is_configured = result == TransitionCallbackReturn.SUCCESS
         return result
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -192,6 +196,7 @@ class ManagedNode(LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """See rclpy."""
+        self._refusal = None
         self._clean_up()
         return self._result()
 
@@ -209,7 +214,7 @@ class ManagedNode(LifecycleNode):
 
     def _result(self) -> TransitionCallbackReturn:
         """Of leaving a state: an error where anything failed in it, or while leaving it."""
-        failed = self._failure is not None
+        failed = self.failure is not None
         return TransitionCallbackReturn.ERROR if failed else TransitionCallbackReturn.SUCCESS
 
     def destroy_node(self) -> None:
@@ -222,9 +227,13 @@ class ManagedNode(LifecycleNode):
     def _attempt(
         self, action: Callable[[], None], undo: Callable[[], None]
     ) -> TransitionCallbackReturn:
+        self._refusal = None
+        if not self.hangs:
+            self.failure = None
         try:
             action()
         except SerError as error:
+            self._refusal = str(error)
             self.get_logger().error(str(error))
             if self.needs_new_process(error):
                 self.give_up()
@@ -235,10 +244,20 @@ class ManagedNode(LifecycleNode):
             return TransitionCallbackReturn.ERROR
         return TransitionCallbackReturn.SUCCESS
 
+    def ask_worker(self, errand: Callable[[], None]) -> bool:
+        """Run what waits for the worker; if that hangs, return False, and the process ends."""
+        try:
+            errand()
+        except HangError as error:
+            self._fail(error)
+        return not self.hangs
+
     def _run(self) -> None:
         try:
             self.work()
         except Exception as error:
+            if self.hangs:  # it came back after it was given up
+                return
             self._fail(error)
             if self.value('autostart'):
                 self.give_up()
@@ -253,16 +272,19 @@ class ManagedNode(LifecycleNode):
                 self._fail(error)
 
     def _fail(self, error: Exception) -> None:
+        if self.hangs:  # all that fails now follows from it
+            return
+        self.hangs = isinstance(error, HangError)
         kind = '' if isinstance(error, SerError) else f'{type(error).__name__}: '
-        self._failure = f'{kind}{error}'
-        self.get_logger().fatal(self._failure)
+        self.failure = f'{kind}{error}'
+        self.get_logger().fatal(self.failure)
         if self.needs_new_process(error):
             self.give_up()
         elif kind:
             self.get_logger().error(traceback.format_exc())
 
     def _go_to_error_state(self) -> None:
-        if self._failure is not None and self._worker is not None:
+        if self.failure is not None and self._worker is not None:
             self.trigger_deactivate()
 
     def _clean_up(self) -> None:
@@ -273,35 +295,45 @@ class ManagedNode(LifecycleNode):
         self._outputs.clear()
 
     def _halt(self) -> None:
+        if self.hangs:
+            return
         if self._worker is not None:
             self._try(self.stop, self._await_worker)
             self._worker = None
-        self._try(self.after_stop)
+        if not self.hangs:
+            self._try(self.after_stop)
 
     def _await_worker(self) -> None:
         self._worker.join(PATIENCE)
-        if self._worker.is_alive():  # it may still do anything: only a new process helps
-            self.give_up()
-            raise SerError(f'its work has not ended for {PATIENCE:g} s')
+        if self._worker.is_alive():
+            raise HangError(
+                f'the worker hangs: it was stopped and has not ended for {PATIENCE:g} s; '
+                'only a new process helps'
+            )
 
     # Diagnostics.
 
     def diagnose(self) -> Report:
         """The state of the node, configured or not."""
-        if self._failure is not None:
+        if self.failure is not None:
+            if self.hangs:
+                return Report(Level.ERROR, f'it gave up: {self.failure}')
             name = self.get_fully_qualified_name()
             back = f'configure and activate it again: ros2 lifecycle set {name} configure'
-            return Report(Level.ERROR, f'it gave up: {self._failure}; {back}')
+            return Report(Level.ERROR, f'it gave up: {self.failure}; {back}')
+        level, reason = Level.OK, ''
+        if self._refusal is not None:
+            level, reason = Level.ERROR, f': {self._refusal}'
         if not self._is_configured:
-            return Report(Level.OK, 'not configured')
+            return Report(level, f'not configured{reason}')
         report = self.report()
         if self._worker is None:
-            return Report(Level.OK, 'not active', report.values)
+            return Report(level, f'not active{reason}', report.values)
         return report
 
     def _publish_diagnostics(self) -> None:
-        if self._worker is not None and self._failure is None:
-            self.every_second()
+        if self._worker is not None and self.failure is None:
+            self.ask_worker(self.every_second)
         report = self.diagnose()
         values = {**report.values, 'memory MB': resident_megabytes()}
         status = DiagnosticStatus(

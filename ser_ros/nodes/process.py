@@ -1,6 +1,7 @@
 """A process of nodes: one thread that spins them until the process is asked to end."""
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 
 import rclpy
@@ -11,18 +12,26 @@ from rclpy.signals import SignalHandlerOptions
 
 from ser_ros.nodes import shutdown
 from ser_ros.nodes.managed_node import ManagedNode
+from ser_ros.nodes.watchdog import Watchdog
+
+PATIENCE = 120.0
+"""Seconds that one callback may take: to load a model onto a GPU that is used for the first time."""
 
 
 def run(*make_nodes: Callable[[], ManagedNode]) -> int:
     """Spin nodes in one thread until the process is asked to end; return its exit status.
 
     When this returns, the process must end within `shutdown.TIMEOUT` seconds: then it is ended.
+    Where a callback takes more than `PATIENCE` seconds, or a node's work hangs, the process ends
+    here, with status 1.
     """
     # rclpy's own handlers would invalidate the context under a worker that publishes.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     shutdown.install_signal_handlers()
     shutdown.NODES_EXIST.set()
     executor = SingleThreadedExecutor()
+    watchdog = Watchdog(PATIENCE, _end_hanging_process)
+    watchdog.start()
     nodes: list[ManagedNode] = []
     try:
         for make_node in make_nodes:
@@ -30,17 +39,30 @@ def run(*make_nodes: Callable[[], ManagedNode]) -> int:
             executor.add_node(nodes[-1])
         logging.getLogger('ser_ros').addHandler(_RosLogHandler(nodes[0]))
         for node in nodes:
+            watchdog.reset()
             if not shutdown.REQUESTED.is_set():
                 node.autostart()
         while not shutdown.REQUESTED.is_set() and not any(node.failed for node in nodes):
+            watchdog.reset()
             executor.spin_once(timeout_sec=0.2)
     except (ParameterException, InvalidParameterTypeException) as error:
         get_logger('ser_ros').error(str(error))
         return 1
     finally:
+        watchdog.stop()
         shutdown.exit_after_timeout()
         _destroy(nodes)
+    if any(node.hangs for node in nodes):
+        os._exit(1)  # the interpreter may crash if it ends while a thread is within a library
     return int(any(node.failed for node in nodes))
+
+
+def _end_hanging_process() -> None:
+    get_logger('ser_ros').fatal(
+        f'a callback has not returned for {PATIENCE:g} s, as when a GPU or a disk does not answer; '
+        'only a new process helps'
+    )
+    os._exit(1)
 
 
 def _destroy(nodes: Sequence[ManagedNode]) -> None:

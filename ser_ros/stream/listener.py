@@ -9,6 +9,7 @@ from typing import Optional
 
 import numpy as np
 
+from ser_ros import HangError
 from ser_ros.audio import SAMPLE_RATE, SECOND
 from ser_ros.audio.block_queue import BlockQueue
 from ser_ros.audio.level import LevelMeter
@@ -23,6 +24,10 @@ STARVED = 1.0
 
 STEP = SAMPLE_RATE // 10
 """Samples processed at a time, so that `is_speaking` is reported in time within a long block."""
+
+PATIENCE = 10.0
+"""Seconds after which a worker that does nothing counts as hanging: it processes 0.1 s of sound in
+much less, and without sound it runs once a second."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -104,8 +109,9 @@ class Load:
 class Listener:
     """Processes voice streams in one thread, which also calls their callbacks.
 
-    The wall clock decides one thing only: when a voice that sends nothing any more is reported as
-    not speaking.
+    The wall clock decides two things only: when a voice that sends nothing any more is reported as
+    not speaking, and when the worker counts as hanging. What other threads ask the worker for
+    raises HangError then.
     """
 
     def __init__(self, engine: Engine, config: StreamConfig):
@@ -121,6 +127,10 @@ class Listener:
         """What other threads asked the worker to do between two windows."""
         self._is_running = False
         self._is_stopped = False
+        self._hangs = False
+        self._rounds = 0
+        """How often the worker came back for more."""
+        self._idle_checks, self._checked_rounds = 0, 0
 
     @property
     def streams(self) -> tuple[VoiceStream, ...]:
@@ -207,7 +217,12 @@ class Listener:
         self.call_between_windows(reset)
 
     def call_between_windows(self, function: Callable[[], None]) -> None:
-        """Have the worker call a function before it takes the next block, and wait for it."""
+        """Have the worker call a function before it takes the next block, and wait for it.
+
+        HangError if the worker does not call it within `PATIENCE` seconds.
+        """
+        if self._hangs:  # not another wait
+            raise self._hang()
         done = threading.Event()
         errors: list[Exception] = []
 
@@ -225,9 +240,30 @@ class Listener:
             else:
                 self._calls.append(call)
                 self.ready.notify()
-        done.wait()
+        if not done.wait(PATIENCE):
+            raise self._hang()
         if errors:
             raise errors[0]
+
+    def check_progress(self) -> None:
+        """Call it once a second while `run` runs; HangError if the worker has done nothing.
+
+        Calls are counted, not seconds: of a process that was stopped meanwhile the worker does not
+        hang.
+        """
+        if not self._is_running or self._rounds != self._checked_rounds:
+            self._checked_rounds, self._idle_checks = self._rounds, 0
+            return
+        self._idle_checks += 1
+        if self._idle_checks >= PATIENCE:
+            raise self._hang()
+
+    def _hang(self) -> HangError:
+        self._hangs = True
+        return HangError(
+            f'the worker hangs: it has done nothing for {PATIENCE:g} s, as when the device of the '
+            'model does not answer; only a new process helps'
+        )
 
     def run(self) -> None:
         """Process the streams until `stop`."""
@@ -235,6 +271,7 @@ class Listener:
             self._is_running = True
         try:
             while self._wait():
+                self._rounds += 1
                 self._run_calls()
                 self._process()
                 self._report_starved()

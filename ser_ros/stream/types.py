@@ -117,6 +117,8 @@ class Estimate:
     without the expected share of neutral utterances."""
     n_utterances: int
     """Earlier utterances that the adaptation comes from; 0 without adaptation."""
+    silence_ns: int = 0
+    """How much sound after `stamp_ns` was waited for: the silence that ended the utterance."""
 
     @property
     def log_probabilities(self) -> np.ndarray:

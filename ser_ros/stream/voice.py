@@ -125,6 +125,7 @@ class Voice:
     def replace_bundle(self, bundle: Bundle) -> None:
         """Continue with another bundle; the open utterance is kept, its estimates are forgotten.
 
+        If the windows are longer now, the utterance counts from the oldest sound that is kept.
         So is what is known of the voice, with its baseline: another model has other features and
         errors. Raises BundleError for a bundle that does not run on a stream.
         """
@@ -150,12 +151,23 @@ class Voice:
         self._window = _samples(bundle.info.window)
         self._min_utterance = max(_samples(config.min_utterance), _min_window(bundle))
         self._first_estimate = max(_samples(config.first_estimate), _min_window(bundle))
-        n_kept = _samples(config.end_silence + config.hop) + self._window
+        silence = _samples(config.end_silence)
+        if self._utterance is not None:  # a pause in it may be longer than a new end_silence
+            silence = max(silence, self._position - self._utterance.segment.end)
+        n_kept = silence + _samples(config.hop) + CHUNK + self._window
         self._recent = deque(self._recent, maxlen=n_kept // CHUNK + 1)
         self._frames = FrameBuffer(bundle.frontend, n_kept)
-        self._frames.reset(self._position - len(self._recent) * CHUNK)
+        self._frames.reset(self._oldest)
         for chunk in self._recent:
             self._frames.push(chunk)
+        if self._utterance is not None:  # of longer windows, only what is kept can be read
+            segment = self._utterance.segment
+            segment.start = max(segment.start, self._oldest)
+
+    @property
+    def _oldest(self) -> int:
+        """Index of the oldest sample that is kept."""
+        return self._position - len(self._recent) * CHUNK
 
     @property
     def is_speaking(self) -> bool:
@@ -264,7 +276,7 @@ class Voice:
             estimates = self._final(is_window=True)
         else:
             if utterance.last_end is None or utterance.last_end < segment.end:
-                estimates = yield from self._running(segment.end)
+                estimates = yield from self._running(segment.end, is_closing=True)
             estimates = estimates + self._final(is_window=False)
         if self.adapts and utterance.scores:
             longest = max(utterance.lengths)
@@ -276,7 +288,7 @@ class Voice:
         self._utterance = None
         return estimates
 
-    def _running(self, end: int) -> WindowRequests:
+    def _running(self, end: int, is_closing: bool = False) -> WindowRequests:
         """The estimate of the window up to `end`; none where the window was skipped."""
         utterance = self._utterance
         last_end = utterance.last_end
@@ -307,6 +319,7 @@ class Voice:
                 n_samples=utterance.lengths[-1],
                 is_final=False,
                 is_window=True,
+                is_closing=is_closing,
             )
         ]
 
@@ -328,6 +341,7 @@ class Voice:
                 n_samples=max(utterance.lengths),
                 is_final=True,
                 is_window=is_window,
+                is_closing=True,
             )
         ]
 
@@ -342,7 +356,9 @@ class Voice:
         n_samples: int,
         is_final: bool,
         is_window: bool,
+        is_closing: bool,
     ) -> Estimate:
+        """`is_closing`: whether it comes because the utterance ends."""
         confidence = float(self.expressions.sum_classes(smoothed)[leader])
         valence, arousal = self.expressions.valence_arousal(smoothed)
         is_certain = confidence >= self._threshold
@@ -358,6 +374,7 @@ class Voice:
             n_samples=n_samples,
             unadapted=unadapted,
             n_utterances=self._utterance.n_utterances,
+            silence_ns=is_closing * (self._position - end) * SECOND // SAMPLE_RATE,
         )
 
     def _classify(self, end: int) -> Generator[Window, Optional[np.ndarray], bool]:
@@ -366,7 +383,8 @@ class Voice:
         False where the window was skipped.
         """
         utterance = self._utterance
-        start = max(0, utterance.segment.start - _samples(self.config.preroll), end - self._window)
+        onset = utterance.segment.start - _samples(self.config.preroll)
+        start = max(self._oldest, onset, end - self._window)
         features = self.bundle.frontend.features(self._frames.window(start, end))
         score = yield Window(features, end - start, utterance.mean)
         if score is None:

@@ -119,13 +119,36 @@ def test_too_long_a_backlog_drops_the_oldest_blocks():
     assert [d.is_broken for d in decoded] == [True] + [False] * 49
 
 
-def test_a_block_longer_than_the_backlog_is_dropped_and_breaks_the_stream():
+@pytest.mark.parametrize('is_known', [True, False])
+def test_a_block_longer_than_the_backlog_is_not_dropped(is_known):
+    """A whole utterance in one message: on an idle machine it waits alone, or almost."""
+    queue = BlockQueue(max_backlog=1.0, pcm_format=PcmFormat(*MONO) if is_known else None)
+    for i, data in enumerate((block(1), block(2, 200 * SAMPLE_RATE), block(3))):
+        queue.put(data, START + i, 0, '')
+    assert queue.counters.dropped_blocks == 0
+    queue.announce(*MONO)
+    assert [samples_of(queue.get()) for _ in range(3)] == [[1], [2], [3]]
+
+
+def test_of_blocks_longer_than_the_backlog_only_the_newest_waits():
     queue = BlockQueue(max_backlog=1.0, pcm_format=PcmFormat(*MONO))
-    queue.put(bytes(10_000_000), START, 0, '')
-    assert queue.counters.dropped_blocks == 1
-    assert queue.backlog_bytes == 0
-    queue.put(block(3), START, 0, '')
-    assert queue.get().is_broken
+    for i in range(5):
+        queue.put(block(i, 2 * SAMPLE_RATE), START + i, 0, '')
+    assert queue.counters.dropped_blocks == 4
+    assert queue.counters.dropped_seconds == 8.0
+    decoded = queue.get()
+    assert samples_of(decoded) == [4]
+    assert decoded.is_broken
+
+
+def test_short_blocks_after_a_long_one_have_the_bound():
+    queue = BlockQueue(max_backlog=1.0, pcm_format=PcmFormat(*MONO))
+    queue.put(block(0, 2 * SAMPLE_RATE), START, 0, '')
+    for i in range(51):
+        assert queue.counters.dropped_blocks == 0
+        queue.put(block(i), START + i, 0, '')
+    assert queue.counters.dropped_blocks == 2
+    assert queue.backlog_bytes == 2 * SAMPLE_RATE
 
 
 def test_a_block_of_ten_megabytes_that_fits_is_decoded_completely():

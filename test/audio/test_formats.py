@@ -99,3 +99,8 @@ def test_samples_too_large_for_s16le_are_clipped():
 def test_sanitize_leaves_only_numbers_in_range():
     samples = np.array([np.nan, np.inf, -np.inf, 0.5, -3.0], np.float32)
     assert sanitize(samples).tolist() == [0.0, 1.0, -1.0, 0.5, -1.0]
+
+
+def test_a_format_is_shown_in_words():
+    assert str(PcmFormat('s16le', 1, 16_000, 'wave')) == 'S16LE, mono, 16000 Hz'
+    assert str(PcmFormat('F32LE', 6, 48_000)) == 'F32LE, 6 channels, 48000 Hz'

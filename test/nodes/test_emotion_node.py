@@ -306,7 +306,8 @@ def test_diagnostics_contain_what_a_robot_team_needs(graph, outputs, publisher):
     assert values['bundle'] == path.name
     assert hashlib.sha256(path.read_bytes()).hexdigest().startswith(values['bundle sha256'])
     assert len(values['bundle sha256']) == 12
-    assert 'S16LE' in values['format']
+    assert values['format'] == 'S16LE, mono, 16000 Hz'
+    assert values['voices'] == '/audio_stamped'
     assert -60 < float(values['level dB']) < 0
     assert float(values['blocks per second']) > 0
     assert float(values['windows per second']) > 0

@@ -16,6 +16,8 @@ import numpy as np
 from ament_index_python.packages import get_package_prefix
 from diagnostic_msgs.msg import DiagnosticArray
 from feeding import START, speech_then_silence
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from vision_msgs.msg import Classification
 
 from ser_ros.bundle import load_bundle
@@ -233,6 +235,76 @@ def test_a_sticky_error_ends_the_process_with_status_1(domain_id):
     assert process.returncode == 1
     assert output.count('[FATAL]') == 1
     assert 'Traceback' not in output
+
+
+HANGING = """
+import sys, threading
+from ser_ros.nodes import audio_capture_node, emotion_node, managed_node, process
+from ser_ros.stream import listener
+
+managed_node.PATIENCE = listener.PATIENCE = 2.0
+
+class Hanging(emotion_node.EmotionNode):
+    def start(self):
+        super().start()
+        def hang(*_):
+            print('hanging', file=sys.stderr, flush=True)
+            threading.Event().wait()
+        self._engine.bundle.model.register_forward_pre_hook(hang)
+
+class HangingCapture(audio_capture_node.AudioCaptureNode):
+    def work(self):
+        super().every_second()
+        print('hanging', file=sys.stderr, flush=True)
+        threading.Event().wait()
+
+process.PATIENCE = 5.0
+class HangingCallback(audio_capture_node.AudioCaptureNode):
+    def setup(self):
+        print('hanging', file=sys.stderr, flush=True)
+        threading.Event().wait()
+
+sys.exit(process.run(*map(eval, sys.argv[1].split())))
+"""
+
+
+def start_hanging(nodes, *parameters, domain_id):
+    parameters = ('device:=cpu', 'source:=file', f'file:={SPEECH}', 'speed:=10.0', *parameters)
+    return subprocess.Popen(
+        [
+            *(sys.executable, '-c', HANGING, nodes, '--ros-args'),
+            *(argument for parameter in parameters for argument in ('-p', parameter)),
+        ],
+        env={**os.environ, 'ROS_DOMAIN_ID': str(domain_id)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def assert_ends_with_one_line(process):
+    output = process.communicate(timeout=30)[1]
+    assert process.returncode == 1, output
+    assert output.count('[FATAL]') == 1, output
+    assert 'only a new process helps' in output
+    assert 'Traceback' not in output
+
+
+def test_a_model_that_never_returns_ends_the_process(domain_id):
+    """Also if nobody asks anything of the node; test_hangs.py has what others may ask."""
+    nodes = 'Hanging audio_capture_node.AudioCaptureNode'
+    assert_ends_with_one_line(start_hanging(nodes, domain_id=domain_id))
+
+
+@pytest.mark.parametrize('node', ['HangingCapture', 'HangingCallback'])
+def test_any_work_that_hangs_ends_the_process(graph, domain_id, node):
+    process = start_hanging(node, domain_id=domain_id)
+    wait_for(process, 'hanging')
+    if node == 'HangingCapture':
+        client = graph.node.create_client(ChangeState, 'audio_capture_node/change_state')
+        assert client.wait_for_service(60.0)
+        deactivate = Transition(id=Transition.TRANSITION_DEACTIVATE)
+        client.call_async(ChangeState.Request(transition=deactivate))
+    assert_ends_with_one_line(process)
 
 
 def test_the_commands_are_an_executable_as_well():

@@ -120,6 +120,28 @@ def test_a_failed_transition_can_be_repeated(
     assert managed.state() == State.PRIMARY_STATE_ACTIVE
 
 
+@pytest.mark.parametrize('step', ['setup', 'start'])
+def test_a_failed_attempt_is_an_error_until_the_next(managed, step):
+    def level_and_message():
+        return managed.diagnose().level, managed.diagnose().message
+
+    configure, activate = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE
+    assert level_and_message() == (DiagnosticStatus.OK, 'not configured')
+    if step == 'start':
+        assert managed.change(configure)
+        assert level_and_message() == (DiagnosticStatus.OK, 'not active')
+    fail_in(managed, step, SerError('no such device'))
+    assert not managed.change(activate if step == 'start' else configure)
+    what = 'not active' if step == 'start' else 'not configured'
+    assert level_and_message() == (DiagnosticStatus.ERROR, f'{what}: no such device')
+    if step == 'setup':
+        assert managed.change(configure)
+        assert level_and_message() == (DiagnosticStatus.OK, 'not active')
+    else:
+        assert managed.change(Transition.TRANSITION_CLEANUP)
+        assert level_and_message() == (DiagnosticStatus.OK, 'not configured')
+
+
 @pytest.mark.parametrize('step', ['stop', 'after_stop', 'teardown'])
 def test_errors_during_deactivation_and_cleanup_are_reported(managed, step):
     """The rest of the transition runs all the same. rclpy itself would ignore the error."""

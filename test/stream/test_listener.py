@@ -7,11 +7,13 @@ import time
 import numpy as np
 import pytest
 
+from ser_ros import HangError
 from ser_ros.audio import SAMPLE_RATE, SECOND
 from ser_ros.audio.block_queue import BlockQueue
 from ser_ros.audio.formats import PcmFormat, encode_s16le
 from ser_ros.bundle import BundleError, load_bundle
 from ser_ros.features import ResearchConfig
+from ser_ros.stream import listener as listener_module
 from ser_ros.stream.engine import Engine
 from ser_ros.stream.listener import STARVED, Listener, Load
 from ser_ros.stream.recognizer import Recognizer
@@ -307,3 +309,61 @@ def test_gain_scales_the_samples(bundle, utterance):
     gained = Recognizer(bundle, 'cpu', StreamConfig(gain_db=-12.0)).push(samples, START)
     scaled = Recognizer(bundle, 'cpu').push(np.float32(10 ** (-12 / 20)) * samples, START)
     assert same(gained, scaled)
+
+
+@pytest.fixture
+def hanging(worker, utterance, monkeypatch):
+    """A worker whose model never returns; at the end of the test it does."""
+    monkeypatch.setattr(listener_module, 'PATIENCE', 0.5)
+    begun, released = threading.Event(), threading.Event()
+
+    def hang(*_):
+        begun.set()
+        released.wait(60)
+
+    handle = worker.listener.engine.bundle.model.register_forward_pre_hook(hang)
+    stream, _ = worker.add()
+    worker.start()
+    feed(stream, utterance)
+    assert begun.wait(60)
+    yield worker, stream
+    released.set()
+    handle.remove()
+
+
+ERRANDS = {
+    'remove': lambda listener, stream: listener.remove(stream),
+    'reset': lambda listener, _: listener.reset(voices=True),
+    'configure': lambda listener, _: listener.configure(StreamConfig(hop=0.5)),
+    'replace_bundle': lambda listener, _: listener.replace_bundle(listener.engine.bundle),
+}
+
+
+@pytest.mark.parametrize('errand', ERRANDS)
+def test_nobody_waits_for_a_model_that_never_returns(hanging, errand):
+    worker, stream = hanging
+    start = time.monotonic()
+    for _ in range(20):  # a second wait would be as long again
+        with pytest.raises(HangError, match='the worker hangs'):
+            ERRANDS[errand](worker.listener, stream)
+    assert time.monotonic() - start < 5.0
+
+
+def test_a_model_that_never_returns_is_noticed_by_itself(hanging, monkeypatch):
+    worker, _ = hanging
+    monkeypatch.setattr(listener_module, 'PATIENCE', 10.0)
+    for _ in range(10):
+        worker.listener.check_progress()
+    with pytest.raises(HangError, match='done nothing for 10 s'):
+        worker.listener.check_progress()
+
+
+def test_a_worker_without_sound_does_not_hang(worker, monkeypatch):
+    monkeypatch.setattr(listener_module, 'PATIENCE', 2.0)
+    for _ in range(5):  # before it runs
+        worker.listener.check_progress()
+    worker.add()
+    worker.start()
+    for _ in range(3):
+        time.sleep(1.2 * STARVED)
+        worker.listener.check_progress()

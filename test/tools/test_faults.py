@@ -22,9 +22,9 @@ def test_after_each_fault_the_expected_emotion_is_received_again(root, domain_id
         ],
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=500,
     )
     print(run.stdout)
     assert run.returncode == 0, run.stdout + run.stderr
-    assert run.stdout.count('| yes ') == 8
+    assert run.stdout.count('| yes ') == 9
     assert run.stdout.endswith('faults: passed\n')
