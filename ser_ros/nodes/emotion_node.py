@@ -433,7 +433,7 @@ class EmotionNode(ManagedNode):
     def _voice_status(self, voice_id: str, connection: _Connection) -> VoiceStatus:
         subscription, queue = connection.subscription, connection.stream.queue
         voice = connection.stream.voice
-        waits = queue.waits_for_format(self._now_ns())
+        waits = queue.waits_for_format
         return VoiceStatus(
             voice_id=voice_id,
             topic=subscription.topic,

@@ -44,14 +44,17 @@ def test_blocks_come_in_order_with_their_stamps(queue):
 
 
 def test_blocks_wait_until_the_format_is_known():
-    queue = BlockQueue()
-    assert not queue.waits_for_format(START)
+    now = 100.0
+    queue = BlockQueue(clock=lambda: now)
+    assert not queue.waits_for_format
     queue.put(block(7), START, START, '')
     assert queue.backlog_bytes == 2 * BLOCK
-    assert not queue.waits_for_format(START + SECOND - 1)
-    assert queue.waits_for_format(START + SECOND)
+    now = 100.999
+    assert not queue.waits_for_format
+    now = 101.0
+    assert queue.waits_for_format
     queue.announce(*MONO)
-    assert not queue.waits_for_format(START + SECOND)
+    assert not queue.waits_for_format
     assert queue.format == PcmFormat(*MONO)
     assert samples_of(queue.get()) == [7]
 
@@ -73,7 +76,7 @@ def test_blocks_of_a_format_that_cannot_be_decoded_are_refused(queue, info):
         queue.put(block(i), START + i * BLOCK_NS, 0, '')
     assert queue.counters.refused_formats == 1
     assert queue.counters.refused_blocks == 3
-    assert not queue.waits_for_format(START + 60 * SECOND)
+    assert not queue.waits_for_format
     queue.announce(*MONO)
     queue.put(block(9), START, 0, '')
     assert samples_of(queue.get()) == [9]
@@ -102,7 +105,8 @@ def test_a_change_of_format_loses_no_samples_of_the_resampler():
     queue.put(block(1, 4_800), START, 0, '')
     queue.announce(*MONO)
     queue.put(block(2, 1_600), START + SECOND // 10, 0, '')
-    parts = queue.get().parts + queue.get().parts
+    first, second = queue.get(), queue.get()
+    parts = first.parts + second.ended + second.parts
     assert sum(len(samples) for samples, _ in parts) == 3_200
     ends = [stamp + len(samples) * SECOND // SAMPLE_RATE for samples, stamp in parts]
     assert ends[-1] == START + SECOND // 5
@@ -141,6 +145,24 @@ def test_a_backlog_of_unknown_format_is_limited_as_well():
         queue.put(bytes(48_000), START + i, 0, '')
     assert queue.counters.dropped_blocks > 0
     assert queue.backlog_bytes <= 48_000 * 2 * 4
+
+
+@pytest.mark.parametrize('breaks', ['skip', 'clear', 'end_stream'])
+def test_what_the_resampler_holds_back_is_returned_unless_it_was_cleared(breaks):
+    queue = BlockQueue(pcm_format=PcmFormat('S16LE', 1, 48_000))
+    queue.put(block(1, 4_800), START, 0, '')
+    parts = queue.get().parts
+    if breaks == 'skip':
+        queue.skip(bytes(2), START + SECOND // 10)
+    elif breaks == 'clear':
+        queue.clear()
+    else:
+        parts += queue.end_stream()
+    queue.put(block(2, 4_800), START + SECOND, 0, '')
+    second = queue.get()
+    n_before = sum(len(samples) for samples, _ in parts + second.ended)
+    assert n_before == 1_600 if breaks != 'clear' else n_before < 1_600
+    assert second.parts[0][1] == START + SECOND
 
 
 def test_every_second_that_was_sent_is_accounted_for():
