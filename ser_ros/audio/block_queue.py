@@ -11,6 +11,7 @@ from typing import Optional
 import numpy as np
 
 from ser_ros.audio import SECOND
+from ser_ros.audio.arrival_clock import ArrivalClock
 from ser_ros.audio.formats import AudioFormatError, PcmFormat
 from ser_ros.audio.pace import Pace
 from ser_ros.audio.stream import LossMeter, PcmStream
@@ -71,6 +72,19 @@ class _Item:
     is_broken: bool
 
 
+@dataclass(frozen=True)
+class _Time:
+    """When a block was captured, and how long it is."""
+
+    stamp_ns: int
+    duration_ns: int
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return self.duration_ns / SECOND
+
+
 class BlockQueue:
     """Takes formats and blocks from callbacks, returns samples in order to one worker thread.
 
@@ -102,7 +116,7 @@ class BlockQueue:
         self._items: deque[_Item] = deque()
         self._n_bytes = 0
         self._stream: Optional[PcmStream] = None
-        self._next_ns: Optional[int] = None
+        self._arrivals = ArrivalClock()
         self._losses = LossMeter()
         self._clock = clock
         self._last_block = clock()
@@ -152,7 +166,7 @@ class BlockQueue:
             self.ready.notify()
 
     def put(self, data: bytes, stamp_ns: Optional[int], arrival_ns: int, frame_id: str) -> None:
-        """Queue a block; a first one without stamp is stamped by arrival, later ones by counting."""
+        """Queue a block; one without a stamp gets it from an `ArrivalClock`."""
         with self.ready:
             self._count_block()
             if self.refusal:
@@ -179,11 +193,11 @@ class BlockQueue:
                 dropped = self._items.popleft()
                 self._n_bytes -= len(dropped.data)
                 self.counters.dropped_blocks += 1
-                self.counters.dropped_seconds += self._account(dropped)
+                self.counters.dropped_seconds += self._account(dropped).seconds
                 self._mark_broken()
             self.ready.notify()
 
-    def skip(self, data: bytes, stamp_ns: Optional[int]) -> None:
+    def skip(self, data: bytes, stamp_ns: Optional[int], arrival_ns: int) -> None:
         """Count a block that is ignored; the next block starts a new stream."""
         with self.ready:
             self._count_block()
@@ -191,7 +205,7 @@ class BlockQueue:
                 _Item(
                     data=data,
                     stamp_ns=stamp_ns,
-                    arrival_ns=0,
+                    arrival_ns=arrival_ns,
                     arrived=self._last_block,
                     frame_id='',
                     format=self._format,
@@ -219,19 +233,23 @@ class BlockQueue:
 
     def _skip(self, item: _Item) -> None:
         self.counters.skipped_blocks += 1
-        self.counters.skipped_seconds += self._account(item)
+        self.counters.skipped_seconds += self._account(item).seconds
         self._is_broken = True
 
-    def _account(self, item: _Item) -> float:
-        """Count a block that no longer waits, and what is missing before it; return its seconds."""
+    def _account(self, item: _Item) -> _Time:
+        """Count a block that no longer waits, and what is missing before it; return its time."""
         pcm_format = item.format or self._format
         if pcm_format is None or not (duration_ns := _duration_ns(item.data, pcm_format)):
-            return 0.0
-        if item.stamp_ns is not None:
-            missing_ns = self._losses.advance(item.stamp_ns, duration_ns)
-            self.counters.lost_seconds += missing_ns / SECOND
+            return _Time(0, 0)
+        if item.is_broken:
+            self._arrivals.reset()
+        if (stamp_ns := item.stamp_ns) is None:
+            stamp_ns = self._arrivals.stamp(item.arrival_ns, duration_ns, self.gap_tolerance)
+        else:
+            self._arrivals.follow(stamp_ns, duration_ns)
+        self.counters.lost_seconds += self._losses.advance(stamp_ns, duration_ns) / SECOND
         self.counters.seconds += duration_ns / SECOND
-        return duration_ns / SECOND
+        return _Time(stamp_ns, duration_ns)
 
     @property
     def has_block(self) -> bool:
@@ -245,12 +263,12 @@ class BlockQueue:
                 return None
             item = self._items.popleft()
             self._n_bytes -= len(item.data)
-            self._account(item)
+            when = self._account(item)
             pcm_format = item.format or self._format
             if pcm_format is None:
                 self.counters.refused_blocks += 1
                 self._mark_broken()
-        return self._decode(item, pcm_format)
+        return self._decode(item, pcm_format, when)
 
     def end_stream(self) -> list[Part]:
         """What the resampler holds back: nothing follows. To be called where `get` is."""
@@ -269,7 +287,7 @@ class BlockQueue:
         else:
             self._is_broken = True
 
-    def _decode(self, item: _Item, pcm_format: Optional[PcmFormat]) -> DecodedBlock:
+    def _decode(self, item: _Item, pcm_format: Optional[PcmFormat], when: _Time) -> DecodedBlock:
         """Decode in the worker; no callback uses the attributes it changes."""
         ended, parts = [], []
         if pcm_format is not None:
@@ -277,19 +295,12 @@ class BlockQueue:
                 self.counters.cut_blocks += 1
             if item.is_broken or (self._stream and self._stream.format != pcm_format):
                 ended = self.end_stream()
-                self._next_ns = None
             if self._stream is None:
                 self._stream = PcmStream(pcm_format)
             self._stream.gap_tolerance = self.gap_tolerance
-            duration_ns = _duration_ns(item.data, pcm_format)
-            stamp_ns = item.stamp_ns
-            if stamp_ns is None:
-                stamp_ns = (
-                    item.arrival_ns - duration_ns if self._next_ns is None else self._next_ns
-                )
-            self._next_ns = stamp_ns + duration_ns
-            self.pace.add(item.arrived, stamp_ns, duration_ns, self.gap_tolerance)
-            before_gap, parts = self._stream.divide(item.data, stamp_ns)
+            if when.duration_ns:
+                self.pace.add(item.arrived, when.stamp_ns, when.duration_ns, self.gap_tolerance)
+            before_gap, parts = self._stream.divide(item.data, when.stamp_ns)
             ended += before_gap
         return DecodedBlock(ended, parts, item.frame_id, item.is_broken)
 

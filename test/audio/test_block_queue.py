@@ -153,7 +153,7 @@ def test_what_the_resampler_holds_back_is_returned_unless_it_was_cleared(breaks)
     queue.put(block(1, 4_800), START, 0, '')
     parts = queue.get().parts
     if breaks == 'skip':
-        queue.skip(bytes(2), START + SECOND // 10)
+        queue.skip(bytes(2), START + SECOND // 10, 0)
     elif breaks == 'clear':
         queue.clear()
     else:
@@ -182,7 +182,7 @@ def test_every_second_that_was_sent_is_accounted_for():
         if i % 7 == 3:
             n_lost += 1
         elif 40 <= i < 50:
-            queue.skip(block(i), START + i * BLOCK_NS)
+            queue.skip(block(i), START + i * BLOCK_NS, 0)
         else:
             put(i)
         if i % 10 == 0:
@@ -227,6 +227,48 @@ def test_the_first_unstamped_block_is_stamped_by_arrival_and_the_rest_by_countin
         queue.put(block(i), None, START + i * 70_000_000, '')
     stamps = [queue.get().parts[0][1] for _ in range(3)]
     assert stamps == [START - BLOCK_NS, START, START + BLOCK_NS]
+
+
+def play_unstamped(queue, arrivals):
+    """Put and get a block for each arrival in nanoseconds; returns the stamps."""
+    stamps, data = [], block(1)
+    for arrival in arrivals:
+        queue.put(data, None, arrival, '')
+        stamps += [stamp for _, stamp in queue.get().parts]
+    return stamps
+
+
+@pytest.mark.parametrize('share', [0.0, 0.01])
+def test_losses_of_unstamped_sound_are_counted(queue, share):
+    """Ten minutes, with jitter and a clock that is 200 ppm off, which are no loss."""
+    rng = np.random.default_rng(1)
+    captured = np.arange(30_000) * BLOCK_NS * 1.0002
+    arrivals = np.maximum.accumulate(captured + rng.uniform(0, 30_000_000, len(captured)))
+    arrivals = arrivals[rng.random(len(arrivals)) >= share]
+    stamps = play_unstamped(queue, [START + round(a) for a in arrivals])
+    lost = (30_000 - len(arrivals)) * 0.02
+    assert queue.counters.lost_seconds == pytest.approx(lost, abs=0.3)
+    assert stamps[-1] == pytest.approx(START + arrivals[-1] - BLOCK_NS, abs=80_000_000)
+
+
+@pytest.mark.parametrize('pause', [12, 30])
+def test_a_pause_of_unstamped_sound_is_a_gap(queue, pause):
+    arrivals = [START + n * BLOCK_NS for n in range(100)]
+    stamps = play_unstamped(queue, arrivals + [a + 2 * SECOND + pause * SECOND for a in arrivals])
+    assert stamps[0] == START - BLOCK_NS
+    assert stamps[100] - stamps[99] == BLOCK_NS + pause * SECOND
+    assert queue.counters.lost_seconds == pause
+
+
+def test_while_sound_is_skipped_nothing_counts_as_lost(queue):
+    for n in range(1_000):
+        arrival = START + n * BLOCK_NS
+        if 300 <= n < 800:
+            queue.skip(block(0), None, arrival)
+        else:
+            play_unstamped(queue, [arrival])
+    assert queue.counters.lost_seconds == 0
+    assert queue.counters.skipped_seconds == pytest.approx(10.0)
 
 
 def test_unstamped_blocks_after_a_drop_are_stamped_by_arrival_again():

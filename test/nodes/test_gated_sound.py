@@ -1,5 +1,7 @@
 """Sound that comes only while somebody speaks: each utterance is decided when it stops."""
 
+import time
+
 import pytest
 
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
@@ -14,10 +16,10 @@ from feeding import (  # noqa: E402
 )
 from hri_msgs.msg import Expression, IdsList  # noqa: E402
 
-from ser_ros.audio import SAMPLE_RATE  # noqa: E402
+from ser_ros.audio import SAMPLE_RATE, SECOND  # noqa: E402
 from ser_ros.audio.formats import encode_s16le  # noqa: E402
 from ser_ros.nodes.emotion_node import EmotionNode  # noqa: E402
-from ser_ros.nodes.messages import TRANSIENT_LOCAL  # noqa: E402
+from ser_ros.nodes.messages import TRANSIENT_LOCAL, to_nanoseconds  # noqa: E402
 
 DECIDING = {**LARGE_BACKLOG, 'threshold': 0.0}
 
@@ -40,6 +42,21 @@ def test_an_utterance_is_decided_when_its_sound_stops(graph, outputs, publisher,
     assert outputs['utterance'][0].header.frame_id == 'mic'
     graph.wait(lambda: not outputs['is_speaking'][-1].data, 'is_speaking to become false')
     assert reported(node)['broken utterances'] == 0
+
+
+def test_utterances_without_stamps_are_told_apart(graph, outputs, publisher):
+    """A stamp of zero is none."""
+    graph.make(EmotionNode, **DECIDING)
+    graph.wait(publisher.audio.get_subscription_count, 'discovery')
+    publisher.announce()
+    data = encode_s16le(spoken())
+    for n_decided in (1, 2):
+        # As one message, which is neither early nor late.
+        publisher.publish_block(data, stamp_ns=0)
+        graph.wait(lambda: len(outputs['utterance']) == n_decided, 'a decision')  # noqa: B023
+        time.sleep(3.0)
+    first, second = (to_nanoseconds(m.header.stamp) for m in outputs['utterance'])
+    assert second - first > 3 * SECOND
 
 
 def test_a_voice_that_disappears_is_decided(graph):

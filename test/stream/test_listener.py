@@ -223,6 +223,21 @@ def test_gated_sound_is_reported_alike_at_any_speed(bundle, utterance, rate):
     assert last == ['utterance 0', 'utterance 1']
 
 
+def test_unstamped_utterances_are_told_apart_by_their_arrival(worker, utterance):
+    stream, recorder = worker.add()
+    spoken = encode_s16le(utterance[: 2 * SAMPLE_RATE])
+    for start in (START, START + 14 * SECOND):
+        for n in range(100):
+            data = spoken[640 * n : 640 * (n + 1)]
+            stream.queue.put(data, None, start + (n + 1) * SECOND // 50, '')
+    worker.start()
+    recorder.wait(lambda: is_decided(recorder, 2), 'both decisions')
+    first, second = (e.stamp_ns for e in recorder.estimates if e.is_final)
+    assert START < first <= START + 2 * SECOND
+    assert abs(second - first - 14 * SECOND) < SECOND // 10
+    assert stream.voice.counters.gaps == 1
+
+
 def test_a_replay_that_pauses_is_reported_as_without_a_pause(worker, bundle, utterance):
     stream, recorder = worker.add()
     worker.start()
@@ -278,7 +293,7 @@ def test_sound_that_was_dropped_ends_the_utterance_before_it(worker, bundle, utt
     feed(stream, spoken)
     worker.start()
     recorder.wait(lambda: stream.voice.counters.samples == len(spoken), 'the first samples')
-    stream.queue.skip(bytes(2), None)
+    stream.queue.skip(bytes(2), START, 0)
     feed(stream, utterance, start=8_000)
     recorder.wait(lambda: is_decided(recorder, 2), 'both decisions')
     expected = recognize(bundle, spoken)
