@@ -4,13 +4,16 @@ import dataclasses
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Optional
 
 import numpy as np
 
 from ser_ros.audio import SECOND
+from ser_ros.audio.arrival_clock import ArrivalClock
 from ser_ros.audio.formats import AudioFormatError, PcmFormat
+from ser_ros.audio.pace import Pace
 from ser_ros.audio.stream import LossMeter, PcmStream
 
 Part = tuple[np.ndarray, int]
@@ -48,6 +51,8 @@ class BlockCounters:
 class DecodedBlock:
     """Float32 (n,) parts at 16 kHz with their stamps."""
 
+    ended: list[Part]
+    """What the resampler held back of the sound before, where this block does not continue it."""
     parts: list[Part]
     frame_id: str
     is_broken: bool
@@ -59,10 +64,25 @@ class _Item:
     data: bytes
     stamp_ns: Optional[int]
     arrival_ns: int
+    arrived: float
+    """By the monotonic clock, in seconds."""
     frame_id: str
     format: Optional[PcmFormat]
     """At the time the block came; None when none was known yet."""
     is_broken: bool
+
+
+@dataclass(frozen=True)
+class _Time:
+    """When a block was captured, and how long it is."""
+
+    stamp_ns: int
+    duration_ns: int
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return self.duration_ns / SECOND
 
 
 class BlockQueue:
@@ -82,8 +102,9 @@ class BlockQueue:
         gap_tolerance: float = 0.1,
         pcm_format: Optional[PcmFormat] = None,
         ready: Optional[threading.Condition] = None,
+        clock: Callable[[], float] = time.monotonic,
     ):
-        """`pcm_format`: used until another is announced."""
+        """`pcm_format`: used until another is announced; `clock`: one that always advances."""
         self.counters = BlockCounters()
         self._max_backlog = max_backlog
         self.gap_tolerance = gap_tolerance
@@ -96,9 +117,12 @@ class BlockQueue:
         self._items: deque[_Item] = deque()
         self._n_bytes = 0
         self._stream: Optional[PcmStream] = None
-        self._next_ns: Optional[int] = None
+        self._arrivals = ArrivalClock()
         self._losses = LossMeter()
-        self._last_block = time.monotonic()
+        self._clock = clock
+        self._last_block = clock()
+        self.pace = Pace()
+        """How the blocks come that `get` returns; for its thread."""
         self.ready = ready or threading.Condition()
 
     @property
@@ -109,14 +133,15 @@ class BlockQueue:
     @property
     def seconds_without_block(self) -> float:
         """Since the last block came, or since the queue was created, by the monotonic clock."""
-        return time.monotonic() - self._last_block
+        return self._clock() - self._last_block
 
-    def waits_for_format(self, now_ns: int) -> bool:
+    @property
+    def waits_for_format(self) -> bool:
         """Whether blocks have waited for a second because their format is unknown."""
         with self.ready:
             if self._format is not None or self.refusal or not self._items:
                 return False
-            return now_ns - self._items[0].arrival_ns >= SECOND
+            return self._clock() - self._items[0].arrived >= 1.0
 
     @property
     def backlog_bytes(self) -> int:
@@ -142,7 +167,7 @@ class BlockQueue:
             self.ready.notify()
 
     def put(self, data: bytes, stamp_ns: Optional[int], arrival_ns: int, frame_id: str) -> None:
-        """Queue a block; a first one without stamp is stamped by arrival, later ones by counting."""
+        """Queue a block; one without a stamp gets it from an `ArrivalClock`."""
         with self.ready:
             self._count_block()
             if self.refusal:
@@ -157,6 +182,7 @@ class BlockQueue:
                     data=data,
                     stamp_ns=stamp_ns,
                     arrival_ns=arrival_ns,
+                    arrived=self._last_block,
                     frame_id=frame_id,
                     format=self._format,
                     is_broken=self._is_broken,
@@ -168,11 +194,11 @@ class BlockQueue:
                 dropped = self._items.popleft()
                 self._n_bytes -= len(dropped.data)
                 self.counters.dropped_blocks += 1
-                self.counters.dropped_seconds += self._account(dropped)
+                self.counters.dropped_seconds += self._account(dropped).seconds
                 self._mark_broken()
             self.ready.notify()
 
-    def skip(self, data: bytes, stamp_ns: Optional[int]) -> None:
+    def skip(self, data: bytes, stamp_ns: Optional[int], arrival_ns: int) -> None:
         """Count a block that is ignored; the next block starts a new stream."""
         with self.ready:
             self._count_block()
@@ -180,7 +206,8 @@ class BlockQueue:
                 _Item(
                     data=data,
                     stamp_ns=stamp_ns,
-                    arrival_ns=0,
+                    arrival_ns=arrival_ns,
+                    arrived=self._last_block,
                     frame_id='',
                     format=self._format,
                     is_broken=False,
@@ -188,10 +215,11 @@ class BlockQueue:
             )
 
     def clear(self, seconds: float = 0.0) -> None:
-        """Remove all blocks; the next block starts a new stream.
+        """Remove all blocks; the next block starts a new stream. To be called where `get` is.
 
         `seconds`: of sound that `get` returned and that was not processed either.
         """
+        self._stream = None
         with self.ready:
             self.counters.skipped_seconds += seconds
             for item in self._items:
@@ -202,23 +230,27 @@ class BlockQueue:
 
     def _count_block(self) -> None:
         self.counters.blocks += 1
-        self._last_block = time.monotonic()
+        self._last_block = self._clock()
 
     def _skip(self, item: _Item) -> None:
         self.counters.skipped_blocks += 1
-        self.counters.skipped_seconds += self._account(item)
+        self.counters.skipped_seconds += self._account(item).seconds
         self._is_broken = True
 
-    def _account(self, item: _Item) -> float:
-        """Count a block that no longer waits, and what is missing before it; return its seconds."""
+    def _account(self, item: _Item) -> _Time:
+        """Count a block that no longer waits, and what is missing before it; return its time."""
         pcm_format = item.format or self._format
         if pcm_format is None or not (duration_ns := _duration_ns(item.data, pcm_format)):
-            return 0.0
-        if item.stamp_ns is not None:
-            missing_ns = self._losses.advance(item.stamp_ns, duration_ns)
-            self.counters.lost_seconds += missing_ns / SECOND
+            return _Time(0, 0)
+        if item.is_broken:
+            self._arrivals.reset()
+        if (stamp_ns := item.stamp_ns) is None:
+            stamp_ns = self._arrivals.stamp(item.arrival_ns, duration_ns, self.gap_tolerance)
+        else:
+            self._arrivals.follow(stamp_ns, duration_ns)
+        self.counters.lost_seconds += self._losses.advance(stamp_ns, duration_ns) / SECOND
         self.counters.seconds += duration_ns / SECOND
-        return duration_ns / SECOND
+        return _Time(stamp_ns, duration_ns)
 
     @property
     def has_block(self) -> bool:
@@ -232,16 +264,17 @@ class BlockQueue:
                 return None
             item = self._items.popleft()
             self._n_bytes -= len(item.data)
-            self._account(item)
+            when = self._account(item)
             pcm_format = item.format or self._format
             if pcm_format is None:
                 self.counters.refused_blocks += 1
                 self._mark_broken()
-        return DecodedBlock(
-            parts=self._decode(item, pcm_format),
-            frame_id=item.frame_id,
-            is_broken=item.is_broken,
-        )
+        return self._decode(item, pcm_format, when)
+
+    def end_stream(self) -> list[Part]:
+        """What the resampler holds back: nothing follows. To be called where `get` is."""
+        stream, self._stream = self._stream, None
+        return stream.flush() if stream is not None else []
 
     def _is_too_much(self) -> bool:
         """Whether more waits than may, besides the longest block if that alone is more."""
@@ -259,25 +292,22 @@ class BlockQueue:
         else:
             self._is_broken = True
 
-    def _decode(self, item: _Item, pcm_format: Optional[PcmFormat]) -> list[Part]:
+    def _decode(self, item: _Item, pcm_format: Optional[PcmFormat], when: _Time) -> DecodedBlock:
         """Decode in the worker; no callback uses the attributes it changes."""
-        if pcm_format is None:
-            return []
-        if len(item.data) % pcm_format.frame_bytes:
-            self.counters.cut_blocks += 1
-        parts = []
-        if self._stream is None or item.is_broken or self._stream.format != pcm_format:
-            if self._stream is not None and not item.is_broken:
-                parts = self._stream.flush()
-            self._stream = PcmStream(pcm_format)
-            self._next_ns = None
-        self._stream.gap_tolerance = self.gap_tolerance
-        duration_ns = _duration_ns(item.data, pcm_format)
-        stamp_ns = item.stamp_ns
-        if stamp_ns is None:
-            stamp_ns = item.arrival_ns - duration_ns if self._next_ns is None else self._next_ns
-        self._next_ns = stamp_ns + duration_ns
-        return parts + self._stream.push(item.data, stamp_ns)
+        ended, parts = [], []
+        if pcm_format is not None:
+            if len(item.data) % pcm_format.frame_bytes:
+                self.counters.cut_blocks += 1
+            if item.is_broken or (self._stream and self._stream.format != pcm_format):
+                ended = self.end_stream()
+            if self._stream is None:
+                self._stream = PcmStream(pcm_format)
+            self._stream.gap_tolerance = self.gap_tolerance
+            if when.duration_ns:
+                self.pace.add(item.arrived, when.stamp_ns, when.duration_ns, self.gap_tolerance)
+            before_gap, parts = self._stream.divide(item.data, when.stamp_ns)
+            ended += before_gap
+        return DecodedBlock(ended, parts, item.frame_id, item.is_broken)
 
 
 def _duration_ns(data: bytes, pcm_format: PcmFormat) -> int:

@@ -6,7 +6,11 @@ from ser_ros.audio import SECOND
 
 
 class Gate:
-    """Closed while it is switched off, while the robot itself speaks, and for a tail after that."""
+    """Closed while it is switched off, while the robot itself speaks, and for a tail after that.
+
+    Its times are those of a clock that always advances, such as `time.monotonic_ns`: simulated time
+    may stand still, and the gate would stay closed.
+    """
 
     def __init__(self):
         self.is_enabled = True
@@ -32,7 +36,7 @@ class Gate:
         """Whether the robot speaks, or did less than `tail` seconds ago."""
         if self._began_ns is not None:
             return True
-        return self._ended_ns is not None and 0 <= now_ns - self._ended_ns < tail * SECOND
+        return self._ended_ns is not None and now_ns - self._ended_ns < tail * SECOND
 
     def is_open(self, now_ns: int, tail: float) -> bool:
         """Whether a block that comes now is processed."""

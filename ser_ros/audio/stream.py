@@ -107,16 +107,23 @@ class PcmStream:
         in an earlier block, since a resampler delays. Where the stamps jump, the delayed samples
         come first, as a block of their own.
         """
+        ended, blocks = self.divide(data, stamp_ns)
+        return ended + blocks
+
+    def divide(
+        self, data: bytes, stamp_ns: int
+    ) -> tuple[list[tuple[np.ndarray, int]], list[tuple[np.ndarray, int]]]:
+        """As `push`, but what belongs to the time before a jump of the stamps is apart."""
         mono = self.format.decode(data).mean(axis=1, dtype=np.float32)
         if not len(mono):
-            return []
-        blocks = []
+            return [], []
+        ended = []
         if self._tracker.advance(stamp_ns, len(mono)):
-            blocks = self.flush()
+            ended = self.flush()
             self._tracker.advance(stamp_ns, len(mono))
         self._anchor_ns = stamp_ns - self._n_in * SECOND // self.format.sample_rate
         self._n_in += len(mono)
-        return blocks + self._convert(mono, last=False)
+        return ended, self._convert(mono, last=False)
 
     def flush(self) -> list[tuple[np.ndarray, int]]:
         """End the stream: return the delayed samples; the next block starts a new one."""

@@ -18,6 +18,9 @@ STALE_AFTER = 5.0
 LONG_SPEECH = 60.0
 """Seconds of the robot's own speech after which its end was perhaps never published."""
 
+CLOCK_ERROR = 1.0
+"""Seconds by which the clocks of two machines may differ."""
+
 BUSY = 0.9
 """Real-time factor from which on the machine hardly keeps up."""
 
@@ -96,6 +99,10 @@ class NodeStatus:
     """How long the robot has been speaking."""
     robot_topic: str = ''
     real_time_factor: Optional[float] = None
+    time_jumps: int = 0
+    """Times that the clock jumped back."""
+    clock_problem: Optional[str] = None
+    """Why times cannot be compared: see `ClockWatch`."""
 
 
 class EmotionDiagnostics:
@@ -108,9 +115,14 @@ class EmotionDiagnostics:
         self._latencies: deque[float] = deque(maxlen=1_000)
         self._last: Optional[tuple[float, Estimate]] = None
 
-    def add_estimate(self, estimate: Estimate, latency: float) -> None:
-        """Count a published estimate; `latency`: seconds since the sound that it needs was there."""
-        self._latencies.append(latency)
+    def add_estimate(self, estimate: Estimate, latency: Optional[float]) -> None:
+        """Count a published estimate; `latency`: seconds since the sound that it needs was there.
+
+        None where there is no time to compare it with; a negative one of more than `CLOCK_ERROR`
+        is of another clock, as where only one of node and sound has simulated time.
+        """
+        if latency is not None and latency >= -CLOCK_ERROR:
+            self._latencies.append(latency)
         self._last = (time.monotonic(), estimate)
 
     def add_removed(self, counters: Mapping[str, float]) -> None:
@@ -120,6 +132,7 @@ class EmotionDiagnostics:
     def report(self, status: NodeStatus) -> Report:
         """The worst that there is to say, and all values."""
         counters = sum_counters([self._removed, *(voice.counters for voice in status.voices)])
+        counters['time jumps'] = status.time_jumps
         increase, seconds = self._window.add(counters)
         values = {**self._values(status), **counters}
         for name in ('blocks', 'windows'):
@@ -170,6 +183,8 @@ def _shift(estimate: Estimate) -> float:
 def _worst(status: NodeStatus, increase: Mapping[str, float]) -> tuple[Level, str]:
     if not status.is_enabled:
         return Level.OK, 'switched off by ~/enable'
+    if status.clock_problem:
+        return Level.WARN, status.clock_problem
     if status.robot_seconds > LONG_SPEECH:
         return (
             Level.WARN,
@@ -188,6 +203,9 @@ def _worst(status: NodeStatus, increase: Mapping[str, float]) -> tuple[Level, st
             return Level.WARN, voice.problem
     if stale:
         return Level.WARN, silence
+    # Where a replay starts again, its clock and its stamps jump, which is logged already.
+    if increase.get('gaps', 0) <= increase['time jumps'] * len(status.voices):
+        increase = {**increase, 'gaps': 0}
     for name, meaning in WARNINGS.items():
         if increase.get(name):
             return Level.WARN, f'{increase[name]:.3g} {meaning}'

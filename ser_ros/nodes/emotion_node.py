@@ -2,6 +2,7 @@
 
 import functools
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from ser_ros.audio.sources import Block
 from ser_ros.bundle import Bundle, load_bundle
 from ser_ros.nodes import messages, parameters
 from ser_ros.nodes.absent_voices import AbsentVoices
+from ser_ros.nodes.clock_watch import ClockWatch
 from ser_ros.nodes.diagnostics import Report, counter_values
 from ser_ros.nodes.emotion_diagnostics import EmotionDiagnostics, NodeStatus, VoiceStatus
 from ser_ros.nodes.managed_node import ManagedNode
@@ -66,6 +68,7 @@ class EmotionNode(ManagedNode):
     def __init__(self, **kwargs: Any):
         super().__init__('emotion_node', parameters.EMOTION, **kwargs)
         self._gate = Gate()
+        self._clock_watch = ClockWatch()
         self._engine: Optional[Engine] = None
         self._listener: Optional[Listener] = None
         self._tracked: Optional[TrackedVoices] = None
@@ -275,7 +278,8 @@ class EmotionNode(ManagedNode):
                 self._connect(voice_id, publishers, is_plain=is_anonymous)
 
     def _publish(self, publishers: EmotionPublishers, estimate: Estimate, frame_id: str) -> None:
-        latency = (self._now_ns() - estimate.stamp_ns - estimate.silence_ns) / SECOND
+        now_ns = self._now_ns()
+        latency = (now_ns - estimate.stamp_ns - estimate.silence_ns) / SECOND if now_ns else None
         self._emotion_diagnostics.add_estimate(estimate, latency)
         publishers.publish(estimate, frame_id)
 
@@ -289,10 +293,10 @@ class EmotionNode(ManagedNode):
                 connection.subscription.put(block.data, block.stamp_ns, frame_id)
 
     def _is_open(self) -> bool:
-        return self._gate.is_open(self._now_ns(), self.value('robot_speaking_tail'))
+        return self._gate.is_open(time.monotonic_ns(), self.value('robot_speaking_tail'))
 
     def _on_robot_speaking(self, message: Bool) -> None:
-        self._gate.robot_speaks(message.data, self._now_ns())
+        self._gate.robot_speaks(message.data, time.monotonic_ns())
         if message.data:
             self._reset_streams()
 
@@ -305,10 +309,13 @@ class EmotionNode(ManagedNode):
         )
 
     def _on_time_jump(self, jump: TimeJump) -> None:
+        """Sound is not touched: its own stamps show whether it jumps, too."""
         self._jumps += 1
+        self._gate.forget_robot()
         seconds = -jump.delta.nanoseconds / SECOND
-        self.get_logger().warning(f'the time jumped back by {seconds:.3f} s: all voices are reset')
-        self._reset_streams()
+        self.get_logger().warning(
+            f"the time jumped back by {seconds:.3f} s: a mute by the robot's speech ends"
+        )
 
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds
@@ -424,9 +431,9 @@ class EmotionNode(ManagedNode):
             self._tracked.check_publishers()
         self._absent.forget_old()
         topic = self.value('robot_speaking_topic')
-        is_speaking = self._gate.robot_has_spoken(self._now_ns()) is not None
+        is_speaking = self._gate.robot_has_spoken(time.monotonic_ns()) is not None
         if is_speaking and not self.count_publishers(topic):
-            self._gate.robot_speaks(False, self._now_ns())
+            self._gate.robot_speaks(False, time.monotonic_ns())
             self.get_logger().warning(
                 f'the publisher of {topic} is gone while it said that the robot speaks: '
                 'listening again'
@@ -439,12 +446,11 @@ class EmotionNode(ManagedNode):
             'device': device,
             'bundle': self._engine.bundle.path.name,
             'bundle sha256': self._engine.bundle.digest[:12],
-            'time jumps': self._jumps,
         }
         if device.type == 'cuda':
             n_bytes = torch.cuda.memory_allocated(device)
             values['GPU memory MB'] = round(n_bytes / 2**20, 1)
-        now_ns = self._now_ns()
+        now_ns = time.monotonic_ns()
         load = self._listener.load if self._listener is not None else None
         status = NodeStatus(
             voices=[self._voice_status(*item) for item in list(self._connections.items())],
@@ -454,13 +460,15 @@ class EmotionNode(ManagedNode):
             robot_seconds=self._gate.robot_has_spoken(now_ns) or 0.0,
             robot_topic=self.value('robot_speaking_topic'),
             real_time_factor=load.real_time_factor if load else None,
+            time_jumps=self._jumps,
+            clock_problem=self._clock_watch.problem(self._now_ns()),
         )
         return self._emotion_diagnostics.report(status)
 
     def _voice_status(self, voice_id: str, connection: _Connection) -> VoiceStatus:
         subscription, queue = connection.subscription, connection.stream.queue
         voice = connection.stream.voice
-        waits = queue.waits_for_format(self._now_ns())
+        waits = queue.waits_for_format
         return VoiceStatus(
             voice_id=voice_id,
             topic=subscription.topic,

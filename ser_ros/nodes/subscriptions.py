@@ -95,10 +95,11 @@ class AudioSubscription:
 
     def put(self, data: bytes, stamp_ns: Optional[int], frame_id: str) -> None:
         """Queue a block, or skip it while sound is ignored."""
+        arrival_ns = self._now_ns()
         if self._is_open():
-            self.queue.put(data, stamp_ns, self._now_ns(), frame_id)
+            self.queue.put(data, stamp_ns, arrival_ns, frame_id)
         else:
-            self.queue.skip(data, stamp_ns)
+            self.queue.skip(data, stamp_ns, arrival_ns)
 
     def _on_lost(self, event) -> None:
         self.counters.messages_lost += event.total_count_change

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from ser_ros import HangError
 from ser_ros.audio import SAMPLE_RATE, SECOND
-from ser_ros.audio.block_queue import BlockQueue
+from ser_ros.audio.block_queue import BlockQueue, Part
 from ser_ros.audio.level import LevelMeter
 from ser_ros.bundle import Bundle
 from ser_ros.stream.adaptation import Adaptation
@@ -19,15 +19,31 @@ from ser_ros.stream.engine import Engine
 from ser_ros.stream.types import Estimate, StreamConfig
 from ser_ros.stream.voice import Voice
 
-STARVED = 1.0
-"""Seconds without sound after which a voice is reported as not speaking."""
+TICK = 0.25
+"""Seconds between two looks at voices that send nothing; also the longest silence that one look
+counts: where the whole process stood still, nobody knows what would have come."""
+
+DRAIN = 3.0
+"""Seconds in which a voice that is removed may still process the sound that it has sent."""
 
 STEP = SAMPLE_RATE // 10
 """Samples processed at a time, so that `is_speaking` is reported in time within a long block."""
 
 PATIENCE = 10.0
 """Seconds after which a worker that does nothing counts as hanging: it processes 0.1 s of sound in
-much less, and without sound it runs once a second."""
+much less, and without sound it runs more often than once a second."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a block, of one stream."""
+
+    samples: np.ndarray
+    """float32 (n,) at 16 kHz."""
+    stamp_ns: int
+    frame_id: str
+    starts_anew: bool
+    """Whether sound before it was dropped, skipped or refused."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -44,34 +60,49 @@ class VoiceStream:
     """Called whenever the voice starts or stops speaking."""
     reported_speaking: Optional[bool] = None
     """The last value given to `on_speaking`; None before the first."""
-    last_sound: float = field(default_factory=time.monotonic)
-    """When sound was processed last, by the monotonic clock."""
+    silence: float = 0.0
+    """Seconds in which nothing was there to process."""
     meter: LevelMeter = field(default_factory=lambda: LevelMeter(SAMPLE_RATE))
     """Of the sound at 16 kHz."""
-    pieces: deque[tuple[np.ndarray, int]] = field(default_factory=deque)
-    """The rest of the block in progress: `STEP` samples each, and their stamps."""
+    pieces: deque[Piece] = field(default_factory=deque)
+    """The rest of the block in progress, `STEP` samples each."""
     frame_id: str = ''
-    """Of that block."""
+    """Of the sound that was processed last."""
+    is_broken: bool = False
+    """Whether sound was dropped, skipped or refused before the next piece."""
 
-    def next_piece(self) -> Optional[tuple[np.ndarray, int]]:
+    @property
+    def has_sound(self) -> bool:
+        """Whether anything waits to be processed."""
+        return bool(self.pieces) or self.queue.has_block
+
+    def next_piece(self) -> Optional[Piece]:
         """The next piece to process; None where nothing waits."""
         if not self.pieces:
             if (block := self.queue.get()) is None:
                 return None
-            if block.is_broken:
-                self.voice.reset()
-            self.frame_id = block.frame_id
-            for samples, stamp_ns in block.parts:
-                self.meter.push(samples)
-                self.pieces += (
-                    (samples[i : i + STEP], stamp_ns + i * SECOND // SAMPLE_RATE)
-                    for i in range(0, len(samples), STEP)
-                )
+            self._cut(block.ended, self.frame_id)
+            self.is_broken |= block.is_broken
+            self._cut(block.parts, block.frame_id)
         return self.pieces.popleft() if self.pieces else None
+
+    def end(self) -> None:
+        """Add the samples that the resampler holds back to those that wait: nothing follows."""
+        self._cut(self.queue.end_stream(), self.frame_id)
+
+    def _cut(self, parts: Sequence[Part], frame_id: str) -> None:
+        """Cut samples into pieces."""
+        for samples, stamp_ns in parts:
+            self.meter.push(samples)
+            for i in range(0, len(samples), STEP):
+                piece_ns = stamp_ns + i * SECOND // SAMPLE_RATE
+                piece = Piece(samples[i : i + STEP], piece_ns, frame_id, self.is_broken)
+                self.pieces.append(piece)
+                self.is_broken = False
 
     def clear(self) -> None:
         """Forget the open utterance and the sound that waits; `on_speaking` is not called."""
-        self.queue.clear(sum(len(samples) for samples, _ in self.pieces) / SAMPLE_RATE)
+        self.queue.clear(sum(len(piece.samples) for piece in self.pieces) / SAMPLE_RATE)
         self.pieces.clear()
         self.voice.reset()
 
@@ -109,9 +140,9 @@ class Load:
 class Listener:
     """Processes voice streams in one thread, which also calls their callbacks.
 
-    The wall clock decides two things only: when a voice that sends nothing any more is reported as
-    not speaking, and when the worker counts as hanging. What other threads ask the worker for
-    raises HangError then.
+    What it reports depends on samples and stamps alone. The wall clock decides two things only: when
+    to notice that a voice sends nothing any more, so that its utterance has ended (see `Pace`), and
+    when the worker counts as hanging. What other threads ask the worker for raises HangError then.
     """
 
     def __init__(self, engine: Engine, config: StreamConfig):
@@ -131,6 +162,7 @@ class Listener:
         self._rounds = 0
         """How often the worker came back for more."""
         self._idle_checks, self._checked_rounds = 0, 0
+        self._looked = time.monotonic()
 
     @property
     def streams(self) -> tuple[VoiceStream, ...]:
@@ -164,9 +196,18 @@ class Listener:
         stream.voice.adaptation = self._room if is_room else stream.adaptation
 
     def remove(self, stream: VoiceStream) -> None:
-        """Stop processing a voice; its callbacks are not called after this has returned."""
+        """Stop processing a voice; its callbacks are not called after this has returned.
+
+        What it has sent is processed first, for `DRAIN` seconds at most, and its open utterance is
+        decided. Once `run` has ended, what waits is forgotten.
+        """
 
         def remove() -> None:
+            if self._is_running:
+                deadline = time.monotonic() + DRAIN
+                while stream.has_sound and time.monotonic() < deadline:
+                    self._process((stream,))
+                self._end(stream)
             stream.clear()
             stream.report_speaking(False)
             self._streams.remove(stream)
@@ -266,15 +307,17 @@ class Listener:
         )
 
     def run(self) -> None:
-        """Process the streams until `stop`."""
+        """Process the streams until `stop`; then decide the utterances that are open."""
         with self.ready:
             self._is_running = True
         try:
             while self._wait():
                 self._rounds += 1
                 self._run_calls()
-                self._process()
-                self._report_starved()
+                self._process(self._streams)
+                self._end_silent_streams()
+            for stream in self._streams:
+                self._end(stream)
         finally:
             with self.ready:
                 self._is_running = False
@@ -289,15 +332,15 @@ class Listener:
             self.ready.notify()
 
     def _wait(self) -> bool:
-        """Wait for work, for `STARVED` seconds at most; False once stopped."""
+        """Wait for work, for `TICK` seconds at most; False once stopped."""
         with self.ready:
             self.ready.wait_for(
                 lambda: (
                     self._is_stopped
                     or self._calls
-                    or any(s.pieces or s.queue.has_block for s in self._streams)
+                    or any(stream.has_sound for stream in self._streams)
                 ),
-                STARVED,
+                TICK,
             )
             return not self._is_stopped
 
@@ -305,26 +348,58 @@ class Listener:
         while self._calls:
             self._calls.popleft()()
 
-    def _process(self) -> None:
+    def _process(self, streams: Sequence[VoiceStream]) -> None:
         """Process a piece of each stream that has one; windows due together are one batch."""
         start = time.monotonic()
-        due = [(s, piece) for s in self._streams if (piece := s.next_piece()) is not None]
+        due = [(s, piece) for s in streams if (piece := s.next_piece()) is not None]
         if not due:
             return
+        for stream, piece in due:
+            stream.silence = 0.0
+            if piece.starts_anew:
+                self._report(stream, self.engine.run([stream.voice.flush()])[0])
+        n_gaps = [stream.voice.counters.gaps for stream, _ in due]
         results = self.engine.run(
-            [stream.voice.push(samples, stamp_ns) for stream, (samples, stamp_ns) in due]
+            [stream.voice.push(piece.samples, piece.stamp_ns) for stream, piece in due]
         )
-        for (stream, _), estimates in zip(due, results):
-            stream.last_sound = start
+        for (stream, piece), n, estimates in zip(due, n_gaps, results):
+            if stream.voice.counters.gaps > n:
+                # All of these are of the utterance before the gap: a piece is shorter than any.
+                self._report(stream, estimates)
+                estimates = []
+            stream.frame_id = piece.frame_id
             for estimate in estimates:
                 stream.on_estimate(estimate, stream.frame_id)
             stream.report_speaking(stream.voice.is_speaking)
-        longest = max(len(samples) for _, (samples, _) in due)
+        longest = max(len(piece.samples) for _, piece in due)
         self.load.add(time.monotonic() - start, longest / SAMPLE_RATE)
 
-    def _report_starved(self) -> None:
-        """Report new voices, and those that send nothing, as not speaking."""
+    def _report(self, stream: VoiceStream, estimates: Sequence[Estimate]) -> None:
+        """Report the last estimates before an interruption, and that nobody speaks in it."""
+        for estimate in estimates:
+            stream.on_estimate(estimate, stream.frame_id)
+        stream.report_speaking(False)
+
+    def _end(self, stream: VoiceStream) -> None:
+        """Decide the open utterance from what was processed of it, as at a gap."""
+        estimates = []
+        if stream.voice.has_open_utterance:
+            if not stream.has_sound:
+                stream.end()
+                while stream.pieces:
+                    self._process((stream,))
+            estimates = self.engine.run([stream.voice.interrupt()])[0]
+        self._report(stream, estimates)
+
+    def _end_silent_streams(self) -> None:
+        """End the utterances of voices that send nothing; report new voices as not speaking."""
         now = time.monotonic()
+        passed, self._looked = min(now - self._looked, TICK), now
         for stream in self._streams:
-            if stream.reported_speaking is None or now - stream.last_sound >= STARVED:
+            if stream.reported_speaking is None:
                 stream.report_speaking(False)
+            if stream.has_sound:
+                continue
+            stream.silence += passed
+            if stream.silence >= stream.queue.pace.patience:
+                self._end(stream)

@@ -53,8 +53,8 @@ class Recognizer:
         """Process float32 (n,) samples at 16 kHz; `stamp_ns` is the time of the first.
 
         Where the stamp deviates from the last block's end by more than `gap_tolerance`, the stream
-        restarts: an open utterance closes without a decision. Raises ValueError for another
-        shape or type, or samples that are not finite.
+        restarts: an open utterance is decided from what was received of it. Raises ValueError for
+        another shape or type, or samples that are not finite.
         """
         return self.engine.run([self.voice.push(samples, stamp_ns)])[0]
 

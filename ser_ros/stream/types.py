@@ -136,7 +136,7 @@ class StreamCounters:
     short_utterances: int = 0
     """Too short to be classified."""
     broken_utterances: int = 0
-    """Closed without a decision by a gap or a reset."""
+    """Forgotten by a reset, without a decision."""
     gaps: int = 0
     """Times that the stamps jumped and the stream restarted."""
     skipped_windows: int = 0

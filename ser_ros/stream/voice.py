@@ -174,24 +174,29 @@ class Voice:
         """Whether somebody speaks; cutting a long utterance does not change it."""
         return self._segmenter.is_speaking
 
+    @property
+    def has_open_utterance(self) -> bool:
+        """Whether an utterance has begun that is not decided yet."""
+        return self._utterance is not None
+
     def push(self, samples: np.ndarray, stamp_ns: int) -> WindowRequests:
         """Process float32 (n,) samples at 16 kHz; `stamp_ns` is the time of the first.
 
         Where the stamp deviates from the last block's end by more than `gap_tolerance`, the stream
-        restarts: an open utterance closes without a decision. Raises ValueError for another
-        shape or type, or samples that are not finite.
+        restarts: an open utterance is decided from what was received of it. Raises ValueError for
+        another shape or type, or samples that are not finite.
         """
         samples = np.asarray(samples)
         if samples.ndim != 1 or samples.dtype != np.float32 or not np.isfinite(samples).all():
             raise ValueError('samples must be a float32 (n,) array of finite numbers')
         if self._gain != 1:
             samples = np.clip(self._gain * samples, -1.0, 1.0)
+        estimates = []
         if self._tracker.advance(stamp_ns, len(samples)):
-            self._restart()
             self.counters.gaps += 1
+            estimates = yield from self.interrupt()
         self._anchor_ns = stamp_ns - (self._position + self._n_pending) * SECOND // SAMPLE_RATE
         self.counters.samples += len(samples)
-        estimates = []
         while len(samples):
             n = min(CHUNK - self._n_pending, len(samples))
             self._chunk[self._n_pending : self._n_pending + n] = samples[:n]
@@ -202,10 +207,16 @@ class Voice:
                 self._n_pending = 0
         return estimates
 
+    def interrupt(self) -> WindowRequests:
+        """Decide an open utterance, and start anew; the next stamp is compared with the last."""
+        estimates = (yield from self._close()) if self._segmenter.cut() else []
+        self._restart()
+        return estimates
+
     def flush(self) -> WindowRequests:
         """End the stream: decide an open utterance, and accept any stamp next."""
-        estimates = (yield from self._close()) if self._segmenter.cut() else []
-        self.reset()
+        estimates = yield from self.interrupt()
+        self._tracker.reset()
         return estimates
 
     def reset(self) -> None:

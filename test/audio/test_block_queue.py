@@ -44,14 +44,17 @@ def test_blocks_come_in_order_with_their_stamps(queue):
 
 
 def test_blocks_wait_until_the_format_is_known():
-    queue = BlockQueue()
-    assert not queue.waits_for_format(START)
+    now = 100.0
+    queue = BlockQueue(clock=lambda: now)
+    assert not queue.waits_for_format
     queue.put(block(7), START, START, '')
     assert queue.backlog_bytes == 2 * BLOCK
-    assert not queue.waits_for_format(START + SECOND - 1)
-    assert queue.waits_for_format(START + SECOND)
+    now = 100.999
+    assert not queue.waits_for_format
+    now = 101.0
+    assert queue.waits_for_format
     queue.announce(*MONO)
-    assert not queue.waits_for_format(START + SECOND)
+    assert not queue.waits_for_format
     assert queue.format == PcmFormat(*MONO)
     assert samples_of(queue.get()) == [7]
 
@@ -73,7 +76,7 @@ def test_blocks_of_a_format_that_cannot_be_decoded_are_refused(queue, info):
         queue.put(block(i), START + i * BLOCK_NS, 0, '')
     assert queue.counters.refused_formats == 1
     assert queue.counters.refused_blocks == 3
-    assert not queue.waits_for_format(START + 60 * SECOND)
+    assert not queue.waits_for_format
     queue.announce(*MONO)
     queue.put(block(9), START, 0, '')
     assert samples_of(queue.get()) == [9]
@@ -102,7 +105,8 @@ def test_a_change_of_format_loses_no_samples_of_the_resampler():
     queue.put(block(1, 4_800), START, 0, '')
     queue.announce(*MONO)
     queue.put(block(2, 1_600), START + SECOND // 10, 0, '')
-    parts = queue.get().parts + queue.get().parts
+    first, second = queue.get(), queue.get()
+    parts = first.parts + second.ended + second.parts
     assert sum(len(samples) for samples, _ in parts) == 3_200
     ends = [stamp + len(samples) * SECOND // SAMPLE_RATE for samples, stamp in parts]
     assert ends[-1] == START + SECOND // 5
@@ -166,6 +170,24 @@ def test_a_backlog_of_unknown_format_is_limited_as_well():
     assert queue.backlog_bytes <= 48_000 * 2 * 4
 
 
+@pytest.mark.parametrize('breaks', ['skip', 'clear', 'end_stream'])
+def test_what_the_resampler_holds_back_is_returned_unless_it_was_cleared(breaks):
+    queue = BlockQueue(pcm_format=PcmFormat('S16LE', 1, 48_000))
+    queue.put(block(1, 4_800), START, 0, '')
+    parts = queue.get().parts
+    if breaks == 'skip':
+        queue.skip(bytes(2), START + SECOND // 10, 0)
+    elif breaks == 'clear':
+        queue.clear()
+    else:
+        parts += queue.end_stream()
+    queue.put(block(2, 4_800), START + SECOND, 0, '')
+    second = queue.get()
+    n_before = sum(len(samples) for samples, _ in parts + second.ended)
+    assert n_before == 1_600 if breaks != 'clear' else n_before < 1_600
+    assert second.parts[0][1] == START + SECOND
+
+
 def test_every_second_that_was_sent_is_accounted_for():
     """As processed, dropped, skipped or lost on the way, also where these alternate."""
     queue = BlockQueue(max_backlog=0.1, pcm_format=PcmFormat(*MONO))
@@ -183,7 +205,7 @@ def test_every_second_that_was_sent_is_accounted_for():
         if i % 7 == 3:
             n_lost += 1
         elif 40 <= i < 50:
-            queue.skip(block(i), START + i * BLOCK_NS)
+            queue.skip(block(i), START + i * BLOCK_NS, 0)
         else:
             put(i)
         if i % 10 == 0:
@@ -228,6 +250,48 @@ def test_the_first_unstamped_block_is_stamped_by_arrival_and_the_rest_by_countin
         queue.put(block(i), None, START + i * 70_000_000, '')
     stamps = [queue.get().parts[0][1] for _ in range(3)]
     assert stamps == [START - BLOCK_NS, START, START + BLOCK_NS]
+
+
+def play_unstamped(queue, arrivals):
+    """Put and get a block for each arrival in nanoseconds; returns the stamps."""
+    stamps, data = [], block(1)
+    for arrival in arrivals:
+        queue.put(data, None, arrival, '')
+        stamps += [stamp for _, stamp in queue.get().parts]
+    return stamps
+
+
+@pytest.mark.parametrize('share', [0.0, 0.01])
+def test_losses_of_unstamped_sound_are_counted(queue, share):
+    """Ten minutes, with jitter and a clock that is 200 ppm off, which are no loss."""
+    rng = np.random.default_rng(1)
+    captured = np.arange(30_000) * BLOCK_NS * 1.0002
+    arrivals = np.maximum.accumulate(captured + rng.uniform(0, 30_000_000, len(captured)))
+    arrivals = arrivals[rng.random(len(arrivals)) >= share]
+    stamps = play_unstamped(queue, [START + round(a) for a in arrivals])
+    lost = (30_000 - len(arrivals)) * 0.02
+    assert queue.counters.lost_seconds == pytest.approx(lost, abs=0.3)
+    assert stamps[-1] == pytest.approx(START + arrivals[-1] - BLOCK_NS, abs=80_000_000)
+
+
+@pytest.mark.parametrize('pause', [12, 30])
+def test_a_pause_of_unstamped_sound_is_a_gap(queue, pause):
+    arrivals = [START + n * BLOCK_NS for n in range(100)]
+    stamps = play_unstamped(queue, arrivals + [a + 2 * SECOND + pause * SECOND for a in arrivals])
+    assert stamps[0] == START - BLOCK_NS
+    assert stamps[100] - stamps[99] == BLOCK_NS + pause * SECOND
+    assert queue.counters.lost_seconds == pause
+
+
+def test_while_sound_is_skipped_nothing_counts_as_lost(queue):
+    for n in range(1_000):
+        arrival = START + n * BLOCK_NS
+        if 300 <= n < 800:
+            queue.skip(block(0), None, arrival)
+        else:
+            play_unstamped(queue, [arrival])
+    assert queue.counters.lost_seconds == 0
+    assert queue.counters.skipped_seconds == pytest.approx(10.0)
 
 
 def test_unstamped_blocks_after_a_drop_are_stamped_by_arrival_again():

@@ -23,11 +23,12 @@ def test_without_speech_of_the_robot_there_is_no_tail():
     assert gate.is_open(START, 0.5)
 
 
-def test_a_clock_that_was_set_back_does_not_keep_it_closed():
+def test_what_the_robot_said_can_be_forgotten():
     gate = Gate()
     gate.robot_speaks(True, START)
-    gate.robot_speaks(False, START + SECOND)
-    assert gate.is_open(START - 3600 * SECOND, 0.5)
+    gate.forget_robot()
+    assert gate.is_open(START, 0.5)
+    assert gate.robot_has_spoken(START) is None
 
 
 def test_disabled_it_is_closed_but_not_muted():

@@ -104,10 +104,10 @@ def wait_until_processed(graph, node, outputs, n_samples):
     )
 
 
-def recognize(samples):
-    """The estimates of a `Recognizer` for 16 kHz samples."""
+def recognize(samples, has_ended=False):
+    """The estimates of a `Recognizer` for 16 kHz samples, after which more or nothing comes."""
     recognizer = Recognizer(load_bundle(), 'cpu')
-    return recognizer.push(samples, START)
+    return recognizer.push(samples, START) + (recognizer.flush() if has_ended else [])
 
 
 def probabilities_by_stamp(messages):

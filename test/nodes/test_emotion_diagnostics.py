@@ -40,6 +40,11 @@ SILENT = {'seconds_without_block': STALE_AFTER + 1}
         (NodeStatus([voice()], is_enabled=False), Level.OK, 'switched off by ~/enable'),
         (NodeStatus([voice()], is_muted=True), Level.OK, 'muted: the robot speaks'),
         (
+            NodeStatus([voice(**SILENT)], is_muted=True, clock_problem='no /clock'),
+            Level.WARN,
+            'no /clock',
+        ),
+        (
             NodeStatus([voice()], robot_seconds=LONG_SPEECH + 1, robot_topic='/robot'),
             Level.WARN,
             'muted for a long time: /robot says',
@@ -85,6 +90,16 @@ def test_a_counter_that_increases_is_a_warning_for_a_while(name):
     assert report.message == f'3 {WARNINGS[name]}'
 
 
+def test_stamps_that_jump_with_the_clock_are_no_warning_of_their_own():
+    diagnostics = EmotionDiagnostics()
+    diagnostics.report(NodeStatus([voice(counters={'gaps': 0})]))
+    report = diagnostics.report(NodeStatus([voice(counters={'gaps': 1})], time_jumps=1))
+    assert report.level == Level.OK
+    assert report.values['time jumps'] == 1
+    report = diagnostics.report(NodeStatus([voice(counters={'gaps': 3})], time_jumps=1))
+    assert report.level == Level.WARN
+
+
 def test_counters_of_removed_voices_stay_in_the_sum():
     diagnostics = EmotionDiagnostics()
     diagnostics.add_removed({'blocks': 7, 'gaps': 1})
@@ -121,6 +136,15 @@ def test_latencies_and_the_last_decision_are_in_the_values():
     assert values['last decision shift nats'] == 0
     assert values['real-time factor'] == 0.123
     assert values['voices'] == 'none'
+
+
+@pytest.mark.parametrize('latency', [None, -1.8e9, -42.0])
+def test_latencies_of_another_clock_are_not_reported(latency):
+    diagnostics = EmotionDiagnostics()
+    diagnostics.add_estimate(make_estimate(), latency)
+    values = diagnostics.report(NodeStatus([])).values
+    assert values['last decision']
+    assert not [name for name in values if 'latency' in name]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+import soxr
 
 from ser_ros import HangError
 from ser_ros.audio import SAMPLE_RATE, SECOND
@@ -15,7 +16,7 @@ from ser_ros.bundle import BundleError, load_bundle
 from ser_ros.features import ResearchConfig
 from ser_ros.stream import listener as listener_module
 from ser_ros.stream.engine import Engine
-from ser_ros.stream.listener import STARVED, Listener, Load
+from ser_ros.stream.listener import Listener, Load
 from ser_ros.stream.recognizer import Recognizer
 from ser_ros.stream.types import StreamConfig
 
@@ -60,9 +61,9 @@ class Worker:
         except Exception as error:
             self.errors.append(error)
 
-    def add(self):
+    def add(self, pcm_format=MONO, max_backlog=3600.0):
         recorder = Recorder()
-        queue = BlockQueue(3600.0, pcm_format=MONO, ready=self.listener.ready)
+        queue = BlockQueue(max_backlog, pcm_format=pcm_format, ready=self.listener.ready)
         return self.listener.add(queue, recorder.on_estimate, recorder.on_speaking), recorder
 
     def start(self):
@@ -95,8 +96,9 @@ def quantize(samples):
 
 
 def recognize(bundle, samples):
-    """The estimates of a `Recognizer` for the sound that `feed` sends."""
-    return Recognizer(bundle, 'cpu').push(quantize(samples), START)
+    """The estimates of a `Recognizer` for the sound that `feed` sends, after which nothing comes."""
+    recognizer = Recognizer(bundle, 'cpu')
+    return recognizer.push(quantize(samples), START) + recognizer.flush()
 
 
 def same(estimates, others):
@@ -165,14 +167,140 @@ def test_voices_can_be_added_and_removed(worker, utterance):
     assert len(removed_recorder.estimates) == n_before
 
 
-def test_a_voice_stops_speaking_when_the_sound_stops(worker, utterance):
+def is_decided(recorder, n=1):
+    """Whether so many utterances are decided and nobody speaks."""
+    n_finals = sum(e.is_final for e in recorder.estimates)
+    return n_finals == n and recorder.speaking[-1] is False
+
+
+def test_an_utterance_is_decided_when_the_sound_stops(worker, bundle, utterance):
+    """In the middle of a word, as a driver does that stops with the voice, or dies."""
     stream, recorder = worker.add()
     worker.start()
-    feed(stream, utterance[: 2 * SAMPLE_RATE])
-    recorder.wait(
-        lambda: recorder.speaking == [False, True, False],
-        f'the end of speech after {STARVED} s without sound',
-    )
+    spoken = utterance[: 2 * SAMPLE_RATE]
+    feed(stream, spoken)
+    recorder.wait(lambda: is_decided(recorder), 'the decision')
+    assert same(recorder.estimates, recognize(bundle, spoken))
+    assert recorder.speaking == [False, True, False]
+    assert stream.voice.counters.broken_utterances == 0
+
+
+def test_an_utterance_in_one_message_is_decided_after_a_second(worker, bundle, utterance):
+    stream, recorder = worker.add()
+    worker.start()
+    spoken = utterance[: 3 * SAMPLE_RATE]
+    feed(stream, spoken, block=len(spoken))
+    recorder.wait(lambda: recorder.estimates, 'the first window')
+    start = time.monotonic()
+    recorder.wait(lambda: is_decided(recorder), 'the decision')
+    assert time.monotonic() - start < 2.5
+    assert same(recorder.estimates, recognize(bundle, spoken))
+
+
+@pytest.mark.parametrize('rate', [SAMPLE_RATE, 48_000])
+def test_gated_sound_is_reported_alike_at_any_speed(bundle, utterance, rate):
+    """It comes only while somebody speaks; the next word comes at once, or after the end is seen."""
+    spoken = utterance[8_000 : 8_000 + 2 * SAMPLE_RATE]
+    sent = soxr.resample(spoken, SAMPLE_RATE, rate)
+    runs = []
+    for waits in (False, True):
+        worker = Worker(bundle)
+        stream, recorder = worker.add(PcmFormat('S16LE', 1, rate))
+        worker.start()
+        for n in range(2):
+            start = START + n * 20 * SECOND
+            for first in range(0, len(sent), rate // 50):
+                data = encode_s16le(sent[first : first + rate // 50])
+                stream.queue.put(data, start + first * SECOND // rate, 0, f'utterance {n}')
+            if waits:
+                recorder.wait(lambda: is_decided(recorder, n + 1), 'the decision')  # noqa: B023
+        recorder.wait(lambda: is_decided(recorder, 2), 'both decisions')  # noqa: B023
+        worker.stop()
+        runs.append(recorder)
+    fast, slow = runs
+    assert same(fast.estimates, slow.estimates)
+    assert fast.frames == slow.frames
+    assert fast.speaking == slow.speaking == [False, True, False, True, False]
+    last = [n for n, e in zip(fast.frames, fast.estimates) if e.is_final]
+    assert last == ['utterance 0', 'utterance 1']
+
+
+def test_unstamped_utterances_are_told_apart_by_their_arrival(worker, utterance):
+    stream, recorder = worker.add()
+    spoken = encode_s16le(utterance[: 2 * SAMPLE_RATE])
+    for start in (START, START + 14 * SECOND):
+        for n in range(100):
+            data = spoken[640 * n : 640 * (n + 1)]
+            stream.queue.put(data, None, start + (n + 1) * SECOND // 50, '')
+    worker.start()
+    recorder.wait(lambda: is_decided(recorder, 2), 'both decisions')
+    first, second = (e.stamp_ns for e in recorder.estimates if e.is_final)
+    assert START < first <= START + 2 * SECOND
+    assert abs(second - first - 14 * SECOND) < SECOND // 10
+    assert stream.voice.counters.gaps == 1
+
+
+def test_a_replay_that_pauses_is_reported_as_without_a_pause(worker, bundle, utterance):
+    stream, recorder = worker.add()
+    worker.start()
+    half = len(utterance) // 2 // 480 * 480
+    feed(stream, utterance[:half])
+    time.sleep(1.5)
+    feed(stream, utterance, start=half)
+    expected = recognize(bundle, utterance)
+    recorder.wait(lambda: len(recorder.estimates) == len(expected), 'all estimates')
+    assert same(recorder.estimates, expected)
+    assert recorder.speaking == [False, True, False]
+
+
+def test_long_blocks_that_follow_each_other_are_one_utterance(worker, bundle, utterance):
+    """Each comes when its last sample is in: for longer than a second nothing comes."""
+    stream, recorder = worker.add()
+    worker.start()
+    silence = np.zeros(6 * SAMPLE_RATE // 5, np.float32)
+    sound = np.concatenate((silence, silence, utterance[: 3 * SAMPLE_RATE]))
+    for first in range(0, len(sound), len(silence)):
+        time.sleep(1.2)
+        data = encode_s16le(sound[first : first + len(silence)])
+        stream.queue.put(data, START + first * SECOND // SAMPLE_RATE, 0, '')
+    expected = recognize(bundle, sound)
+    recorder.wait(lambda: len(recorder.estimates) == len(expected), 'all estimates')
+    assert same(recorder.estimates, expected)
+
+
+def test_a_voice_that_is_removed_is_decided_from_all_that_it_sent(worker, bundle, utterance):
+    stream, recorder = worker.add()
+    worker.start()
+    spoken = utterance[: 2 * SAMPLE_RATE]
+    feed(stream, spoken)
+    worker.listener.remove(stream)
+    assert same(recorder.estimates, recognize(bundle, spoken))
+    assert recorder.speaking[-1] is False
+
+
+def test_open_utterances_are_decided_at_the_end(worker, bundle, utterance):
+    stream, recorder = worker.add()
+    worker.start()
+    spoken = utterance[: 2 * SAMPLE_RATE]
+    feed(stream, spoken)
+    recorder.wait(lambda: stream.voice.counters.samples == len(spoken), 'all samples')
+    worker.stop()
+    assert same(recorder.estimates, recognize(bundle, spoken))
+    assert recorder.speaking == [False, True, False]
+
+
+def test_sound_that_was_dropped_ends_the_utterance_before_it(worker, bundle, utterance):
+    stream, recorder = worker.add(max_backlog=5.0)
+    spoken = utterance[: 2 * SAMPLE_RATE]
+    feed(stream, spoken)
+    worker.start()
+    recorder.wait(lambda: stream.voice.counters.samples == len(spoken), 'the first samples')
+    stream.queue.skip(bytes(2), START, 0)
+    feed(stream, utterance, start=8_000)
+    recorder.wait(lambda: is_decided(recorder, 2), 'both decisions')
+    expected = recognize(bundle, spoken)
+    assert same(recorder.estimates[: len(expected)], expected)
+    assert stream.voice.counters.broken_utterances == 0
 
 
 def test_a_bundle_is_replaced_between_two_windows(
