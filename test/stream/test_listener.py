@@ -493,5 +493,5 @@ def test_a_worker_without_sound_does_not_hang(worker, monkeypatch):
     worker.add()
     worker.start()
     for _ in range(3):
-        time.sleep(1.2 * STARVED)
+        time.sleep(4 * TICK)
         worker.listener.check_progress()
