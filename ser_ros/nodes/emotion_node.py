@@ -64,6 +64,8 @@ class EmotionNode(ManagedNode):
 
     def __init__(self, **kwargs: Any):
         super().__init__('emotion_node', parameters.EMOTION, **kwargs)
+        self.shares_process = False
+        """Whether a capture node in this process may call `receive`."""
         self._gate = Gate()
         self._clock_watch = ClockWatch()
         self._engine: Optional[Engine] = None
@@ -457,6 +459,10 @@ class EmotionNode(ManagedNode):
             ),
             level_problem=connection.stream.meter.problem,
             has_incompatible_publishers=subscription.counters.incompatible_publishers > 0,
+            lost_since_block=subscription.lost_since_block,
+            is_reliable=self.value('reliability') == 'reliable',
+            publishers=subscription.publishers(),
+            may_come_unpublished=self.shares_process,
         )
 
 

@@ -53,6 +53,7 @@ def _within_process(emotion: type, capture: type) -> Sequence[Callable]:
 
     def make_emotion() -> Any:
         nodes.append(emotion())
+        nodes[0].shares_process = True
         return nodes[0]
 
     def make_capture() -> Any:
