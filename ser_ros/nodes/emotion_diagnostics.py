@@ -82,10 +82,13 @@ class VoiceStatus:
     may_come_unpublished: bool = False
     """Whether sound may also come from this process."""
 
+    has_ended: bool = False
+    """Whether its source has said that no sound follows."""
+
     @property
     def is_stale(self) -> bool:
-        """Whether no sound has come for `STALE_AFTER` seconds."""
-        return self.seconds_without_block > STALE_AFTER
+        """Whether no sound has come for `STALE_AFTER` seconds, although some should."""
+        return self.seconds_without_block > STALE_AFTER and not self.has_ended
 
     @property
     def silence(self) -> str:
@@ -257,7 +260,7 @@ def _worst(status: NodeStatus, increase: Mapping[str, float], seconds: float) ->
             if voice.rivals:
                 return Level.WARN, voice.rivals
     for voice in status.voices:
-        if not voice.is_stale and voice.problem:
+        if not (voice.is_stale or voice.has_ended) and voice.problem:
             return Level.WARN, voice.problem
     if stale:
         return Level.WARN, silence
@@ -269,4 +272,6 @@ def _worst(status: NodeStatus, increase: Mapping[str, float], seconds: float) ->
             return Level.WARN, f'{increase[name]:.3g} {meaning}'
     if (status.real_time_factor or 0.0) > BUSY:
         return Level.WARN, 'the machine hardly keeps up: see the real-time factor'
+    if all(voice.has_ended for voice in status.voices):
+        return Level.OK, 'the sound has ended: its source says so'
     return Level.OK, 'listening'

@@ -289,6 +289,12 @@ class EmotionNode(ManagedNode):
                 )
                 connection.subscription.put(block.data, block.stamp_ns, frame_id)
 
+    def receive_end(self) -> None:
+        """That no further block follows; from any thread."""
+        for connection in list(self._connections.values()):
+            if connection.is_plain:
+                connection.stream.queue.announce_end()
+
     def _is_open(self) -> bool:
         return self._gate.is_open(time.monotonic_ns(), self.value('robot_speaking_tail'))
 
@@ -463,6 +469,7 @@ class EmotionNode(ManagedNode):
             is_reliable=self.value('reliability') == 'reliable',
             publishers=subscription.publishers(),
             may_come_unpublished=self.shares_process,
+            has_ended=queue.has_ended,
         )
 
 

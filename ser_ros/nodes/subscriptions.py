@@ -95,6 +95,9 @@ class AudioSubscription:
         return self._node.get_clock().now().nanoseconds
 
     def _on_info(self, info: AudioInfo) -> None:
+        if info == AudioInfo():
+            self.queue.announce_end()
+            return
         self.queue.announce(
             info.sample_format, info.channels, info.sample_rate, info.coding_format
         )

@@ -76,6 +76,16 @@ SILENT = {'seconds_without_block': STALE_AFTER + 1}
         (NodeStatus([voice(**SILENT, publishers=())]), Level.STALE, 'nobody publishes there'),
         (NodeStatus([voice(), voice('ben', **SILENT)]), Level.WARN, 'no sound has come on /ben'),
         (
+            NodeStatus([voice(**SILENT, has_ended=True, level_problem='it is muted')]),
+            Level.OK,
+            'the sound has ended',
+        ),
+        (
+            NodeStatus([voice(**SILENT, has_ended=True), voice('ben')]),
+            Level.OK,
+            'listening',
+        ),
+        (
             NodeStatus([voice(level_problem='it is muted'), voice('ben', **SILENT)]),
             Level.WARN,
             'it is muted',
