@@ -113,6 +113,8 @@ class BlockQueue:
         self._announced: Optional[tuple] = None
         self.refusal: Optional[str] = None
         """Why the announced format cannot be decoded, while it cannot."""
+        self.has_ended = False
+        """Whether no sound follows, until a format is announced."""
         self._is_broken = False
         self._items: deque[_Item] = deque()
         self._n_bytes = 0
@@ -152,6 +154,7 @@ class BlockQueue:
         self, sample_format: str, channels: int, sample_rate: int, coding_format: str
     ) -> None:
         """Set the format of the blocks that follow, as in AudioInfo; see `refusal`."""
+        self.has_ended = False
         announced = (sample_format, channels, sample_rate, coding_format)
         with self.ready:
             if announced == self._announced:
@@ -165,6 +168,10 @@ class BlockQueue:
                 self.refusal = str(error)
                 self.counters.refused_formats += 1
             self.ready.notify()
+
+    def announce_end(self) -> None:
+        """Say that no sound follows, as an AudioInfo without any value does; see `has_ended`."""
+        self.has_ended = True
 
     def put(self, data: bytes, stamp_ns: Optional[int], arrival_ns: int, frame_id: str) -> None:
         """Queue a block; one without a stamp gets it from an `ArrivalClock`."""

@@ -30,8 +30,12 @@ class AudioCaptureNode(ManagedNode):
         super().__init__('audio_capture_node', parameters.CAPTURE, **kwargs)
         self.receiver: Optional[BlockReceiver] = None
         """Receives the sound in this process where it is not published."""
+        self.on_end: Optional[Callable[[], None]] = None
+        """Called in the worker's thread when that sound has ended."""
         self._source: Optional[Source] = None
         self._has_ended = False
+        self._awaited: Optional[str] = None
+        """The topics on which the file waits for a subscriber, while it does."""
         self._stopping = threading.Event()
 
     def setup(self) -> None:
@@ -87,9 +91,15 @@ class AudioCaptureNode(ManagedNode):
         self.get_logger().info(f'capturing {self._source.description}')
 
     def every_second(self) -> None:
-        """See `ManagedNode`; publishes the format again, in case another node published one."""
+        """See `ManagedNode`; publishes the format again, in case another node published one.
+
+        After the end of a file an empty format says that no sound follows.
+        """
         if self._stamped is not None:
-            self._info.publish(messages.to_audio_info(self._source.format))
+            pcm_format = self._source.format
+            self._info.publish(
+                AudioInfo() if self._has_ended else messages.to_audio_info(pcm_format)
+            )
 
     def stop(self) -> None:
         """See `ManagedNode`."""
@@ -108,12 +118,28 @@ class AudioCaptureNode(ManagedNode):
         for block in self._source.blocks():
             self._meter.push(self._source.format.decode(block.data))
             self._publish(block)
-        self._has_ended = not self._stopping.is_set()
+        if not self._stopping.is_set():
+            self._end()
+
+    def _end(self) -> None:
+        """Say that the file has ended."""
+        self._has_ended = True
+        self.get_logger().info(f'end of {self._source.description}')
+        self.every_second()
+        if self._stamped is None and self.on_end is not None:
+            self.on_end()
 
     def _wait_for_subscriber(self) -> None:
-        """Without one the beginning of the file would be lost."""
-        while not self._stamped.get_subscription_count() and not self._stopping.wait(0.05):
-            self.get_logger().info('the file waits for a subscriber', once=True)
+        """Without one, of either topic of sound, the beginning of the file would be lost."""
+        outputs = [output for output in (self._stamped, self._unstamped) if output is not None]
+        self._awaited = ' or '.join(output.topic_name for output in outputs)
+        while not any(output.get_subscription_count() for output in outputs):
+            self.get_logger().info(
+                f'the file waits for a subscriber of {self._awaited}', once=True
+            )
+            if self._stopping.wait(0.05):
+                break
+        self._awaited = None
         # This side has matched; a best-effort subscriber may need a moment more.
         self._stopping.wait(0.2)
 
@@ -145,6 +171,8 @@ class AudioCaptureNode(ManagedNode):
             return Report(Level.ERROR, problem, values)
         if self._has_ended:
             return Report(Level.OK, 'end of file', values)
+        if awaited := self._awaited:
+            return Report(Level.OK, f'the file waits for a subscriber of {awaited}', values)
         if problem := self.value('source') == 'microphone' and self._meter.problem:
             return Report(Level.WARN, problem, values)
         if lost:

@@ -27,14 +27,31 @@ BUSY = 0.9
 WARNINGS = {
     'dropped seconds': 'seconds of sound were dropped lately: more than max_backlog waited, because '
     'the machine is too slow or much sound comes at once',
-    'lost seconds': 'seconds of sound are missing lately between the stamps of its blocks: '
-    'it is lost on the way, or not stamped with its capture time',
+    'messages lost': 'messages were lost lately by the middleware: the machine or the '
+    'network is too slow, or blocks are too large (set reliability to reliable, or publish '
+    'smaller ones)',
+    'lost seconds': 'seconds of sound are missing lately between its blocks: it is lost on the '
+    'way, published only while somebody speaks, or not stamped with its capture time',
     'gaps': 'times lately the stamps of the sound jumped',
     'skipped windows': 'windows were skipped lately: the GPU has no memory left',
-    'messages lost': 'messages were lost lately by the middleware: the machine or the '
-    'network is too slow',
 }
 """Counter → what its increase means; the first that increased is reported."""
+
+
+MIXED_GAPS = 3
+"""Gaps lately from which on several publishers of a voice's sound are their cause."""
+MIXED_SPEED = 1.5
+"""Seconds of sound in a second that do the same, where sound has no stamps."""
+
+
+@dataclass(frozen=True)
+class Publisher:
+    """Of a topic of sound."""
+
+    node: str
+    """Its full name."""
+    other_type: Optional[str] = None
+    """The type that it publishes, where it is not the one that is subscribed to."""
 
 
 @dataclass(frozen=True)
@@ -58,19 +75,59 @@ class VoiceStatus:
     level_problem: Optional[str] = None
     """Muted, silent or clipping: see `audio.level`."""
     has_incompatible_publishers: bool = False
+    lost_since_block: int = 0
+    """Messages that the middleware reports as lost since the last one that came."""
+    is_reliable: bool = False
+    """Whether lost messages are requested again."""
+    publishers: Optional[Sequence[Publisher]] = None
+    """Of its topic; None where that is not known."""
+    may_come_unpublished: bool = False
+    """Whether sound may also come from this process."""
+
+    has_ended: bool = False
+    """Whether its source has said that no sound follows."""
 
     @property
     def is_stale(self) -> bool:
-        """Whether no sound has come for `STALE_AFTER` seconds."""
-        return self.seconds_without_block > STALE_AFTER
+        """Whether no sound has come for `STALE_AFTER` seconds, although some should."""
+        return self.seconds_without_block > STALE_AFTER and not self.has_ended
 
     @property
     def silence(self) -> str:
-        """A sentence: that no sound comes, and a possible reason."""
+        """A sentence: that no sound comes, and the reason where it is known."""
         message = f'no sound has come on {self.topic} for {self.seconds_without_block:.0f} s'
-        if self.has_incompatible_publishers:
-            message += '; a publisher there offers less than reliability asks for'
+        if reason := self._reason_for_silence():
+            message += f'; {reason}'
         return message
+
+    def _reason_for_silence(self) -> Optional[str]:
+        if self.has_incompatible_publishers:
+            return 'a publisher there offers less than reliability asks for'
+        if self.lost_since_block:
+            remedy = 'publish smaller blocks'
+            if not self.is_reliable:
+                remedy = f'set reliability to reliable, or {remedy}'
+            return f'{self.lost_since_block} messages were lost on the way instead: {remedy}'
+        others = [p for p in self.publishers or () if p.other_type]
+        if others and len(others) == len(self.publishers):
+            return (
+                f'{others[0].node} publishes {others[0].other_type} there: see audio_topic and '
+                'stamped'
+            )
+        if self.publishers == () and not self.may_come_unpublished:
+            return 'nobody publishes there'
+        return None
+
+    @property
+    def rivals(self) -> Optional[str]:
+        """A sentence that names the publishers, where there are several; else None."""
+        names = sorted(p.node for p in self.publishers or () if not p.other_type)
+        if len(names) < 2:
+            return None
+        return (
+            f'{len(names)} publishers send sound on {self.topic}, which is mixed: '
+            f'{" and ".join(names)}; leave one of them'
+        )
 
     @property
     def problem(self) -> Optional[str]:
@@ -137,7 +194,7 @@ class EmotionDiagnostics:
         values = {**self._values(status), **counters}
         for name in ('blocks', 'windows'):
             values[f'{name} per second'] = round(increase.get(name, 0) / max(seconds, 1e-3), 1)
-        level, message = _worst(status, increase)
+        level, message = _worst(status, increase, seconds)
         return Report(level, message, values)
 
     def _values(self, status: NodeStatus) -> dict[str, Any]:
@@ -180,7 +237,8 @@ def _shift(estimate: Estimate) -> float:
     return float(np.log(estimate.probabilities[leader] / before))
 
 
-def _worst(status: NodeStatus, increase: Mapping[str, float]) -> tuple[Level, str]:
+def _worst(status: NodeStatus, increase: Mapping[str, float], seconds: float) -> tuple[Level, str]:
+    """Of what increased in the last `seconds`, and of the rest."""
     if not status.is_enabled:
         return Level.OK, 'switched off by ~/enable'
     if status.clock_problem:
@@ -198,8 +256,13 @@ def _worst(status: NodeStatus, increase: Mapping[str, float]) -> tuple[Level, st
     silence = ', '.join(voice.silence for voice in stale)
     if len(stale) == len(status.voices):
         return Level.STALE, silence
+    speed = increase.get('seconds', 0.0) / max(seconds, 1.0) / len(status.voices)
+    if increase.get('gaps', 0) >= MIXED_GAPS or speed > MIXED_SPEED:
+        for voice in status.voices:
+            if voice.rivals:
+                return Level.WARN, voice.rivals
     for voice in status.voices:
-        if not voice.is_stale and voice.problem:
+        if not (voice.is_stale or voice.has_ended) and voice.problem:
             return Level.WARN, voice.problem
     if stale:
         return Level.WARN, silence
@@ -211,4 +274,6 @@ def _worst(status: NodeStatus, increase: Mapping[str, float]) -> tuple[Level, st
             return Level.WARN, f'{increase[name]:.3g} {meaning}'
     if (status.real_time_factor or 0.0) > BUSY:
         return Level.WARN, 'the machine hardly keeps up: see the real-time factor'
+    if all(voice.has_ended for voice in status.voices):
+        return Level.OK, 'the sound has ended: its source says so'
     return Level.OK, 'listening'

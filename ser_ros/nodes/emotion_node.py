@@ -67,6 +67,8 @@ class EmotionNode(ManagedNode):
 
     def __init__(self, **kwargs: Any):
         super().__init__('emotion_node', parameters.EMOTION, **kwargs)
+        self.shares_process = False
+        """Whether a capture node in this process may call `receive`."""
         self._gate = Gate()
         self._clock_watch = ClockWatch()
         self._engine: Optional[Engine] = None
@@ -292,6 +294,12 @@ class EmotionNode(ManagedNode):
                 )
                 connection.subscription.put(block.data, block.stamp_ns, frame_id)
 
+    def receive_end(self) -> None:
+        """That no further block follows; from any thread."""
+        for connection in list(self._connections.values()):
+            if connection.is_plain:
+                connection.stream.queue.announce_end()
+
     def _is_open(self) -> bool:
         return self._gate.is_open(time.monotonic_ns(), self.value('robot_speaking_tail'))
 
@@ -484,6 +492,11 @@ class EmotionNode(ManagedNode):
             ),
             level_problem=connection.stream.meter.problem,
             has_incompatible_publishers=subscription.counters.incompatible_publishers > 0,
+            lost_since_block=subscription.lost_since_block,
+            is_reliable=self.value('reliability') == 'reliable',
+            publishers=subscription.publishers(),
+            may_come_unpublished=self.shares_process,
+            has_ended=queue.has_ended,
         )
 
 

@@ -53,11 +53,12 @@ def _within_process(emotion: type, capture: type) -> Sequence[Callable]:
 
     def make_emotion() -> Any:
         nodes.append(emotion())
+        nodes[0].shares_process = True
         return nodes[0]
 
     def make_capture() -> Any:
         node = capture()
-        node.receiver = nodes[0].receive
+        node.receiver, node.on_end = nodes[0].receive, nodes[0].receive_end
         return node
 
     return make_emotion, make_capture

@@ -61,6 +61,12 @@ def check_audio_messages() -> None:
         raise SerError(NAMESAKE)
 
 
+def type_name(message_type: type) -> str:
+    """A message's type as the middleware names it, such as `std_msgs/msg/Bool`."""
+    package, folder, *_ = message_type.__module__.split('.')
+    return f'{package}/{folder}/{message_type.__name__}'
+
+
 def to_nanoseconds(stamp: Time) -> int:
     """A message's stamp as nanoseconds."""
     return stamp.sec * SECOND + stamp.nanosec

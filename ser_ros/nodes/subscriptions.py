@@ -12,6 +12,7 @@ from rclpy.subscription import Subscription
 
 from ser_ros.audio.block_queue import BlockQueue
 from ser_ros.nodes import messages
+from ser_ros.nodes.emotion_diagnostics import Publisher
 
 RELIABILITIES = {
     'best_effort': ReliabilityPolicy.BEST_EFFORT,
@@ -46,6 +47,9 @@ class AudioSubscription:
         """`is_open`: whether a block that arrives now is to be processed."""
         self.queue = queue
         self.counters = SubscriptionCounters()
+        self.lost_since_block = 0
+        """Messages that the middleware reports as lost since the last one that came."""
+        self._type = AudioDataStamped if is_stamped else AudioData
         self._node = node
         self._is_open = is_open
         self._subscriptions: list[Subscription] = []
@@ -56,7 +60,7 @@ class AudioSubscription:
                 node, AudioInfo, info_topic, self._on_info
             )
         self._audio = node.create_subscription(
-            AudioDataStamped if is_stamped else AudioData,
+            self._type,
             topic,
             self._on_stamped if is_stamped else self._on_unstamped,
             QoSProfile(depth=depth, reliability=RELIABILITIES[reliability]),
@@ -71,6 +75,17 @@ class AudioSubscription:
         """The full name of the topic of the sound."""
         return self._audio.topic_name
 
+    def publishers(self) -> tuple[Publisher, ...]:
+        """Who publishes on the topic of the sound, the nodes of a name as often as they do."""
+        expected = messages.type_name(self._type)
+        return tuple(
+            Publisher(
+                info.node_namespace.rstrip('/') + '/' + info.node_name,
+                None if info.topic_type == expected else info.topic_type,
+            )
+            for info in self._node.get_publishers_info_by_topic(self.topic)
+        )
+
     def close(self) -> None:
         """Destroy the subscriptions."""
         for subscription in self._subscriptions:
@@ -80,6 +95,9 @@ class AudioSubscription:
         return self._node.get_clock().now().nanoseconds
 
     def _on_info(self, info: AudioInfo) -> None:
+        if info == AudioInfo():
+            self.queue.announce_end()
+            return
         self.queue.announce(
             info.sample_format, info.channels, info.sample_rate, info.coding_format
         )
@@ -95,6 +113,7 @@ class AudioSubscription:
 
     def put(self, data: bytes, stamp_ns: Optional[int], frame_id: str) -> None:
         """Queue a block, or skip it while sound is ignored."""
+        self.lost_since_block = 0
         arrival_ns = self._now_ns()
         if self._is_open():
             self.queue.put(data, stamp_ns, arrival_ns, frame_id)
@@ -103,6 +122,7 @@ class AudioSubscription:
 
     def _on_lost(self, event) -> None:
         self.counters.messages_lost += event.total_count_change
+        self.lost_since_block += event.total_count_change
 
     def _on_incompatible(self, event) -> None:
         self._node.get_logger().warning(

@@ -59,6 +59,16 @@ def test_blocks_wait_until_the_format_is_known():
     assert samples_of(queue.get()) == [7]
 
 
+def test_the_end_holds_until_a_format_is_announced_again(queue):
+    queue.announce(*MONO)
+    queue.announce_end()
+    queue.put(block(1), START, 0, '')  # it was on its way
+    assert queue.has_ended
+    assert samples_of(queue.get()) == [1]
+    queue.announce(*MONO)
+    assert not queue.has_ended
+
+
 @pytest.mark.parametrize(
     'info',
     [

@@ -1,5 +1,7 @@
 """The capture node with files; microphones are tested in test_virtual_microphone.py."""
 
+import time
+
 import numpy as np
 import pytest
 import soundfile
@@ -11,6 +13,8 @@ from audio_common_msgs.msg import AudioData, AudioDataStamped, AudioInfo  # noqa
 from ser_ros.audio import SECOND  # noqa: E402
 from ser_ros.audio.formats import PcmFormat  # noqa: E402
 from ser_ros.nodes.audio_capture_node import AudioCaptureNode  # noqa: E402
+from ser_ros.nodes.emotion_diagnostics import STALE_AFTER  # noqa: E402
+from ser_ros.nodes.emotion_node import EmotionNode  # noqa: E402
 from ser_ros.nodes.messages import TRANSIENT_LOCAL, to_nanoseconds  # noqa: E402
 
 
@@ -86,6 +90,43 @@ def test_unstamped_copies_are_optional(graph, tmp_path):
         lambda: len(stamped) == len(unstamped) == node.diagnose().values['blocks'], 'every block'
     )
     assert [m.audio.data for m in stamped] == [m.data for m in unstamped]
+
+
+def test_a_file_waits_for_a_subscriber_of_either_topic_and_names_both(graph, tmp_path, capfd):
+    write(tmp_path / 'a.wav')
+    node = graph.make(
+        AudioCaptureNode,
+        source='file',
+        file=str(tmp_path / 'a.wav'),
+        speed=10.0,
+        publish_unstamped=True,
+    )
+    waiting = 'the file waits for a subscriber of /audio_stamped or /audio'
+    graph.wait(lambda: node.diagnose().message == waiting, 'the wait')
+    unstamped = graph.subscribe(AudioData, 'audio', 1000)
+    graph.wait(lambda: has_ended(node), 'the end of the file')
+    graph.wait(lambda: len(unstamped) == node.diagnose().values['blocks'], 'every block')
+    log = capfd.readouterr().err
+    assert waiting in log
+    assert f'end of file {tmp_path / "a.wav"}' in log
+
+
+def test_after_the_end_of_a_file_nobody_misses_sound(graph, tmp_path):
+    """Nor does a node that starts later; when the file is played again, there is sound again."""
+    write(tmp_path / 'a.wav')
+    first = graph.make(EmotionNode, device='cpu')
+    capture = graph.make(AudioCaptureNode, source='file', file=str(tmp_path / 'a.wav'), speed=10.0)
+    graph.wait(lambda: has_ended(capture), 'the end of the file')
+    later = graph.make(EmotionNode, namespace='later', device='cpu', info_topic='/audio_info')
+    time.sleep(STALE_AFTER)
+    for node in (first, later):
+        graph.wait(lambda: 'the sound has ended' in node.diagnose().message, 'its end')  # noqa: B023
+        assert node.diagnose().level == b'\0'
+    n_samples = first.diagnose().values['samples']
+    assert n_samples > 0
+    graph.run(capture.trigger_deactivate)
+    graph.run(capture.trigger_activate)
+    graph.wait(lambda: first.diagnose().values['samples'] >= 2 * n_samples, 'the sound again')
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from ser_ros.nodes.emotion_diagnostics import (
     WARNINGS,
     EmotionDiagnostics,
     NodeStatus,
+    Publisher,
     VoiceStatus,
 )
 
@@ -29,6 +30,7 @@ def voice(voice_id='anna', **changes):
     return VoiceStatus(**{**values, **changes})
 
 
+ANNA = Publisher('/anna')
 SILENT = {'seconds_without_block': STALE_AFTER + 1}
 
 
@@ -55,7 +57,34 @@ SILENT = {'seconds_without_block': STALE_AFTER + 1}
             Level.STALE,
             'offers less than reliability asks for',
         ),
+        (
+            NodeStatus([voice(**SILENT, lost_since_block=7, publishers=(ANNA,))]),
+            Level.STALE,
+            '7 messages were lost on the way instead: set reliability to reliable, or publish '
+            'smaller blocks',
+        ),
+        (
+            NodeStatus([voice(**SILENT, lost_since_block=7, is_reliable=True)]),
+            Level.STALE,
+            'instead: publish smaller blocks',
+        ),
+        (
+            NodeStatus([voice(**SILENT, publishers=(Publisher('/mic', 'a/msg/B'),))]),
+            Level.STALE,
+            '/mic publishes a/msg/B there: see audio_topic and stamped',
+        ),
+        (NodeStatus([voice(**SILENT, publishers=())]), Level.STALE, 'nobody publishes there'),
         (NodeStatus([voice(), voice('ben', **SILENT)]), Level.WARN, 'no sound has come on /ben'),
+        (
+            NodeStatus([voice(**SILENT, has_ended=True, level_problem='it is muted')]),
+            Level.OK,
+            'the sound has ended',
+        ),
+        (
+            NodeStatus([voice(**SILENT, has_ended=True), voice('ben')]),
+            Level.OK,
+            'listening',
+        ),
         (
             NodeStatus([voice(level_problem='it is muted'), voice('ben', **SILENT)]),
             Level.WARN,
@@ -88,6 +117,34 @@ def test_a_counter_that_increases_is_a_warning_for_a_while(name):
     report = diagnostics.report(NodeStatus([voice(counters={name: 3})]))
     assert report.level == Level.WARN
     assert report.message == f'3 {WARNINGS[name]}'
+
+
+def report_increase(*publishers, **increase):
+    """The report after counters of a voice have increased, of a topic with these publishers."""
+    diagnostics = EmotionDiagnostics()
+    diagnostics.report(NodeStatus([voice(counters=dict.fromkeys(increase, 0))]))
+    return diagnostics.report(NodeStatus([voice(counters=increase, publishers=publishers)]))
+
+
+@pytest.mark.parametrize('increase', [{'gaps': 29}, {'seconds': 20.0}])
+def test_publishers_whose_sound_is_mixed_are_named(increase):
+    report = report_increase(ANNA, Publisher('/robot/mic'), **increase)
+    assert report.level == Level.WARN
+    assert '/anna and /robot/mic' in report.message
+    assert '/anna and /anna' in report_increase(ANNA, ANNA, **increase).message
+    assert 'publishers' not in report_increase(ANNA, **increase).message
+    other = Publisher('/mic', 'a/msg/B')  # is not received
+    assert 'publishers' not in report_increase(ANNA, other, **increase).message
+
+
+def test_a_second_publisher_that_sends_nothing_is_no_problem():
+    increase = {'gaps': 0, 'seconds': 0.5}
+    assert report_increase(ANNA, Publisher('/mic'), **increase).level == Level.OK
+
+
+def test_a_loss_that_the_middleware_reports_is_named_before_its_effects():
+    report = report_increase(ANNA, **{'lost seconds': 3, 'gaps': 1, 'messages lost': 2})
+    assert report.message == f'2 {WARNINGS["messages lost"]}'
 
 
 def test_stamps_that_jump_with_the_clock_are_no_warning_of_their_own():

@@ -14,7 +14,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
 
 import numpy as np
 from ament_index_python.packages import get_package_prefix
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from feeding import START, speech_then_silence
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -112,16 +112,20 @@ def test_sound_can_be_kept_within_the_process(graph, domain_id):
     recognizer = Recognizer(load_bundle(), 'cpu')
     expected = [e for e in recognizer.push(speech_then_silence(), START) if e.is_window]
 
-    def n_windows():
+    def status():
         of_emotion_node = [
-            {pair.key: pair.value for pair in status.values}
+            status
             for message in diagnostics
             for status in message.status
             if status.name == 'emotion_node'
         ]
-        return int(of_emotion_node[-1].get('windows', 0)) if of_emotion_node else 0
+        return of_emotion_node[-1] if of_emotion_node else DiagnosticStatus()
+
+    def n_windows():
+        return int({pair.key: pair.value for pair in status().values}.get('windows', 0))
 
     graph.wait(lambda: n_windows() == len(expected), 'all windows', 60)
+    graph.wait(lambda: 'the sound has ended' in status().message, 'the end of the file')
     assert windows[0].header.frame_id == 'microphone'
     for topic in ('/audio_stamped', '/audio', '/audio_info'):
         assert not graph.node.count_publishers(topic)

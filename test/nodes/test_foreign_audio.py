@@ -1,12 +1,14 @@
 """Sound from other packages: their topics, QoS and behaviour."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
 
 import soxr  # noqa: E402
-from audio_common_msgs.msg import AudioData, AudioInfo  # noqa: E402
+from audio_common_msgs.msg import AudioData, AudioDataStamped, AudioInfo  # noqa: E402
 from feeding import (  # noqa: E402
     LARGE_BACKLOG,
     START,
@@ -168,6 +170,46 @@ def test_no_sound_replaces_an_earlier_problem_with_the_level(graph, publisher):
     graph.wait(lambda: 'muted' in node.diagnose().message, 'the warning of zeros')
     graph.wait(lambda: node.diagnose().level == b'\3', 'the status STALE')
     assert 'no sound has come on /audio_stamped' in node.diagnose().message
+
+
+@pytest.mark.parametrize('message_type', [AudioDataStamped, AudioData])
+def test_two_publishers_whose_sound_is_mixed_are_named(graph, message_type):
+    stamped = message_type is AudioDataStamped
+    topic = 'audio_stamped' if stamped else 'audio'
+    node = graph.make(EmotionNode, **LARGE_BACKLOG, stamped=stamped, audio_topic=topic)
+    other = graph.add(rclpy.create_node('other', namespace='robot', context=graph.context))
+    audio = other.create_publisher(message_type, f'/{topic}', 1_000)
+    publisher = AudioPublisher(graph, message_type)
+    publisher.announce()
+    graph.wait(lambda: node.count_publishers(topic) == 2, 'both publishers')
+    numbers, loud = itertools.count(), encode_s16le(np.full(320, 0.1))
+
+    def is_named():
+        for _ in range(3):
+            n = next(numbers)
+            publisher.publish_block(loud, START + n * SECOND // 50)
+            publisher.audio, own = audio, publisher.audio
+            publisher.publish_block(loud, START + n * SECOND // 50 + 7_000_000)
+            publisher.audio = own
+        return '/robot/other and /test' in node.diagnose().message
+
+    graph.wait(is_named, 'both names')
+    assert node.diagnose().level == b'\1'
+
+
+def test_sound_of_another_type_is_named(graph, domain_id):
+    node = graph.make(EmotionNode, device='cpu', audio_topic='audio')
+    graph.wait(lambda: node.diagnose().level == b'\3', 'the status STALE')
+    assert 'nobody publishes there' in node.diagnose().message
+    # A participant has one type for each topic.
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=domain_id)
+    driver = rclpy.create_node('driver', context=context)
+    driver.create_publisher(AudioData, 'audio', 1)
+    what = '/driver publishes audio_common_msgs/msg/AudioData there'
+    graph.wait(lambda: what in node.diagnose().message, 'its type')
+    driver.destroy_node()
+    rclpy.shutdown(context=context)
 
 
 def test_the_status_is_stale_when_the_sound_stops(graph, publisher):

@@ -12,8 +12,9 @@ import pytest
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
 
 from ament_index_python.packages import get_package_prefix  # noqa: E402
-from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
-from feeding import START  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
+from feeding import START, AudioPublisher  # noqa: E402
+from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
 
 from ser_ros.audio import SECOND  # noqa: E402
 
@@ -35,6 +36,24 @@ def node(domain_id):
     process.send_signal(signal.SIGCONT)
     process.terminate()
     process.wait(20)
+
+
+def test_blocks_of_which_none_arrives_are_named_as_the_cause(graph, node):
+    """Fragments of a large block overflow the socket of a process that does not read it."""
+    profile = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+    publisher = AudioPublisher(graph, qos=profile)
+    diagnostics = graph.subscribe(DiagnosticArray, '/diagnostics')
+    graph.wait(publisher.audio.get_subscription_count, 'discovery', 60)
+
+    def is_named():
+        node.send_signal(signal.SIGSTOP)
+        publisher.publish_block(bytes(1_500_000))
+        node.send_signal(signal.SIGCONT)
+        return diagnostics and 'were lost on the way' in diagnostics[-1].status[0].message
+
+    graph.wait(is_named, 'the message', 60)
+    assert 'set reliability to reliable' in diagnostics[-1].status[0].message
+    assert diagnostics[-1].status[0].level == DiagnosticStatus.STALE
 
 
 def test_sound_that_the_network_loses_is_counted(graph, publisher, node):

@@ -16,7 +16,7 @@ from ser_ros.bundle import BundleError, load_bundle
 from ser_ros.features import ResearchConfig
 from ser_ros.stream import listener as listener_module
 from ser_ros.stream.engine import Engine
-from ser_ros.stream.listener import Listener, Load
+from ser_ros.stream.listener import TICK, Listener, Load
 from ser_ros.stream.recognizer import Recognizer
 from ser_ros.stream.types import StreamConfig
 
