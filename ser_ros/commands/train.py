@@ -26,7 +26,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
         'in a few hundred steps by its own recipe; RECIPE must have its architecture and front-end',
     )
     parser.add_argument(
-        '--out', type=Path, help='folder of the run (default runs/RECIPE, or runs/finetune)'
+        '--out', type=path_of, help='folder of the run (default runs/RECIPE, or runs/finetune)'
     )
     parser.add_argument(
         '--devices', type=int, default=1, help='GPUs, or processes on the CPU, of each machine'

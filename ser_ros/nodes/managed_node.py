@@ -22,7 +22,7 @@ from rclpy.lifecycle import (
 )
 from rclpy.parameter import Parameter
 
-from ser_ros import HangError, SerError
+from ser_ros import HangError, SerError, TransientError
 from ser_ros.nodes.diagnostics import Level, Report, resident_megabytes
 from ser_ros.nodes.parameters import ParameterSpec
 
@@ -44,11 +44,13 @@ class ManagedNode(LifecycleNode):
         super().__init__(name, **kwargs)
         self.failed = False
         """Whether the node gave up; its process then exits with status 1, for a respawn."""
+        self.is_misconfigured = False
+        """Whether it gave up because of its settings, so that another start would do the same."""
         self.hangs = False
         """Whether its work does not return: it may still do anything, so what it uses stays."""
         self.failure: Optional[str] = None
         """What ended the worker, until the node is configured again."""
-        self._refusal: Optional[str] = None
+        self._refusal: Optional[SerError] = None
         """Why the last attempt to configure or activate failed, until the next."""
         self._is_configured = False
         self._worker: Optional[threading.Thread] = None
@@ -111,6 +113,10 @@ class ManagedNode(LifecycleNode):
             for trigger in (self.trigger_configure, self.trigger_activate):
                 if trigger() != TransitionCallbackReturn.SUCCESS:
                     self.give_up()
+                    self.is_misconfigured = self._refusal is not None and not (
+                        isinstance(self._refusal, TransientError)
+                        or self.needs_new_process(self._refusal)
+                    )
                     return
 
     # A private method of rclpy: its service and its trigger_... functions call it.
@@ -233,7 +239,7 @@ class ManagedNode(LifecycleNode):
         try:
             action()
         except SerError as error:
-            self._refusal = str(error)
+            self._refusal = error
             self.get_logger().error(str(error))
             if self.needs_new_process(error):
                 self.give_up()
