@@ -1,10 +1,12 @@
 """Launch both nodes: one captures sound, one publishes the emotions in it."""
 
+import difflib
 import time
 from pathlib import Path
 
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, Shutdown, TimerAction
+from launch.logging import get_logger
 from launch.substitutions import PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
@@ -27,7 +29,7 @@ def generate_launch_description():
     """Describe the arguments and the two nodes."""
     default_params = PathJoinSubstitution([FindPackageShare('ser_ros'), 'config', 'ser.yaml'])
     kept = 'Empty: the value in params_file.'
-    return LaunchDescription(
+    description = LaunchDescription(
         [
             DeclareLaunchArgument(
                 'namespace', default_value='', description='Namespace of both nodes.'
@@ -123,6 +125,18 @@ def generate_launch_description():
             OpaqueFunction(function=_nodes),
         ]
     )
+    known = [e.name for e in description.entities if isinstance(e, DeclareLaunchArgument)]
+    description.add_action(OpaqueFunction(function=_doubt, args=[known]))
+    return description
+
+
+def _doubt(context, known):
+    """Warn of an argument that this file does not have, if it resembles one: launch ignores it."""
+    for name in context.launch_configurations.keys() - set(known):
+        if near := difflib.get_close_matches(name, known, 1, cutoff=0.7):
+            get_logger('ser.launch.py').warning(
+                f'argument {name!r} is unknown and ignored; did you mean {near[0]!r}?'
+            )
 
 
 def _nodes(context):

@@ -178,6 +178,12 @@ def test_speed_and_loop_are_arguments(domain_id):
     assert loop.bool_value
 
 
+def test_a_misspelt_argument_is_named(domain_id):
+    process = launch('devise:=cpu', 'use_capture:=false', 'bundle:=/nowhere', domain_id=domain_id)
+    output = process.communicate(timeout=60)[0]
+    assert "argument 'devise' is unknown and ignored; did you mean 'device'?" in output
+
+
 def test_the_status_that_ends_the_launch_is_that_of_the_nodes():
     text = (ROOT / 'launch' / 'ser.launch.py').read_text()
     assert f'\nCONFIGURATION_ERROR = {CONFIGURATION_ERROR}\n' in text
