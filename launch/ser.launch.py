@@ -1,7 +1,12 @@
 """Launch both nodes: one captures sound, one publishes the emotions in it."""
 
+import difflib
+import time
+from pathlib import Path
+
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, Shutdown, TimerAction
+from launch.logging import get_logger
 from launch.substitutions import PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
@@ -9,16 +14,22 @@ from launch_ros.substitutions import FindPackageShare
 
 # Launch arguments that set the parameter of the same name; without one, params_file decides.
 EMOTION_PARAMETERS = ('bundle', 'device', 'audio_topic', 'ros4hri')
-CAPTURE_PARAMETERS = ('source', 'file', 'microphone', 'publish_audio')
+CAPTURE_PARAMETERS = ('source', 'file', 'speed', 'loop', 'microphone', 'publish_audio')
 BOTH_PARAMETERS = ('autostart', 'use_sim_time')
-BOOLEANS = ('autostart', 'use_sim_time', 'ros4hri', 'publish_audio')
+BOOLEANS = ('autostart', 'use_sim_time', 'ros4hri', 'publish_audio', 'loop')
+
+# Exit status of a node whose settings are wrong: ser_ros.nodes.CONFIGURATION_ERROR.
+CONFIGURATION_ERROR = 78
+# Seconds until a node that ended is started again: twice as long each time, and short again after it
+# has run for LONG_ENOUGH seconds.
+FIRST_DELAY, LONGEST_DELAY, LONG_ENOUGH = 2.0, 60.0, 60.0
 
 
 def generate_launch_description():
     """Describe the arguments and the two nodes."""
     default_params = PathJoinSubstitution([FindPackageShare('ser_ros'), 'config', 'ser.yaml'])
     kept = 'Empty: the value in params_file.'
-    return LaunchDescription(
+    description = LaunchDescription(
         [
             DeclareLaunchArgument(
                 'namespace', default_value='', description='Namespace of both nodes.'
@@ -53,6 +64,17 @@ def generate_launch_description():
                 'file',
                 default_value='',
                 description=f'Sound file to play with source:=file. {kept}',
+            ),
+            DeclareLaunchArgument(
+                'speed',
+                default_value='',
+                description=f'Speed of the file, times real time. {kept}',
+            ),
+            DeclareLaunchArgument(
+                'loop',
+                default_value='',
+                choices=['', 'true', 'false', 'True', 'False'],
+                description=f'Play the file again and again. {kept}',
             ),
             DeclareLaunchArgument(
                 'microphone',
@@ -103,6 +125,18 @@ def generate_launch_description():
             OpaqueFunction(function=_nodes),
         ]
     )
+    known = [e.name for e in description.entities if isinstance(e, DeclareLaunchArgument)]
+    description.add_action(OpaqueFunction(function=_doubt, args=[known]))
+    return description
+
+
+def _doubt(context, known):
+    """Warn of an argument that this file does not have, if it resembles one: launch ignores it."""
+    for name in context.launch_configurations.keys() - set(known):
+        if near := difflib.get_close_matches(name, known, 1, cutoff=0.7):
+            get_logger('ser.launch.py').warning(
+                f'argument {name!r} is unknown and ignored; did you mean {near[0]!r}?'
+            )
 
 
 def _nodes(context):
@@ -114,24 +148,20 @@ def _nodes(context):
 
     def node(executable, names, **kwargs):
         overrides = {
-            # Declared as text: a microphone "2" would become a number otherwise.
-            name: ParameterValue(given[name], value_type=str)
-            if name not in BOOLEANS
-            else given[name].lower() == 'true'
-            for name in (*names, *BOTH_PARAMETERS)
-            if name in given
+            name: _value(name, given[name]) for name in (*names, *BOTH_PARAMETERS) if name in given
         }
-        return Node(
-            package='ser_ros',
-            executable=executable,
-            namespace=arguments['namespace'],
-            parameters=[arguments['params_file'], overrides],
-            ros_arguments=['--log-level', arguments['log_level'], *enclave(executable)],
-            output='screen',
-            # After a CUDA error, or if the sound server hangs, only a new process helps.
-            respawn=True,
-            respawn_delay=2.0,
-            **kwargs,
+        return _supervised(
+            lambda on_exit: Node(
+                package='ser_ros',
+                executable=executable,
+                namespace=arguments['namespace'],
+                parameters=[Path(arguments['params_file']).expanduser(), overrides],
+                ros_arguments=['--log-level', arguments['log_level'], *enclave(executable)],
+                output='screen',
+                on_exit=on_exit,
+                **kwargs,
+            ),
+            executable,
         )
 
     is_captured = arguments['use_capture'].lower() == 'true'
@@ -147,3 +177,42 @@ def _nodes(context):
         capture = 'audio_capture_node'
         nodes.append(node(capture, CAPTURE_PARAMETERS, name=capture))
     return nodes
+
+
+def _value(name, text):
+    """A parameter's value from a launch argument."""
+    if name in BOOLEANS:
+        return text.lower() == 'true'
+    if name == 'speed':
+        try:
+            return float(text)
+        except ValueError:
+            raise RuntimeError(f'speed:={text} is not a number') from None
+    # Declared as text: a microphone "2" would become a number otherwise.
+    return ParameterValue(text, value_type=str)
+
+
+def _supervised(make, name):
+    """A node that is started again when it ends, such as after a crash or while a microphone is away.
+
+    With wrong settings no start succeeds: then the launch ends.
+    """
+    delay, started = FIRST_DELAY, time.monotonic()
+
+    def on_exit(event, context):
+        nonlocal delay, started
+        if context.is_shutdown:
+            return None
+        if event.returncode == CONFIGURATION_ERROR:
+            return [Shutdown(reason=f'{name} cannot start with these settings: see its error')]
+        if time.monotonic() - started > LONG_ENOUGH:
+            delay = FIRST_DELAY
+        # Otherwise launch_ros warns that there are two nodes of that name.
+        names = getattr(context.locals, 'unique_ros_node_names', {})
+        names.pop(event.action.node_name, None)
+        again, delay = delay, min(2 * delay, LONGEST_DELAY)
+        started = time.monotonic() + again
+        message = LogInfo(msg=f'{name} is started again in {again:g} s')
+        return [message, TimerAction(period=again, actions=[make(on_exit)])]
+
+    return make(on_exit)

@@ -7,5 +7,9 @@ class SerError(Exception):
     """A fault the user can act on; its message is one line saying what, where and what to do."""
 
 
-class HangError(SerError):
+class TransientError(SerError):
+    """A fault that may pass by itself, such as a microphone that is not plugged in."""
+
+
+class HangError(TransientError):
     """Work that does not return and cannot be ended: only a new process helps."""

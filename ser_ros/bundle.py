@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from ser_ros import SerError
 from ser_ros.emotions import EMOTIONS
 from ser_ros.features import Frontend, FrontendConfig, build_frontend
-from ser_ros.files import write_atomically
+from ser_ros.files import user_path, write_atomically
 from ser_ros.models import build_model
 from ser_ros.models.size_limit import SizeLimit
 from ser_ros.settings import from_dict
-from ser_ros.shipped import shipped_file
+from ser_ros.shipped import shipped_bundles, shipped_file
 
 FORMAT = 'ser_ros bundle'
 FORMAT_VERSION = 3
@@ -173,7 +173,7 @@ def save_bundle(path: Path, info: BundleInfo, frontend: Frontend, model: nn.Modu
 
 def find_bundle(name: Union[str, Path]) -> Path:
     """The file of a bundle: `name` is a path, the name of a shipped bundle, or '' for the default."""
-    path = Path(name or DEFAULT_BUNDLE)
+    path = user_path(name or DEFAULT_BUNDLE)
     shipped = shipped_file(f'bundles/{path.name}.safetensors')
     return shipped if path.parent == Path() and not path.is_file() and shipped.is_file() else path
 
@@ -182,7 +182,7 @@ def load_bundle(name: Union[str, Path] = '') -> Bundle:
     """Load and check a bundle (see `find_bundle`); BundleError describes what is wrong with it."""
     path = find_bundle(name)
     if not path.is_file():
-        raise BundleError(f'bundle {path}: no such file')
+        raise BundleError(f'bundle {path}: no such file; shipped: {", ".join(shipped_bundles())}')
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         with safe_open(path, framework='pt') as file:

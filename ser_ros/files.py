@@ -5,8 +5,20 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Union
 
 from ser_ros import SerError
+
+
+def user_path(text: Union[str, Path]) -> Path:
+    """A path as a user writes it: `~` and `~NAME` are home folders, wherever no shell expands them."""
+    path = Path(text)
+    if not str(text).startswith('~'):  # ./~ is a folder of that name
+        return path
+    try:
+        return path.expanduser()
+    except RuntimeError:  # a user that does not exist: a file may have that name
+        return path
 
 
 def make_folder(path: Path) -> None:

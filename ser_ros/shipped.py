@@ -21,6 +21,11 @@ def shipped_file(relative: str) -> Path:
     return next((path for path in paths if path.exists()), paths[-1])
 
 
+def shipped_bundles() -> list[str]:
+    """Names of the bundles that come with the package."""
+    return sorted(path.stem for path in shipped_file('bundles').glob('*.safetensors'))
+
+
 def shipped_recipes() -> list[str]:
     """Names of the training recipes that come with the package, such as `research/vgg`."""
     folder = shipped_file('config/recipes')

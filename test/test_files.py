@@ -1,11 +1,20 @@
 """Files are complete or absent; an error of a write is one line."""
 
 import resource
+from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from ser_ros import SerError
-from ser_ros.files import write_atomically
+from ser_ros.audio.sources import FileSource, read_audio
+from ser_ros.bundle import load_bundle
+from ser_ros.commands.arguments import path_of
+from ser_ros.files import user_path, write_atomically
+from ser_ros.stream.enrolment import load_enrolment
+from ser_ros.training.data.corpora import read_corpus
+from ser_ros.training.recipe import load_recipe
 
 
 def test_text_and_bytes_replace_the_file(tmp_path):
@@ -46,3 +55,33 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(SerError, match='nowhere/new.txt cannot be written: No such file'):
         write_atomically(tmp_path / 'nowhere' / 'new.txt', 'text')
+
+
+@pytest.mark.parametrize('name', ['~/a b.wav', '~', 'plain.wav', '/at/once.wav', './~/odd.wav'])
+def test_a_path_as_a_user_writes_it(name, monkeypatch):
+    monkeypatch.setenv('HOME', '/home/ann')
+    expected = name.replace('~', '/home/ann', 1) if name.startswith('~') else name
+    assert user_path(name) == Path(expected)
+
+
+def test_the_home_of_nobody_is_a_file_name():
+    assert user_path('~no_such_user_here/x') == Path('~no_such_user_here/x')
+
+
+def test_every_reader_of_a_file_expands_the_home_folder(monkeypatch, tmp_path, by_voice):
+    """Where no shell does: parameters, recipes, KEY=PATH, and an option with an equals sign."""
+    monkeypatch.setenv('HOME', str(tmp_path))
+    readers = (
+        lambda: load_bundle('~/x.safetensors'),
+        lambda: read_audio('~/x.wav'),
+        lambda: FileSource('~/x.wav'),
+        lambda: load_enrolment('~/x.json', by_voice),
+        lambda: read_corpus('~/x'),
+        lambda: load_recipe('~/x.yaml'),
+    )
+    for read in readers:
+        with pytest.raises(SerError, match=str(tmp_path) + '/x|sound file .~/x.wav'):
+            read()
+    soundfile.write(tmp_path / 'x.wav', np.zeros(100), 16_000)
+    assert len(read_audio('~/x.wav')) == 100
+    assert path_of('~/x') == tmp_path / 'x'

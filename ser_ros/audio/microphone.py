@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Optional, TypeVar
 
-from ser_ros import HangError
+from ser_ros import HangError, TransientError
 from ser_ros.audio import SECOND
 from ser_ros.audio.clock import SampleClock
 from ser_ros.audio.formats import AudioFormatError, PcmFormat
@@ -28,6 +28,13 @@ LEAST_BLOCKS = 4
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 1.0
 """Seconds between two attempts to open a microphone again; each is twice the last."""
+
+WRONG_SETTINGS = ((-9997,), (-9998,))
+"""PortAudio's errors for a sample rate or a number of channels that a device does not have."""
+
+
+class MicrophoneAwayError(SourceError, TransientError):
+    """A microphone that is not there, or not free; it may come back."""
 
 
 class PortAudioHangError(SourceError, HangError):
@@ -91,7 +98,8 @@ class Microphone:
         return self._queue.qsize()
 
     def _refusal(self, error: Exception) -> SourceError:
-        return SourceError(
+        is_setting = isinstance(error, AudioFormatError) or error.args[1:2] in WRONG_SETTINGS
+        return (SourceError if is_setting else MicrophoneAwayError)(
             f'{self.description} does not open ({error}); there are: {list_input_devices()}'
         )
 
@@ -296,7 +304,7 @@ def find_input_device(name: str) -> int:
         exact = [index for index, device in devices if device['name'] == name]
         matches = exact or [i for i, device in devices if name.lower() in device['name'].lower()]
     if not matches:
-        raise SourceError(f'no microphone {name!r}; there are: {list_input_devices()}')
+        raise MicrophoneAwayError(f'no microphone {name!r}; there are: {list_input_devices()}')
     return matches[0]
 
 

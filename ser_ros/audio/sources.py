@@ -14,6 +14,7 @@ import soxr
 from ser_ros import SerError
 from ser_ros.audio import SAMPLE_RATE, SECOND
 from ser_ros.audio.formats import AudioFormatError, PcmFormat, encode_s16le, sanitize
+from ser_ros.files import user_path
 
 
 class SourceError(SerError):
@@ -35,9 +36,10 @@ def read_audio(path: Union[str, Path], sample_rate: int = SAMPLE_RATE) -> np.nda
 
 
 def _open_file(path: Union[str, Path]) -> soundfile.SoundFile:
-    if not Path(path).is_file():
-        what = 'it is a folder' if str(path) and Path(path).is_dir() else 'no such file'
-        raise SourceError(f'sound file {str(path)!r}: {what}')
+    named, path = str(path), user_path(path)
+    if not path.is_file():
+        what = 'it is a folder' if named and path.is_dir() else 'no such file'
+        raise SourceError(f'sound file {named!r}: {what}')
     try:
         file = soundfile.SoundFile(path)
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: a headerless .raw
@@ -125,7 +127,7 @@ class FileSource:
                 raise SourceError(f'sound file {path}: {error}') from error
             self.duration = file.frames / file.samplerate
             """Seconds of sound, without the silence after it."""
-        self._path = path
+        self._path = path = user_path(path)
         self._speed = speed
         self._loop = loop
         self._block_frames = max(1, round(block_duration * self.format.sample_rate))

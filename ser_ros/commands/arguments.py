@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
+from ser_ros.files import user_path
 from ser_ros.shipped import shipped_recipes
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def path_of(text: str) -> Path:
     """A path argument; an empty one, from a variable that is not set, would be this folder."""
     if not text:
         raise argparse.ArgumentTypeError('the path is empty')
-    return Path(text)
+    return user_path(text)
 
 
 def training_arguments(recipe_nargs: Optional[str] = None) -> argparse.ArgumentParser:
@@ -75,7 +76,7 @@ def training_arguments(recipe_nargs: Optional[str] = None) -> argparse.ArgumentP
     cache = parser.add_mutually_exclusive_group()
     cache.add_argument(
         '--cache',
-        type=Path,
+        type=path_of,
         metavar='DIR',
         help='folder for decoded sound (default ~/.cache/ser_ros)',
     )

@@ -24,7 +24,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
         'BanglaSER, csv (columns path, emotion, speaker) or folders (EMOTION/SPEAKER_*.wav)',
     )
     parser.add_argument(
-        '--plot', type=Path, metavar='FILE', help='the plot (default corpus_NAME.png here)'
+        '--plot', type=path_of, metavar='FILE', help='the plot (default corpus_NAME.png here)'
     )
     parser.add_argument(
         '--json', action='store_true', help='print JSON; write a plot only with --plot'

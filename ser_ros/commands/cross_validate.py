@@ -3,11 +3,10 @@
 import argparse
 import re
 from collections.abc import Collection
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ser_ros import SerError
-from ser_ros.commands.arguments import compute, recipe_names, training_arguments
+from ser_ros.commands.arguments import compute, path_of, recipe_names, training_arguments
 
 if TYPE_CHECKING:
     from ser_ros.training.attempts import Attempts
@@ -38,10 +37,10 @@ def configure(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         '--seeds', type=_numbers, help="1-3 or 1,5 (default: the recipe's, which is 1)"
     )
-    parser.add_argument('--out', type=Path, required=True, help='folder of the runs')
+    parser.add_argument('--out', type=path_of, required=True, help='folder of the runs')
     parser.add_argument(
         '--results',
-        type=Path,
+        type=path_of,
         metavar='DIR',
         help='write a small JSON file for each fold to a folder named like the recipe, in this '
         'one (default: beside the runs)',

@@ -68,12 +68,12 @@ def _read(text: str) -> list['Phrase']:
 
 def _labelled_files(text: str) -> list[tuple[str, Path]]:
     """Emotion and file, as the user names them."""
-    from ser_ros.files import walk_files
+    from ser_ros.files import user_path, walk_files
 
     word, separator, file = text.partition('=')
     if separator and '/' not in word:
-        return [(word, Path(file))]
-    root = Path(text)
+        return [(word, user_path(file))]
+    root = user_path(text)
     if not text or not root.is_dir():
         raise SerError(f'{text!r} is neither EMOTION=FILE nor a folder')
     files = sorted(path for path in walk_files(root) if not path.name.startswith('.'))

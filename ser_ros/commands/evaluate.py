@@ -45,7 +45,10 @@ def configure(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument('--json', action='store_true', help='print all metrics as JSON')
     parser.add_argument(
-        '--report', type=Path, metavar='FILE.html', help='write a report, and FILE.json beside it'
+        '--report',
+        type=path_of,
+        metavar='FILE.html',
+        help='write a report, and FILE.json beside it',
     )
     parser.add_argument(
         '--record', action='store_true', help='store the metrics in the bundle and write its card'

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from ser_ros.commands.arguments import path_of
+
 
 def configure(commands: argparse._SubParsersAction) -> None:
     """Add the parser of `export`."""
@@ -16,7 +18,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
     parser.add_argument('bundle', nargs='?', default='', help='default: the shipped one')
     parser.add_argument(
         '--out',
-        type=Path,
+        type=path_of,
         metavar='FILE',
         help="name of the files, to which .onnx and .pt2 are added (default: the bundle's, here)",
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ser_ros import SerError
+from ser_ros.commands.arguments import path_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +38,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
         help="plot versions augmented with this recipe instead (default: the bundle's)",
     )
     parser.add_argument(
-        '--out', type=Path, metavar='PLOT', help='.png, .svg or .pdf (default: FILE.png, here)'
+        '--out', type=path_of, metavar='PLOT', help='.png, .svg or .pdf (default: FILE.png, here)'
     )
     parser.set_defaults(run=run)
 

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from ser_ros.commands.arguments import path_of
+
 
 def configure(commands: argparse._SubParsersAction) -> None:
     """Add the parser of `results`."""
@@ -15,11 +17,11 @@ def configure(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         'folder',
         nargs='?',
-        type=Path,
+        type=path_of,
         default=Path('docs', 'results'),
         help='default docs/results',
     )
-    parser.add_argument('--out', type=Path, help='default: RESULTS.md beside the folder')
+    parser.add_argument('--out', type=path_of, help='default: RESULTS.md beside the folder')
     parser.set_defaults(run=run)
 
 

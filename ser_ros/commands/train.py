@@ -32,7 +32,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
         'validation clip, no evaluation on sounds without a voice (into runs/RECIPE_quick)',
     )
     parser.add_argument(
-        '--out', type=Path, help='folder of the run (default runs/RECIPE, or runs/finetune)'
+        '--out', type=path_of, help='folder of the run (default runs/RECIPE, or runs/finetune)'
     )
     parser.add_argument(
         '--devices', type=int, default=1, help='GPUs, or processes on the CPU, of each machine'

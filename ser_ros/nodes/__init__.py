@@ -5,3 +5,7 @@ NAMESAKE = (
     'remove it and install ros-$ROS_DISTRO-audio-common-msgs'
 )
 """The error where another package of that name is installed."""
+
+CONFIGURATION_ERROR = 78
+"""Exit status for settings with which no start can succeed (EX_CONFIG of sysexits.h). The launch file
+ends then; after any other end of a node it starts it again."""

@@ -1,6 +1,7 @@
 """Audio messages in, emotion messages out."""
 
 import functools
+import re
 import threading
 import time
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from rclpy.task import Future
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
-from ser_ros import SerError
+from ser_ros import SerError, TransientError
 from ser_ros.audio import SECOND
 from ser_ros.audio.block_queue import BlockQueue
 from ser_ros.audio.formats import PcmFormat
@@ -37,6 +38,8 @@ from ser_ros.stream.engine import Engine, select_device
 from ser_ros.stream.enrolment import load_enrolment
 from ser_ros.stream.listener import Listener, VoiceStream
 from ser_ros.stream.types import Estimate, StreamConfig
+
+GPU_ERROR = re.compile(r'CUDA (driver )?error|CUBLAS_STATUS|CUDNN_STATUS')
 
 LOADING_PATIENCE = 120.0
 """Seconds that a bundle may take to load while the node runs: a disk or a GPU may hang."""
@@ -186,7 +189,8 @@ class EmotionNode(ManagedNode):
         except RuntimeError as error:  # full, or too old or new for this torch
             reason = str(error).splitlines()[0]
             if self.value('device') != 'auto':
-                raise SerError(
+                is_full = isinstance(error, torch.OutOfMemoryError)
+                raise (TransientError if is_full else SerError)(
                     f'device {self._device} does not run the model: {reason}'
                 ) from error
             self.get_logger().warning(f'{self._device} does not run the model ({reason}): CPU')
@@ -222,7 +226,7 @@ class EmotionNode(ManagedNode):
 
     def needs_new_process(self, error: Exception) -> bool:
         """See `ManagedNode`; after an error of its own a GPU does nothing more for a process."""
-        return 'CUDA' in str(error) or super().needs_new_process(error)
+        return bool(GPU_ERROR.search(str(error))) or super().needs_new_process(error)
 
     # Voices.
 

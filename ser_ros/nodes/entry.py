@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ser_ros.nodes import NAMESAKE, shutdown
+from ser_ros.nodes import CONFIGURATION_ERROR, NAMESAKE, shutdown
 
 _REMEDY = (
     'install it where {python} finds it and build again there: see docs/installation.md of ser_ros'
@@ -22,12 +22,17 @@ def _run(*names: str, connect: Callable[..., Sequence[Callable]] = lambda *class
             module, cls = name.split(':')
             classes.append(getattr(importlib.import_module(f'ser_ros.nodes.{module}'), cls))
     except ModuleNotFoundError as error:
-        sys.exit(f'{error}; {_REMEDY.format(python=sys.executable)}')
+        _refuse(f'{error}; {_REMEDY.format(python=sys.executable)}')
     except ImportError as error:
         if 'audio_common_msgs' not in str(error.name):
             raise
-        sys.exit(f'{error}; {NAMESAKE}')
+        _refuse(f'{error}; {NAMESAKE}')
     sys.exit(run(*connect(*classes)))
+
+
+def _refuse(reason: str) -> None:
+    print(reason, file=sys.stderr)
+    sys.exit(CONFIGURATION_ERROR)
 
 
 def audio_capture_node() -> None:

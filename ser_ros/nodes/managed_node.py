@@ -1,6 +1,7 @@
 """What both nodes share: parameters, a life cycle that starts by itself, diagnostics, a worker."""
 
 import re
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
@@ -22,7 +23,8 @@ from rclpy.lifecycle import (
 )
 from rclpy.parameter import Parameter
 
-from ser_ros import HangError, SerError
+from ser_ros import HangError, SerError, TransientError
+from ser_ros.nodes import given_parameters
 from ser_ros.nodes.diagnostics import Level, Report, resident_megabytes
 from ser_ros.nodes.parameters import ParameterSpec
 
@@ -44,11 +46,13 @@ class ManagedNode(LifecycleNode):
         super().__init__(name, **kwargs)
         self.failed = False
         """Whether the node gave up; its process then exits with status 1, for a respawn."""
+        self.is_misconfigured = False
+        """Whether it gave up because of its settings, so that another start would do the same."""
         self.hangs = False
         """Whether its work does not return: it may still do anything, so what it uses stays."""
         self.failure: Optional[str] = None
         """What ended the worker, until the node is configured again."""
-        self._refusal: Optional[str] = None
+        self._refusal: Optional[SerError] = None
         """Why the last attempt to configure or activate failed, until the next."""
         self._is_configured = False
         self._worker: Optional[threading.Thread] = None
@@ -57,8 +61,14 @@ class ManagedNode(LifecycleNode):
         """The problem logged last, without its numbers."""
         self._fixed = {spec.name for spec in parameters if not spec.is_live}
         """Parameters that may not change while the node is configured."""
+        self._defaults = {spec.name: spec.default for spec in parameters if not spec.any_type}
+        # What rclpy declares with: it would refuse 1 for 1.0.
+        self._parameter_overrides = {
+            p.name: p for p in self._convert_numbers([*self._parameter_overrides.values()])
+        }
         for spec in parameters:
             self.declare_parameter(spec.name, spec.default, _descriptor(spec))
+        self._doubt_parameters(**kwargs)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # By the steady clock: diagnostics continue while simulated time stands still.
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -66,12 +76,33 @@ class ManagedNode(LifecycleNode):
             1.0, self._publish_diagnostics, clock=self._steady
         )
         self._end_of_work = self.create_guard_condition(self._go_to_error_state)
+        self.add_pre_set_parameters_callback(self._convert_numbers)
         self.add_on_set_parameters_callback(self._validate_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)
 
     def value(self, name: str) -> Any:
         """A parameter's value."""
         return self.get_parameter(name).value
+
+    def _convert_numbers(self, parameters: list[Parameter]) -> list[Parameter]:
+        """Accept 1 for a 1.0, and 2.0 for a 2."""
+        return [
+            Parameter(p.name, value=given_parameters.as_declared(p.value, self._defaults[p.name]))
+            if p.name in self._defaults
+            else p
+            for p in parameters
+        ]
+
+    def _doubt_parameters(
+        self, cli_args: Sequence[str] = (), use_global_arguments: bool = True, **_: Any
+    ) -> None:
+        """Warn of what was given and is ignored, because a name is misspelt."""
+        arguments = [*(sys.argv if use_global_arguments else ()), *(cli_args or ())]
+        for sentence in (
+            *given_parameters.unknown_parameters(self._parameter_overrides, [*self._defaults]),
+            *given_parameters.unused_keys(arguments, self.get_fully_qualified_name()),
+        ):
+            self.get_logger().warning(sentence)
 
     def _validate_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
         """Refuse what may not change now, and values that do not fit together."""
@@ -111,6 +142,10 @@ class ManagedNode(LifecycleNode):
             for trigger in (self.trigger_configure, self.trigger_activate):
                 if trigger() != TransitionCallbackReturn.SUCCESS:
                     self.give_up()
+                    self.is_misconfigured = self._refusal is not None and not (
+                        isinstance(self._refusal, TransientError)
+                        or self.needs_new_process(self._refusal)
+                    )
                     return
 
     # A private method of rclpy: its service and its trigger_... functions call it.
@@ -233,7 +268,7 @@ class ManagedNode(LifecycleNode):
         try:
             action()
         except SerError as error:
-            self._refusal = str(error)
+            self._refusal = error
             self.get_logger().error(str(error))
             if self.needs_new_process(error):
                 self.give_up()

@@ -10,7 +10,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.logging import get_logger
 from rclpy.signals import SignalHandlerOptions
 
-from ser_ros.nodes import shutdown
+from ser_ros.nodes import CONFIGURATION_ERROR, shutdown
 from ser_ros.nodes.managed_node import ManagedNode
 from ser_ros.nodes.watchdog import Watchdog
 
@@ -22,11 +22,15 @@ def run(*make_nodes: Callable[[], ManagedNode]) -> int:
     """Spin nodes in one thread until the process is asked to end; return its exit status.
 
     When this returns, the process must end within `shutdown.TIMEOUT` seconds: then it is ended.
+    The status is `CONFIGURATION_ERROR` if the settings of a node are wrong, and 1 where another start may succeed.
     Where a callback takes more than `PATIENCE` seconds, or a node's work hangs, the process ends
     here, with status 1.
     """
     # rclpy's own handlers would invalidate the context under a worker that publishes.
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:  # of rcl, which has no class for invalid arguments and files
+        return _refuse(error)
     shutdown.install_signal_handlers()
     shutdown.NODES_EXIST.set()
     executor = SingleThreadedExecutor()
@@ -46,15 +50,22 @@ def run(*make_nodes: Callable[[], ManagedNode]) -> int:
             watchdog.reset()
             executor.spin_once(timeout_sec=0.2)
     except (ParameterException, InvalidParameterTypeException) as error:
-        get_logger('ser_ros').error(str(error))
-        return 1
+        return _refuse(error)
     finally:
         watchdog.stop()
         shutdown.exit_after_timeout()
         _destroy(nodes)
     if any(node.hangs for node in nodes):
         os._exit(1)  # the interpreter may crash if it ends while a thread is within a library
+    if any(node.is_misconfigured for node in nodes):
+        return CONFIGURATION_ERROR
     return int(any(node.failed for node in nodes))
+
+
+def _refuse(error: Exception) -> int:
+    reason = ' '.join(str(error).partition(', at ')[0].split())
+    get_logger('ser_ros').error(reason)
+    return CONFIGURATION_ERROR
 
 
 def _end_hanging_process() -> None:

@@ -36,9 +36,13 @@ def select_device(name: str) -> torch.device:
     if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
         raise SerError(
             f'device {name!r} is not there: {torch.cuda.device_count()} CUDA devices are visible; '
-            'use auto or cpu'
+            f'use {", ".join(["auto", "cpu", *_cuda_names()])}'
         )
     return device
+
+
+def _cuda_names() -> list[str]:
+    return [f'cuda:{index}' for index in range(torch.cuda.device_count())]
 
 
 class Engine:

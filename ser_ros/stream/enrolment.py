@@ -14,7 +14,7 @@ import torch
 from ser_ros import SerError
 from ser_ros.bundle import Bundle
 from ser_ros.emotions import EMOTIONS
-from ser_ros.files import write_atomically
+from ser_ros.files import user_path, write_atomically
 from ser_ros.settings import from_dict
 from ser_ros.stream.adaptation import Adaptation, Baseline
 from ser_ros.stream.recognizer import Recognizer
@@ -157,6 +157,7 @@ def load_enrolment(path: Path, bundle: Bundle) -> Enrolment:
     SerError for a missing or damaged file, another bundle's, and a bundle that does not adapt.
     """
     _check_adapts(bundle)
+    path = user_path(path)
     try:
         enrolment = from_dict(Enrolment, json.loads(path.read_text()))
     except OSError as error:

@@ -13,6 +13,7 @@ from ser_ros import SerError
 from ser_ros.bundle import WINDOW_RANGE
 from ser_ros.emotions import LABELS
 from ser_ros.features import FrontendConfig, LogMelConfig
+from ser_ros.files import user_path
 from ser_ros.models import default_hyperparameters
 from ser_ros.settings import from_dict
 from ser_ros.shipped import shipped_file, shipped_recipes
@@ -343,7 +344,7 @@ def load_recipe(name: Union[str, Path], overrides: Sequence[str] = ()) -> Recipe
     file, an unknown key (with the nearest known one), an invalid value, and a file that has the
     name of a shipped recipe but other settings.
     """
-    path = Path(name)
+    path = user_path(name)
     is_file = path.suffix == '.yaml'
     if not is_file:
         path = shipped_file(f'config/recipes/{name}.yaml')

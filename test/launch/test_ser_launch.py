@@ -9,10 +9,17 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
+rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
 pytest.importorskip('launch_ros', reason='needs launch_ros, which PyPI does not have')
 
+from rclpy.context import Context  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.parameter_client import AsyncParameterClient  # noqa: E402
+
+from ser_ros.nodes import CONFIGURATION_ERROR  # noqa: E402
+
 ROOT = Path(__file__).parents[2]
+SPEECH = ROOT / 'examples' / 'speech.flac'
 ARGUMENTS = (
     'namespace',
     'params_file',
@@ -20,6 +27,8 @@ ARGUMENTS = (
     'device',
     'source',
     'file',
+    'speed',
+    'loop',
     'microphone',
     'use_capture',
     'audio_topic',
@@ -117,6 +126,67 @@ def test_a_node_that_is_killed_is_started_again(domain_id):
         pid = re.findall(r'process started with pid \[(\d+)\]', output)[-1]
         os.kill(int(pid), signal.SIGKILL)
     assert 'process has died' in until(process, 'listening to')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'sign'),
+    [
+        (
+            ['use_capture:=false', 'bundle:=~/no_such_bundle'],
+            f'{Path.home()}/no_such_bundle: no such file; shipped: ',
+        ),
+        (['use_capture:=false', 'device:=cuda:99'], "device 'cuda:99' is not there"),
+        (['source:=file', 'file:=/nowhere.wav'], "'/nowhere.wav': no such file"),
+        (['source:=file', f'file:={SPEECH}', 'speed:=-1'], 'speed'),
+    ],
+)
+def test_wrong_settings_end_the_launch(domain_id, arguments, sign):
+    process = launch(*arguments, domain_id=domain_id)
+    output = process.communicate(timeout=60)[0]
+    assert len([line for line in output.splitlines() if sign in line]) == 1
+    assert 'is started again' not in output
+    assert output.count('process started with pid') <= 2
+
+
+def test_a_microphone_that_is_away_is_waited_for_longer_each_time(domain_id):
+    process = launch('use_capture:=true', 'microphone:=no such one', domain_id=domain_id)
+    output = until(process, 'is started again in 2 s', 'is started again in 4 s')
+    assert 'process has died' in output
+    assert 'at least 2 nodes' not in output
+    assert "no microphone 'no such one'" in output
+
+
+def test_speed_and_loop_are_arguments(domain_id):
+    process = launch(
+        *('source:=file', f'file:={SPEECH}', 'device:=cpu', 'speed:=2', 'loop:=true'),
+        domain_id=domain_id,
+    )
+    until(process, 'listening to', 'capturing', end=False)
+    context = Context()
+    rclpy.init(context=context, domain_id=domain_id)
+    node = rclpy.create_node('test', context=context)
+    executor = SingleThreadedExecutor(context=context)
+    client = AsyncParameterClient(node, 'audio_capture_node')
+    assert client.wait_for_services(20.0)
+    answer = client.get_parameters(['speed', 'loop'])
+    executor.add_node(node)
+    executor.spin_until_future_complete(answer, 20.0)
+    rclpy.shutdown(context=context)
+    until(process)
+    speed, loop = answer.result().values
+    assert speed.double_value == 2.0
+    assert loop.bool_value
+
+
+def test_a_misspelt_argument_is_named(domain_id):
+    process = launch('devise:=cpu', 'use_capture:=false', 'bundle:=/nowhere', domain_id=domain_id)
+    output = process.communicate(timeout=60)[0]
+    assert "argument 'devise' is unknown and ignored; did you mean 'device'?" in output
+
+
+def test_the_status_that_ends_the_launch_is_that_of_the_nodes():
+    text = (ROOT / 'launch' / 'ser.launch.py').read_text()
+    assert f'\nCONFIGURATION_ERROR = {CONFIGURATION_ERROR}\n' in text
 
 
 def test_the_log_level_holds_in_a_namespace(domain_id):

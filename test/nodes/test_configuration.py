@@ -11,6 +11,7 @@ from pages import names_in, table
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
 
 from feeding import SPEECH  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
 
 from ser_ros.audio.block_queue import BlockCounters  # noqa: E402
 from ser_ros.nodes.audio_capture_node import AudioCaptureNode  # noqa: E402
@@ -54,6 +55,45 @@ def test_the_keys_match_in_any_namespace(graph, tmp_path, name, namespace):
     )
     graph.add(node)
     assert node.value('autostart') is False
+
+
+GIVEN = """
+/**/emotion_node:
+  ros__parameters: {hop: 1, max_backlog: 7, sample_rate: 8000.0, treshold: 0.5, adaptation: off, autostart: false}
+/**/audio_capture_node:
+  ros__parameters: {speed: 2, block_duration: 1, chanels: 1, autostart: false}
+"""
+
+
+@pytest.mark.parametrize(
+    ('name', 'values', 'doubt'),
+    [
+        (
+            'emotion_node',
+            {'hop': 1.0, 'max_backlog': 7.0, 'sample_rate': 8000, 'adaptation': 'off'},
+            'threshold',
+        ),
+        ('audio_capture_node', {'speed': 2.0, 'block_duration': 1.0}, 'channels'),
+    ],
+)
+def test_a_file_of_a_user_is_taken_as_it_is_meant(graph, tmp_path, capfd, name, values, doubt):
+    path = tmp_path / 'mine.yaml'
+    path.write_text(GIVEN)
+    arguments = ['--ros-args', '--params-file', str(path)]
+    node = graph.add(NODES[name](context=graph.context, cli_args=arguments))
+    for parameter, value in values.items():
+        assert node.value(parameter) == value
+        assert type(node.value(parameter)) is type(value)
+    assert f'did you mean {doubt!r}?' in capfd.readouterr().err
+
+
+def test_a_running_node_takes_an_integer_for_a_float(graph):
+    node = graph.make(EmotionNode, autostart=False)
+    assert node.set_parameters([Parameter('hop', value=2)])[0].successful
+    assert node.value('hop') == 2.0
+    assert not node.set_parameters([Parameter('hop', value=100)])[0].successful
+    assert not node.set_parameters([Parameter('hop', value='fast')])[0].successful
+    assert not node.set_parameters([Parameter('hop', value=True)])[0].successful
 
 
 def topics_listed(node):

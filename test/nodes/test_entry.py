@@ -1,6 +1,7 @@
 """The executables, run as processes."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from lifecycle_msgs.srv import ChangeState
 from vision_msgs.msg import Classification
 
 from ser_ros.bundle import load_bundle
+from ser_ros.nodes import CONFIGURATION_ERROR
 from ser_ros.stream.recognizer import Recognizer
 
 SLOWNESS = 2.0
@@ -29,12 +31,12 @@ SLOWNESS = 2.0
 SPEECH = Path(__file__).parents[2] / 'examples' / 'speech.flac'
 
 
-def start(executable, *parameters, domain_id):
+def start(executable, *parameters, domain_id, **environment):
     path = Path(get_package_prefix('ser_ros'), 'lib', 'ser_ros', executable)
     arguments = [argument for parameter in parameters for argument in ('-p', parameter)]
     return subprocess.Popen(
         [path, '--ros-args', *arguments],
-        env={**os.environ, 'ROS_DOMAIN_ID': str(domain_id)},
+        env={**os.environ, 'ROS_DOMAIN_ID': str(domain_id), **environment},
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -58,7 +60,7 @@ def test_a_missing_package_is_reported_in_one_line_with_the_remedy(name):
         f'from ser_ros.nodes.entry import {name}; {name}()'
     )
     run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
-    assert run.returncode == 1
+    assert run.returncode == CONFIGURATION_ERROR
     assert run.stderr.count('\n') == 1
     assert 'torch' in run.stderr
     assert 'docs/installation.md' in run.stderr
@@ -75,7 +77,7 @@ def test_another_package_of_the_same_name_is_reported_in_one_line(tmp_path, name
         f'from ser_ros.nodes.entry import {name}; {name}()'
     )
     run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
-    assert run.returncode == 1
+    assert run.returncode == CONFIGURATION_ERROR
     assert run.stderr.count('\n') == 1
     assert "not ros-drivers'" in run.stderr
 
@@ -143,7 +145,7 @@ def test_a_capture_node_that_publishes_nothing_is_refused(domain_id):
         domain_id=domain_id,
     )
     output = process.communicate(timeout=60)[1]
-    assert process.returncode == 1
+    assert process.returncode == CONFIGURATION_ERROR
     assert 'ros2 run ser_ros ser' in output
 
 
@@ -190,19 +192,46 @@ def test_a_signal_during_the_imports_ends_the_process(domain_id):
     assert 'listening' not in output
 
 
-def test_a_node_that_cannot_start_exits_with_status_1(domain_id):
+def test_a_node_whose_settings_are_wrong_has_a_status_of_its_own(domain_id):
     process = start('emotion_node', 'bundle:=/nowhere.safetensors', domain_id=domain_id)
     output = process.communicate(timeout=30)[1]
-    assert process.returncode == 1
+    assert process.returncode == CONFIGURATION_ERROR
     assert len(output.splitlines()) == 1
     assert '/nowhere.safetensors: no such file' in output
+
+
+def test_a_microphone_that_is_away_may_come_back(domain_id):
+    process = start('audio_capture_node', 'microphone:=no such one', domain_id=domain_id)
+    output = process.communicate(timeout=30)[1]
+    assert process.returncode == 1
+    assert "no microphone 'no such one'" in output
+
+
+def test_arguments_that_ros_cannot_read_are_reported_without_a_traceback(domain_id):
+    process = start('audio_capture_node', 'frame_id:=', domain_id=domain_id)
+    output = process.communicate(timeout=30)[1]
+    assert process.returncode == CONFIGURATION_ERROR
+    assert 'frame_id:=' in output
+    assert 'Traceback' not in output
+
+
+def test_a_path_may_begin_with_the_home_folder(domain_id, tmp_path):
+    shutil.copy(SPEECH, tmp_path / 'here.flac')
+    process = start(
+        *('audio_capture_node', 'source:=file', 'file:=~/here.flac'),
+        domain_id=domain_id,
+        HOME=str(tmp_path),
+    )
+    wait_for(process, f'capturing file {tmp_path}/here.flac')
+    process.terminate()
+    process.communicate(timeout=20)
 
 
 @pytest.mark.parametrize('parameter', ['hop:=fast', 'hop:=100.0', 'num_threads:=0'])
 def test_an_invalid_parameter_is_reported_in_one_line(domain_id, parameter):
     process = start('emotion_node', parameter, domain_id=domain_id)
     output = process.communicate(timeout=30)[1]
-    assert process.returncode == 1
+    assert process.returncode == CONFIGURATION_ERROR
     assert len(output.splitlines()) == 1
     assert parameter.split(':')[0] in output
 

@@ -1,7 +1,5 @@
 """Augmentation of a batch of training clips on the device: rooms, noise, gain, masks, mixup."""
 
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
@@ -10,6 +8,7 @@ from tqdm import tqdm
 
 from ser_ros import SerError
 from ser_ros.audio.sources import read_audio
+from ser_ros.files import user_path
 from ser_ros.models.blocks import frame_mask
 from ser_ros.training.data.noise import list_sounds, split_recordings
 from ser_ros.training.recipe import AugmentationConfig
@@ -233,7 +232,7 @@ def _read_folder(key: str, folder: str, sample_rate: int, is_split: bool = False
     """
     if not folder:
         return []
-    paths = list_sounds(Path(folder), key)
+    paths = list_sounds(user_path(folder), key)
     if is_split:
         paths, _ = split_recordings(paths)
     sounds = []

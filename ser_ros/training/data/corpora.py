@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from ser_ros import SerError
 from ser_ros.emotions import EMOTIONS, LABELS, class_of
-from ser_ros.files import walk_files
+from ser_ros.files import user_path, walk_files
 from ser_ros.training.data.naming import NAMINGS, Naming
 
 KINDS = (*NAMINGS, 'csv', 'folders')
@@ -212,7 +212,7 @@ def read_corpus(path: Path, kind: str = 'auto') -> Corpus:
     Clips are in the order of their names, whatever the folders. SerError if the path does not
     exist or has no usable clip, or if its kind cannot be identified.
     """
-    path = Path(path)
+    path = user_path(path)
     kind = _known_kind(kind)
     if kind in ('auto', 'csv') and path.is_file():
         return _use(path, path.stem, *_read_table(path))
