@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ser_ros import SerError
-from ser_ros.emotions import EMOTIONS
+from ser_ros.emotions import EMOTIONS, Emotion
 from ser_ros.features import Frontend, FrontendConfig, build_frontend
 from ser_ros.files import user_path, write_atomically
 from ser_ros.models import build_model
@@ -69,7 +69,7 @@ class BundleInfo:
     hyperparameters: dict[str, Any]
     frontend: FrontendConfig
     class_names: tuple[str, ...]
-    """Names of `emotions.EMOTIONS`, in the order of the logits."""
+    """Names of `emotions.EMOTIONS` or of `classes`, in the order of the logits."""
     window: float
     """Longest window that the model was trained on, in seconds."""
     temperature: float
@@ -89,12 +89,16 @@ class BundleInfo:
     calibration: str
     """What temperature and threshold were chosen on, as in "chosen on ..."."""
     adaptation: AdaptationInfo
+    classes: dict[str, Emotion] = field(default_factory=dict)
+    """What the classes mean that are not in `emotions.EMOTIONS`."""
 
     def __post_init__(self):
         shortest, longest = WINDOW_RANGE
-        unknown = [name for name in self.class_names if name not in EMOTIONS]
+        unknown = [n for n in self.class_names if n not in EMOTIONS and n not in self.classes]
+        strange = [n for n in self.classes if n in EMOTIONS or n not in self.class_names]
         checks = {
             f'class_names has unknown classes {unknown}': not unknown,
+            f'classes has {strange}, which are known or not in class_names': not strange,
             'class_names has fewer than two classes, or one twice': len(set(self.class_names))
             == len(self.class_names)
             >= 2,
@@ -162,6 +166,8 @@ def save_bundle(path: Path, info: BundleInfo, frontend: Frontend, model: nn.Modu
         'format_version': str(FORMAT_VERSION),
         **{key: json.dumps(value) for key, value in dataclasses.asdict(info).items()},
     }
+    if not info.classes:  # releases that do not know the key read all other bundles
+        del metadata['classes']
     weights = {
         'frontend.mean': frontend.mean,
         'frontend.std': frontend.std,

@@ -1,15 +1,28 @@
 """The vocabulary: emotion classes, corpus label maps, ROS4HRI expressions, valence and arousal."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Optional
 
 import numpy as np
 
+from ser_ros import SerError
+
+ROS4HRI = (
+    *('neutral', 'angry', 'sad', 'happy', 'surprised', 'disgusted', 'scared', 'pleading'),
+    *('vulnerable', 'despaired', 'guilty', 'disappointed', 'embarrassed', 'horrified'),
+    *('skeptical', 'annoyed', 'furious', 'suspicious', 'rejected', 'bored', 'tired', 'asleep'),
+    *('confused', 'amazed', 'excited'),
+)
+"""The constants of `hri_msgs/Expression` (ROS4HRI, REP-155)."""
+
+RUSSELL_MEHRABIAN = 'Russell & Mehrabian (1977)'
+
 
 @dataclass(frozen=True)
 class Emotion:
-    """Expression, valence and arousal of a class.
+    """Expression, valence and arousal of a class; SerError for an invalid one.
 
     Valence and arousal in [-1, 1] are the means for the adjective of the same name in Russell &
     Mehrabian (1977), "Evidence for a three-factor theory of emotions", Journal of Research in
@@ -17,9 +30,20 @@ class Emotion:
     """
 
     expression: str
-    """Value of `hri_msgs/Expression.expression` (ROS4HRI, REP-155)."""
+    """One of `ROS4HRI`."""
     valence: float
     arousal: float
+    source: str = RUSSELL_MEHRABIAN
+    """Where valence and arousal come from."""
+
+    def __post_init__(self):
+        if self.expression not in ROS4HRI:
+            raise SerError(
+                f'{self.expression!r} is no expression of ROS4HRI: use one of {", ".join(ROS4HRI)}'
+            )
+        for name in ('valence', 'arousal'):
+            if not -1 <= getattr(self, name) <= 1:
+                raise SerError(f'{name} is {getattr(self, name)}, not between -1 and 1')
 
 
 EMOTIONS = {
@@ -32,6 +56,26 @@ EMOTIONS = {
     'disgust': Emotion('disgusted', -0.60, 0.35),
     'surprised': Emotion('surprised', 0.40, 0.67),
 }
+
+OTHERS = {
+    'amazed': Emotion('amazed', 0.16, 0.88),
+    'annoyed': Emotion('annoyed', -0.28, 0.17),
+    'bored': Emotion('bored', -0.65, -0.62),
+    'confused': Emotion('confused', -0.53, 0.27),
+    'despaired': Emotion('despaired', -0.72, -0.16),
+    'embarrassed': Emotion('embarrassed', -0.46, 0.54),
+    'excited': Emotion('excited', 0.62, 0.75),
+    'furious': Emotion('furious', -0.44, 0.72),
+    'guilty': Emotion('guilty', -0.57, 0.28),
+    'horrified': Emotion('horrified', -0.62, 0.82),
+    'rejected': Emotion('rejected', -0.62, -0.01),
+    'skeptical': Emotion('skeptical', -0.22, 0.21),
+    'suspicious': Emotion('suspicious', -0.25, 0.42),
+    'tired': Emotion('tired', -0.18, -0.57),
+}
+"""Classes that no corpus here has, for labels of one's own. Their "astonished" stands for amazed,
+"mildly annoyed" for annoyed, "despairing" for despaired, "enraged" for furious, "terrified" for
+horrified, and "fatigued" for tired. What is left of ROS4HRI has no such adjective."""
 
 LABELS = {
     'RAVDESS': {
@@ -142,16 +186,35 @@ SYNONYMS = {
 
 def class_of(word: str) -> Optional[str]:
     """The class of a word, in upper or lower case; None if there is none."""
-    word = ' '.join(word.casefold().replace('_', ' ').replace('-', ' ').split())
+    word = plain_word(word)
     return word if word in EMOTIONS else SYNONYMS.get(word)
+
+
+def plain_word(word: str) -> str:
+    """A label in lower case, with a space for each _ and -."""
+    return ' '.join(word.casefold().replace('_', ' ').replace('-', ' ').split())
+
+
+NOTHING: Mapping[str, Emotion] = MappingProxyType({})
+
+
+def emotion_of(name: str, own: Mapping[str, Emotion] = NOTHING) -> Emotion:
+    """What a class means: one of `EMOTIONS`, or of one's own; KeyError if it is neither."""
+    return own[name] if name in own else EMOTIONS[name]
+
+
+def class_order(names: Iterable[str]) -> tuple[str, ...]:
+    """The names in the order of `EMOTIONS`, then those of one's own classes, sorted."""
+    names = set(names)
+    return (*(name for name in EMOTIONS if name in names), *sorted(names - EMOTIONS.keys()))
 
 
 class ExpressionMap:
     """Turns the class probabilities of one model into expressions, valence and arousal."""
 
-    def __init__(self, class_names: Sequence[str]):
-        """`class_names` in the model's order; raises KeyError for a name not in `EMOTIONS`."""
-        emotions = [EMOTIONS[name] for name in class_names]
+    def __init__(self, class_names: Sequence[str], own: Mapping[str, Emotion] = NOTHING):
+        """`class_names` in the model's order; raises KeyError as `emotion_of` does."""
+        emotions = [emotion_of(name, own) for name in class_names]
         self.expressions = list(dict.fromkeys(emotion.expression for emotion in emotions))
         self._index = np.array([self.expressions.index(e.expression) for e in emotions])
         self._valence = np.array([emotion.valence for emotion in emotions])

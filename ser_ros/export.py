@@ -5,6 +5,7 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,7 @@ def _metadata(bundle: Bundle) -> dict[str, Any]:
     info = bundle.info
     return {
         'class_names': info.class_names,
+        **({'classes': {n: asdict(e) for n, e in info.classes.items()}} if info.classes else {}),
         'sample_rate': bundle.frontend.sample_rate,
         'min_samples': bundle.min_samples,
         'window': info.window,

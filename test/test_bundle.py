@@ -23,6 +23,7 @@ from ser_ros.bundle import (
     load_bundle,
     save_bundle,
 )
+from ser_ros.emotions import OTHERS, Emotion
 from ser_ros.features import LogMelConfig, MfccConfig, ResearchConfig, VggishConfig
 
 
@@ -201,9 +202,46 @@ def test_wrong_version(broken, version, wording):
     assert wording in message
 
 
-@pytest.mark.parametrize('key', [field.name for field in dataclasses.fields(BundleInfo)])
+REQUIRED = [
+    field.name
+    for field in dataclasses.fields(BundleInfo)
+    if field.default_factory is dataclasses.MISSING
+]
+
+
+@pytest.mark.parametrize('key', REQUIRED)
 def test_missing_metadata_is_named(broken, key):
     assert key in refusal(broken({key: None}))
+
+
+def test_classes_of_ones_own_are_stored_with_their_meaning(write_bundle, tmp_path, bundle):
+    contempt = Emotion('annoyed', -0.23, 0.31, 'Russell & Mehrabian (1977), contempt')
+    own = {'bored': OTHERS['bored'], 'contempt': contempt}
+    names = ('neutral', 'bored', 'contempt')
+    path = write_bundle(tmp_path / 'own.safetensors', class_names=names, classes=own)
+    assert load_bundle(path).info.classes == own
+    # A bundle without any has no such key: earlier releases read it.
+    assert bundle.info.classes == {}
+    with safe_open(bundle.path, 'pt') as file:
+        assert 'classes' not in file.metadata()
+
+
+@pytest.mark.parametrize(
+    ('classes', 'message'),
+    [
+        ({'yawning': {'expression': 'bored', 'valence': 0.0, 'arousal': 0.0}}, "['yawning']"),
+        ({'happy': {'expression': 'sad', 'valence': 0.0, 'arousal': 0.0}}, "['happy']"),
+        (
+            {'x': {'expression': 'blase', 'valence': 0.0, 'arousal': 0.0}},
+            "'blase' is no expression",
+        ),
+        ({'x': {'expression': 'sad', 'valence': 7.0, 'arousal': 0.0}}, 'valence is 7.0'),
+        ({'x': {'expression': 'sad'}}, 'classes.valence, classes.arousal is missing'),
+        (['bored'], 'classes is'),
+    ],
+)
+def test_invalid_classes_of_ones_own_are_named(broken, classes, message):
+    assert message in refusal(broken({'classes': json.dumps(classes)}))
 
 
 @pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf])

@@ -1,14 +1,28 @@
 """The vocabulary is consistent, and classes of one expression are summed."""
 
+import math
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ser_ros.emotions import EMOTIONS, LABELS, SYNONYMS, ExpressionMap, class_of
+from ser_ros import SerError
+from ser_ros.emotions import (
+    EMOTIONS,
+    LABELS,
+    OTHERS,
+    ROS4HRI,
+    SYNONYMS,
+    Emotion,
+    ExpressionMap,
+    class_of,
+    class_order,
+)
 
 # The string constants of hri_msgs/Expression.
-ROS4HRI = {
+CONSTANTS = {
     'neutral',
     'angry',
     'sad',
@@ -37,8 +51,29 @@ ROS4HRI = {
 }
 
 
-def test_every_expression_is_one_of_ros4hri():
-    assert {emotion.expression for emotion in EMOTIONS.values()} <= ROS4HRI
+def test_the_expressions_are_those_of_ros4hri():
+    assert set(ROS4HRI) == CONSTANTS
+    assert len(ROS4HRI) == len(CONSTANTS)
+
+
+def test_others_are_expressions_that_no_class_has():
+    assert {name: emotion.expression for name, emotion in OTHERS.items()} == {n: n for n in OTHERS}
+    assert not {emotion.expression for emotion in EMOTIONS.values()} & set(OTHERS)
+    assert OTHERS['bored'].arousal < 0 < OTHERS['excited'].arousal
+    assert OTHERS['guilty'].valence < 0 < OTHERS['excited'].valence
+
+
+@pytest.mark.parametrize(
+    ('values', 'message'),
+    [
+        (('blase', 0.0, 0.0), "'blase' is no expression of ROS4HRI: use one of neutral, angry"),
+        (('bored', -1.5, 0.0), 'valence is -1.5, not between -1 and 1'),
+        (('bored', 0.0, math.nan), 'arousal is nan, not between -1 and 1'),
+    ],
+)
+def test_invalid_emotions(values, message):
+    with pytest.raises(SerError, match=re.escape(message)):
+        Emotion(*values)
 
 
 def test_expressions_with_other_names_than_their_classes():
@@ -48,7 +83,7 @@ def test_expressions_with_other_names_than_their_classes():
 
 
 def test_valence_and_arousal_are_on_the_scale_and_on_the_right_side_of_it():
-    for emotion in EMOTIONS.values():
+    for emotion in (*EMOTIONS.values(), *OTHERS.values()):
         assert -1 <= emotion.valence <= 1
         assert -1 <= emotion.arousal <= 1
     assert EMOTIONS['happy'].valence > 0 > EMOTIONS['sad'].valence
@@ -115,6 +150,16 @@ def test_valence_and_arousal_are_expectations():
     valence, arousal = expressions.valence_arousal(np.array([0.75, 0.25]))
     assert valence == pytest.approx(0.75 * 0.81 - 0.25 * 0.63)
     assert arousal == pytest.approx(0.75 * 0.51 - 0.25 * 0.27)
+
+
+def test_classes_of_ones_own_have_their_expression():
+    own = {'contempt': Emotion('annoyed', -0.23, 0.31), 'irritation': OTHERS['annoyed']}
+    expressions = ExpressionMap(['happy', 'contempt', 'irritation'], own)
+    assert expressions.expressions == ['happy', 'annoyed']
+    assert expressions.decide(np.array([0.4, 0.3, 0.3]), 0.5) == ('annoyed', pytest.approx(0.6))
+    valence, _ = expressions.valence_arousal(np.array([0.0, 1.0, 0.0]))
+    assert valence == pytest.approx(-0.23)
+    assert class_order(['zest', 'sad', 'bored', 'neutral']) == ('neutral', 'sad', 'bored', 'zest')
 
 
 def test_unknown_class_is_an_error():

@@ -41,9 +41,10 @@ TRAINING_ONLY = {
 EXPORT_ONLY = {'onnx', 'onnxscript'}
 # The same inside training.
 ALLOWED_IN_TRAINING = {
-    'recipe': set(),
+    'labels': set(),
+    'recipe': {'labels'},
     'attempts': set(),
-    'data': {'recipe'},
+    'data': {'labels', 'recipe'},
     'learning': {'data', 'recipe'},
     'evaluation': {'data', 'recipe'},
     'reports': {'data', 'evaluation', 'recipe'},

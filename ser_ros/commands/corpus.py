@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ def configure(commands: argparse._SubParsersAction) -> None:
         'corpus',
         help='print and plot the contents of a corpus of labelled speech',
         description='Read a corpus as training does: its clips by emotion, gender, intensity and '
-        'speaker, their lengths, and every file that is not used, with the reason.',
+        'speaker, their lengths, and every file that is not used, with the reason. The exit status '
+        'is 1 if labels have no class.',
     )
     parser.add_argument('path', type=path_of, metavar='PATH', help='its folder, or a CSV file')
     parser.add_argument(
@@ -22,6 +24,13 @@ def configure(commands: argparse._SubParsersAction) -> None:
         default='auto',
         help='needed if the file names do not identify it: RAVDESS, SAVEE, CREMA-D, TESS, EmoDB, '
         'BanglaSER, csv (columns path, emotion, speaker) or folders (EMOTION/SPEAKER_*.wav)',
+    )
+    parser.add_argument(
+        '--labels',
+        type=_mapping,
+        default={},
+        metavar='MAP',
+        help="classes of its labels, as the recipe's key data.labels: '{bored: bored, cough: null}'",
     )
     parser.add_argument(
         '--plot', type=path_of, metavar='FILE', help='the plot (default corpus_NAME.png here)'
@@ -32,15 +41,27 @@ def configure(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
-def run(options: argparse.Namespace) -> None:
-    """Print the contents, and plot them."""
+def _mapping(text: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError:
+        values = None
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise argparse.ArgumentTypeError(f'{text!r} is not a mapping such as {{bored: bored}}')
+    return values
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the contents, and plot them; return 1 if labels have no class."""
     from ser_ros.training.data.corpora import read_corpus
     from ser_ros.training.reports.corpus_report import corpus_figure, describe
     from ser_ros.training.reports.plots import check_kind, save
 
     if options.plot:
         check_kind(options.plot)
-    corpus = read_corpus(options.path, options.kind)
+    corpus = read_corpus(options.path, options.kind, options.labels)
     contents = describe(corpus)
     if options.json:
         print(json.dumps(contents))
@@ -53,6 +74,9 @@ def run(options: argparse.Namespace) -> None:
         save(corpus_figure(corpus), plot)
     if not options.json:
         print(f'plot: {plot}')
+    for line in corpus.unknown_labels:
+        print(f'ser_ros: {corpus.name}: {line}', file=sys.stderr)
+    return 1 if corpus.unknown_labels else 0
 
 
 def _print_contents(contents: dict[str, Any]) -> None:

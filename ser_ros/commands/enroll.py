@@ -8,6 +8,7 @@ from ser_ros import SerError
 from ser_ros.commands.arguments import path_of
 
 if TYPE_CHECKING:
+    from ser_ros.bundle import Bundle
     from ser_ros.stream.enrolment import Phrase
 
 
@@ -46,22 +47,27 @@ def run(options: argparse.Namespace) -> None:
 
     torch.set_num_threads(1)  # a window is too little work for several
     bundle = load_bundle(options.bundle)
-    enrolment = enrol(bundle, [phrase for text in options.phrases for phrase in _read(text)])
+    enrolment = enrol(
+        bundle, [phrase for text in options.phrases for phrase in _read(text, bundle)]
+    )
     save_enrolment(options.out, enrolment)
     phrases = ', '.join(f'{n} {name}' for name, n in enrolment.phrases.items())
     print(f'{options.out}: {phrases}')
 
 
-def _read(text: str) -> list['Phrase']:
+def _read(text: str, bundle: 'Bundle') -> list['Phrase']:
     """The phrases of one argument; SerError for one without an emotion, or that is not sound."""
     from ser_ros.audio.sources import read_audio
-    from ser_ros.emotions import EMOTIONS, class_of
+    from ser_ros.emotions import EMOTIONS, class_of, plain_word
     from ser_ros.stream.enrolment import Phrase
 
     phrases = []
     for word, file in _labelled_files(text):
-        if (emotion := class_of(word)) is None:
-            raise SerError(f'{file}: {word!r} is not an emotion: use one of {", ".join(EMOTIONS)}')
+        own = bundle.info.classes
+        emotion = plain_word(word) if plain_word(word) in own else class_of(word)
+        if emotion is None:
+            known = ', '.join((*EMOTIONS, *own))
+            raise SerError(f'{file}: {word!r} is not an emotion: use one of {known}')
         phrases.append(Phrase(str(file), emotion, read_audio(file)))
     return phrases
 

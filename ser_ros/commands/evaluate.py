@@ -87,7 +87,8 @@ def run(options: argparse.Namespace) -> None:
         check_can_stream(bundle)
         conditions = read_conditions(options.conditions)
     quoted = _quote(options.quote)
-    selections = select(bundle.info, read_corpora(options.corpus), options.subset)
+    labels = bundle.info.recipe.get('data', {}).get('labels', {})
+    selections = select(bundle.info, read_corpora(options.corpus, labels), options.subset)
     for selection in selections:
         notes = selection.notes
         if selection.missing:

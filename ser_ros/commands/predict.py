@@ -163,7 +163,7 @@ def _whole(
     from ser_ros.stream.voice import softmax
 
     probabilities = softmax(score)
-    expressions = ExpressionMap(bundle.info.class_names)
+    expressions = ExpressionMap(bundle.info.class_names, bundle.info.classes)
     expression, confidence = expressions.decide(probabilities, bundle.info.threshold)
     valence, arousal = expressions.valence_arousal(probabilities)
     return Estimate(

@@ -1,14 +1,14 @@
 """How a voice usually sounds, learned while it speaks, and what is said is compared with it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
 import numpy as np
 import torch
 
-from ser_ros.emotions import EMOTIONS
+from ser_ros.emotions import NOTHING, Emotion, emotion_of
 from ser_ros.features import Frontend, voice_mean
 
 BASELINE_UTTERANCES = 60
@@ -84,14 +84,16 @@ class Adaptation:
         return np.zeros(n_classes) - self._scores / (self._weight + memory)
 
 
-def neutral_shift(class_names: Sequence[str], neutral_share: float) -> np.ndarray:
+def neutral_shift(
+    class_names: Sequence[str], neutral_share: float, own: Mapping[str, Emotion] = NOTHING
+) -> np.ndarray:
     """(n_classes,) to add to log-probabilities where `neutral_share` of the utterances is neutral.
 
     In training all classes are equally frequent; by Bayes' rule other shares shift the log-odds of
     neutral by the difference of the shares' log-odds (Saerens et al., 2002). Zeros for a model
     without a neutral class, or with no other.
     """
-    is_neutral = np.array([EMOTIONS[name].expression == 'neutral' for name in class_names])
+    is_neutral = np.array([emotion_of(name, own).expression == 'neutral' for name in class_names])
     if is_neutral.all() or not is_neutral.any():
         return np.zeros(len(class_names))
     share = is_neutral.mean()

@@ -13,7 +13,7 @@ import torch
 
 from ser_ros import SerError
 from ser_ros.bundle import Bundle
-from ser_ros.emotions import EMOTIONS
+from ser_ros.emotions import emotion_of
 from ser_ros.files import user_path, write_atomically
 from ser_ros.settings import from_dict
 from ser_ros.stream.adaptation import Adaptation, Baseline
@@ -29,7 +29,7 @@ class Phrase:
     name: str
     """For messages: its file."""
     emotion: str
-    """One of `emotions.EMOTIONS`."""
+    """One of `emotions.EMOTIONS`, or a class of the bundle."""
     samples: np.ndarray
     """float32 (n,) at 16 kHz."""
 
@@ -69,7 +69,7 @@ def enrol(bundle: Bundle, phrases: Sequence[Phrase]) -> Enrolment:
     """
     _check_adapts(bundle)
     classes = [_class_of(bundle, phrase) for phrase in phrases]
-    expressions = sorted({EMOTIONS[name].expression for name in classes})
+    expressions = sorted({emotion_of(name, bundle.info.classes).expression for name in classes})
     if len(expressions) < 2:
         raise SerError(
             'an enrolment needs phrases of at least two expressions, '
@@ -103,8 +103,9 @@ def _check_adapts(bundle: Bundle) -> None:
 
 def _class_of(bundle: Bundle, phrase: Phrase) -> str:
     """The bundle's class for a phrase: its own, or one of the same expression."""
-    names = bundle.info.class_names
-    alike = [n for n in names if EMOTIONS[n].expression == EMOTIONS[phrase.emotion].expression]
+    names, own = bundle.info.class_names, bundle.info.classes
+    expression = emotion_of(phrase.emotion, own).expression
+    alike = [name for name in names if emotion_of(name, own).expression == expression]
     if not alike:
         raise SerError(
             f'{phrase.name}: the bundle has no class {phrase.emotion}, only {", ".join(names)}'

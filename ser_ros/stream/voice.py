@@ -140,7 +140,7 @@ class Voice:
     def _update_limits(self) -> None:
         """Compute what follows from bundle and settings together."""
         bundle, config = self.bundle, self.config
-        self.expressions = ExpressionMap(bundle.info.class_names)
+        self.expressions = ExpressionMap(bundle.info.class_names, bundle.info.classes)
         self._threshold = bundle.info.threshold if config.threshold is None else config.threshold
         info = bundle.info.adaptation
         self._memory, self._neutral_share = info.memory, info.neutral_share
@@ -271,7 +271,9 @@ class Voice:
             return _Utterance(segment, next_end, 0, None, np.zeros(len(names)))
         memory, share = self._memory, self._neutral_share
         mean = known.features_mean(self.bundle.frontend, memory)
-        shift = known.shift(len(names), memory) + neutral_shift(names, share)
+        shift = known.shift(len(names), memory) + neutral_shift(
+            names, share, self.bundle.info.classes
+        )
         return _Utterance(segment, next_end, known.n_utterances, mean, shift)
 
     def _close(self) -> WindowRequests:

@@ -80,7 +80,7 @@ def cross_validate(
     made, and existing results of another recipe or of a corpus that has changed since.
     """
     compute = compute or Compute()
-    loaded = load_corpora(corpora)
+    loaded = load_corpora(corpora, recipe.data.labels)
     if explicit is not None:
         recipe = adjust_recipe(recipe, loaded, explicit, folds)
     results = results_folder(results, recipe) if results else out

@@ -4,8 +4,9 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
-from ser_ros.bundle import load_bundle
+from ser_ros.bundle import BundleInfo, load_bundle
 from ser_ros.training.adjustment import choose_split, log_choice
 from ser_ros.training.data.batches import count_batches
 from ser_ros.training.data.corpora import Corpus, merge_labels
@@ -28,6 +29,7 @@ OPTIMIZATION = {
 }
 
 KEPT_DATA = (
+    'labels',
     'merge',
     'balance_classes',
     'balance_corpora',
@@ -36,6 +38,13 @@ KEPT_DATA = (
     'nonspeech',
 )
 """Settings of the data that are the bundle's."""
+
+
+def finetuning_labels(info: BundleInfo, overrides: Sequence[str]) -> dict[str, Any]:
+    """The labels by which corpora are read: the bundle's, and those of the overrides."""
+    labels = info.recipe.get('data', {}).get('labels', {})
+    own = [override for override in overrides if override.startswith('data.labels')]
+    return make_recipe(NAME, {'data': {'labels': labels}}, own).data.labels
 
 
 def finetuning_recipe(

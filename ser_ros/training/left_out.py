@@ -83,7 +83,7 @@ def leave_out_corpora(
         raise SerError(
             'name three or more corpora to leave out: choices for one are made on others'
         )
-    loaded = load_corpora(corpora)
+    loaded = load_corpora(corpora, recipe.data.labels)
     if explicit is not None:
         recipe = adjust_corpora(recipe, loaded, explicit)
     singles = [(name,) for name in names]
@@ -173,6 +173,7 @@ def _summarise(
                 found[f'{name}/cold'],
                 draw_streams(clips),
                 found[f'{name}/known'],
+                split.classes,
             )
             for name in left
         }

@@ -17,6 +17,7 @@ from ser_ros.files import user_path
 from ser_ros.models import default_hyperparameters
 from ser_ros.settings import from_dict
 from ser_ros.shipped import shipped_file, shipped_recipes
+from ser_ros.training.labels import LabelMap
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,9 @@ class DataConfig:
 
     corpora: tuple[str, ...] = ('RAVDESS',)
     """Names of the corpora, as `python -m ser_ros corpus` prints them."""
+    labels: dict[str, Any] = field(default_factory=dict)
+    """A corpus's label → its class, nothing (null), or a class of one's own, see `labels.LabelMap`:
+    `{bored: bored, cough: null, EmoDB:L: {expression: bored, valence: -0.6, arousal: -0.6}}`."""
     merge: dict[str, str] = field(default_factory=dict)
     """Class → the class that replaces it, such as calm → neutral: a common vocabulary."""
     balance_classes: bool = False
@@ -54,6 +58,7 @@ class DataConfig:
         return self.corpus_weights.get(self.corpora[corpus], 1.0)
 
     def __post_init__(self):
+        LabelMap(self.labels)
         _at_least(0, self, 'noisy_copies', 'epoch_clips')
         _within_one(self, 'nonspeech')
         for name, weight in self.corpus_weights.items():

@@ -5,10 +5,10 @@ import dataclasses
 import json
 import logging
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 from filelock import FileLock, Timeout
 
@@ -24,7 +24,7 @@ from ser_ros.training.data.splits import Split, split_corpora
 from ser_ros.training.evaluation.calibration import calibrate
 from ser_ros.training.evaluation.clip_result import ClipResult
 from ser_ros.training.evaluation.metrics import compute_metrics
-from ser_ros.training.finetuning import finetuning_recipe
+from ser_ros.training.finetuning import finetuning_labels, finetuning_recipe
 from ser_ros.training.learning.fit import Compute, Fit
 from ser_ros.training.learning.pretrained import joined, load_source, mark_known, run_digest
 from ser_ros.training.learning.task import EmotionTask
@@ -66,7 +66,7 @@ def train(
     # What does not fit is reported before the corpora are read.
     _check_recipe(out, recipe, () if explicit is None else ADJUSTED)
     load_source(recipe)
-    loaded = load_corpora(corpora)
+    loaded = load_corpora(corpora, recipe.data.labels)
     if explicit is not None:
         recipe = adjust_recipe(recipe, loaded, explicit)
     return train_split(recipe, split_corpora(recipe, loaded), out, compute)
@@ -80,15 +80,18 @@ def finetune(
     compute: Optional[Compute] = None,
 ) -> Optional[Run]:
     """`train` a bundle on other corpora, by the recipe of `finetuning_recipe`."""
-    load_bundle(bundle)  # one that is damaged is reported before the corpora are read
-    loaded = load_corpora(corpora)
+    # A damaged bundle is reported before the corpora are read.
+    labels = finetuning_labels(load_bundle(bundle).info, overrides)
+    loaded = load_corpora(corpora, labels)
     recipe = finetuning_recipe(bundle, loaded, overrides)
     return train_split(recipe, split_corpora(recipe, loaded), out, compute)
 
 
-def load_corpora(paths: Sequence[CorpusPath]) -> list[Corpus]:
+def load_corpora(
+    paths: Sequence[CorpusPath], labels: Optional[Mapping[str, Any]] = None
+) -> list[Corpus]:
     """`read_corpora`, with a warning about the files that cannot be used."""
-    corpora = read_corpora(paths)
+    corpora = read_corpora(paths, labels or {})
     for corpus in corpora:
         if corpus.left_out:
             logger.warning(corpus.left_out)
@@ -207,6 +210,7 @@ def _bundle_info(recipe: Recipe, split: Split) -> BundleInfo:
         license=license_of(recipe.data.corpora),
         recordings=tuple(sorted({c.fingerprint for c in (*split.train, *split.validation)})),
         calibration='the validation set' if split.validation else 'nothing',
+        classes=split.classes,
         adaptation=AdaptationInfo(by_voice=recipe.voice.clips > 0, memory=recipe.voice.memory),
     )
 

@@ -152,3 +152,57 @@ def test_the_bars_are_as_high_as_their_labels_say(corpus):
     for axes in (by_gender, by_intensity, by_speaker):
         assert axes.get_ylim()[0] == 0
         assert axes.get_ylim()[1] > max(bars(axes).values())
+
+
+@pytest.fixture
+def bored(corpus, tmp_path):
+    """A table with two labels that are no emotions here."""
+    sounds = sorted(corpus.rglob('Actor*/*.wav'))
+    labels = ('angry', 'bored', 'bored', 'cough', 'sad')
+    rows = [f'{sound},{label},ann' for sound, label in zip(sounds, labels)]
+    path = tmp_path / 'mine.csv'
+    path.write_text('\n'.join(['path,emotion,speaker', *rows]))
+    return path
+
+
+def test_labels_without_a_class_are_named_with_what_is_known(run, bored):
+    for arguments in ([bored], [bored, '--json']):
+        status, out, err = run(*arguments)
+        assert status == 1
+        (line,) = err
+        start = (
+            'ser_ros: mine: labels without a class: bored (2), cough (1); known are neutral, calm'
+        )
+        assert line.startswith(start)
+        assert 'to amazed, annoyed, bored, ' in line
+        assert 'data.labels' in line
+        assert 'unknown label' in out
+
+
+def test_labels_are_mapped(run, bored, tmp_path):
+    labels = '{bored: bored, cough: null}'
+    status, out, err = run(bored, '--labels', labels)
+    assert (status, err) == (0, [])
+    lines = [' '.join(line.split()[:2]) for line in out.splitlines()]
+    for row in ('sad 1', 'angry 1', 'bored 2', 'all 4'):
+        assert row in lines
+    assert 'problem: 1 × label mapped to nothing, not used:' in out
+    status, _, err = run(bored, '--labels', '{bored: dull}')
+    assert status == 1
+    assert "'dull' is not a class" in err[0]
+    with pytest.raises(SystemExit):
+        run(bored, '--labels', 'bored')
+
+
+def test_folders_of_labels_are_mapped(run, corpus, tmp_path):
+    folder = tmp_path / 'moods'
+    for number, sound in enumerate(sorted(corpus.rglob('Actor*/*.wav'))):
+        copy = folder / ('bored', 'weary')[number % 2] / f'ann_{number}.wav'
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(sound.read_bytes())
+    status, _, (err,) = run(folder)
+    assert status == 1
+    assert 'to amazed, annoyed, bored' in err
+    status, out, err = run(folder, '--labels', '{bored: bored, weary: {expression: tired}}')
+    assert (status, err) == (0, [])
+    assert 'weary' in out

@@ -11,6 +11,7 @@ import torch
 from ser_ros.__main__ import main
 from ser_ros.bundle import load_bundle
 from ser_ros.commands.arguments import recipe_names
+from ser_ros.emotions import OTHERS
 from ser_ros.models.parallel_cnn_transformer import ParallelCnnTransformer
 from ser_ros.shipped import shipped_recipes
 
@@ -186,6 +187,45 @@ def test_a_recipe_takes_a_corpus_of_ones_own(capsys, caplog, tmp_path, table, ca
     assert main(['train', *command, *explicit]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith('ser_ros: the recipe trains on theirs, but --corpus names mine')
+
+
+def test_classes_of_ones_own(capsys, caplog, tmp_path, table, cache, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table.write_text(table.read_text().replace('calm', 'bored', 12).replace('/bored/', '/calm/'))
+    (tmp_path / 'short.yaml').write_text(
+        RECIPE.replace("split: {validation_speakers: ['03']}", '')
+    )
+    common = ['--corpus', str(table), '--device', 'cpu']
+    command = ['train', 'short.yaml', *common, '--cache', str(cache)]
+    # Without a map the clips are left out, and the line says what helps.
+    assert main([*command, '--set', 'optimization.epochs=0']) == 1
+    assert main([*command, '--out', 'runs/two', '--quick']) == 0
+    assert 'labels without a class: bored (4); known are neutral' in caplog.text
+    assert load_bundle('runs/two/short.safetensors').info.class_names == ('happy', 'sad')
+
+    assert main([*command, '--set', 'data.labels={bored: {expression: bored}}', 'refit=true']) == 0
+    path = 'runs/short/short.safetensors'
+    info = load_bundle(path).info
+    assert info.class_names == ('happy', 'sad', 'bored')
+    assert info.classes == {'bored': OTHERS['bored']}
+    card = (tmp_path / 'runs' / 'short' / 'short.md').read_text()
+    assert '| bored | bored | -0.65 | -0.62 | Russell & Mehrabian (1977) |' in card
+    capsys.readouterr()
+    assert main(['evaluate', path, *common, '--subset', 'test', '--json']) == 0
+    assert json.loads(capsys.readouterr().out)['test']['classes'].keys() == {
+        'happy',
+        'sad',
+        'bored',
+    }
+    sound = table.read_text().splitlines()[1].split(',')[0]
+    assert main(['inspect', sound, '--bundle', path, '--out', 'x.png']) == 0
+
+    # A bundle that starts from it reads the same labels.
+    assert (
+        main(['train', '--from', path, *common, '--quick', '--set', 'optimization.epochs=1']) == 0
+    )
+    fine_tuned = load_bundle('runs/finetune_quick/finetune.safetensors').info
+    assert fine_tuned.classes == info.classes
 
 
 def test_an_unknown_recipe_is_one_line(capsys, tmp_path):

@@ -25,13 +25,15 @@ from feeding import (  # noqa: E402
     speech_then_silence,
     wait_until_processed,
 )
+from hri_msgs.msg import Expression  # noqa: E402
 from lifecycle_msgs.msg import State  # noqa: E402
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 
 from ser_ros.audio import SAMPLE_RATE, SECOND  # noqa: E402
 from ser_ros.audio.formats import encode_s16le  # noqa: E402
-from ser_ros.bundle import load_bundle  # noqa: E402
+from ser_ros.bundle import load_bundle, save_bundle  # noqa: E402
+from ser_ros.emotions import OTHERS  # noqa: E402
 from ser_ros.features import LogMelConfig  # noqa: E402
 from ser_ros.nodes.emotion_node import EmotionNode  # noqa: E402
 from ser_ros.nodes.messages import to_header, to_nanoseconds  # noqa: E402
@@ -465,3 +467,23 @@ def test_a_failed_start_leaves_nothing_behind(graph):
     assert graph.run(node.trigger_configure) == TransitionCallbackReturn.SUCCESS
     assert graph.run(node.trigger_activate) == TransitionCallbackReturn.SUCCESS
     assert node.count_publishers('emotion') == 1
+
+
+def test_a_class_of_ones_own_is_published(graph, outputs, publisher, tmp_path, write_bundle):
+    names, own = ('neutral', 'dull'), {'dull': OTHERS['bored']}
+    path = tmp_path / 'own.safetensors'
+    write_bundle(path, class_names=names, classes=own, threshold=0.0)
+    bundle = load_bundle(path)
+    with torch.no_grad():
+        bundle.model.classifier.bias[1] += 50
+    save_bundle(path, bundle.info, bundle.frontend, bundle.model)
+    node = graph.make(EmotionNode, **LARGE_BACKLOG, bundle=str(path))
+    publisher.wait_for_subscriber(node)
+    publisher.announce()
+    samples = speech_then_silence()
+    publisher.play(encode_s16le(samples), period=0.001)
+    wait_until_processed(graph, node, outputs, len(samples) - 512)
+    assert {m.expression for m in outputs['utterance']} == {Expression.BORED}
+    assert outputs['utterance'][0].valence == pytest.approx(-0.65, abs=0.01)
+    assert [r.class_id for r in outputs['probabilities'][0].results] == list(names)
+    assert str(reported(node)['last decision']).startswith('bored')

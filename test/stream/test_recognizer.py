@@ -17,6 +17,7 @@ from ser_ros.audio.block_queue import BlockQueue
 from ser_ros.audio.formats import PcmFormat, encode_s16le
 from ser_ros.audio.vad import CHUNK, Segmenter, SileroVad, speech_span
 from ser_ros.bundle import Bundle, BundleError, load_bundle
+from ser_ros.emotions import Emotion
 from ser_ros.features import LogMelConfig, MfccConfig, ResearchConfig, VggishConfig
 from ser_ros.stream.engine import Engine, select_device
 from ser_ros.stream.recognizer import Recognizer
@@ -873,3 +874,22 @@ def test_a_bundle_that_cannot_stream_does_not_replace_the_old_one(
         recognizer.replace_bundle(load_bundle(path))
     rest = recognizer.push(utterance[20_000:], START + 20_000 * SAMPLE_NS)
     assert same(first + rest + recognizer.flush(), expected)
+
+
+# --- Classes of one's own
+
+
+def test_a_class_of_ones_own_is_decided_by_its_expression(write_bundle, tmp_path, utterance):
+    own = {'weary': Emotion('tired', -0.18, -0.57)}
+    path = write_bundle(
+        tmp_path / 'own.safetensors',
+        class_names=('neutral', 'weary'),
+        classes=own,
+        threshold=0.0,
+    )
+    bundle = load_bundle(path)
+    with torch.no_grad():
+        bundle.model.classifier.bias[1] += 50
+    estimates = process(Recognizer(bundle, 'cpu'), utterance)
+    assert {e.expression for e in estimates} == {'tired'}
+    assert finals(estimates)[0].arousal == pytest.approx(-0.57, abs=1e-3)

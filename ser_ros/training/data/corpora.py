@@ -10,16 +10,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 import numpy as np
 import soundfile
 from tqdm import tqdm
 
 from ser_ros import SerError
-from ser_ros.emotions import EMOTIONS, LABELS, class_of
+from ser_ros.emotions import EMOTIONS, LABELS, Emotion, class_of
 from ser_ros.files import user_path, walk_files
 from ser_ros.training.data.naming import NAMINGS, Naming
+from ser_ros.training.labels import KNOWN, UNUSED, LabelMap
 
 KINDS = (*NAMINGS, 'csv', 'folders')
 
@@ -70,7 +71,7 @@ class Clip:
 
     path: Path
     emotion: str
-    """A class of `ser_ros.emotions.EMOTIONS`."""
+    """A class of `ser_ros.emotions.EMOTIONS`, or of one's own."""
     speaker: str
     corpus: str
     gender: Optional[str] = None
@@ -83,6 +84,13 @@ class Clip:
     """Hash of the decoded sound, channels averaged: clips with the same one are one recording."""
     age: Optional[int] = None
     """Years; None if the corpus does not state them."""
+    own: Optional[Emotion] = None
+    """What its class means, if it is one of one's own."""
+
+    @property
+    def expression(self) -> str:
+        """The ROS4HRI expression of its class."""
+        return (self.own or EMOTIONS[self.emotion]).expression
 
     @property
     def name(self) -> str:
@@ -123,6 +131,8 @@ class Problem:
     """More about this file."""
     is_used: bool = False
     """Whether its clip is used in spite of the fault."""
+    label: str = ''
+    """Its label, if that is the fault: it has no class."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +150,19 @@ class Corpus:
         """How many files are not used, and why, in one line; '' if all are used."""
         faults = Counter(problem.reason for problem in self.problems if not problem.is_used)
         counts = ', '.join(f'{n} {reason}' for reason, n in sorted(faults.items()))
-        return counts and f'{self.name}: files left out: {counts} (the command corpus names them)'
+        return counts and '; '.join(
+            [
+                f'{self.name}: files left out: {counts} (the command corpus names them)',
+                *self.unknown_labels,
+            ]
+        )
+
+    @property
+    def unknown_labels(self) -> list[str]:
+        """One line about the labels without a class, with what is known; empty if there are none."""
+        counts = Counter(problem.label for problem in self.problems if problem.label)
+        labels = ', '.join(f'{label} ({n})' for label, n in sorted(counts.items()))
+        return [f'labels without a class: {labels}; {KNOWN}'] if labels else []
 
     def collisions(self) -> dict[str, list[str]]:
         """Class with several of the corpus's own labels → those labels."""
@@ -168,26 +190,32 @@ def merge_labels(clips: Sequence[Clip], merges: Mapping[str, str]) -> list[Clip]
 
     SerError for an unknown class, with the nearest known one.
     """
+    own = {clip.emotion: clip.own for clip in clips}
+    known = {**EMOTIONS, **own}
     for name in (*merges, *merges.values()):
-        if name not in EMOTIONS:
-            near = difflib.get_close_matches(name, EMOTIONS, 1, cutoff=0.0)[0]
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1, cutoff=0.0)[0]
             raise SerError(f'merge: {name!r} is not a class; did you mean {near!r}?')
+    merged = [merges.get(clip.emotion, clip.emotion) for clip in clips]
     return [
-        dataclasses.replace(clip, emotion=merges.get(clip.emotion, clip.emotion)) for clip in clips
+        dataclasses.replace(clip, emotion=emotion, own=own.get(emotion))
+        for clip, emotion in zip(clips, merged)
     ]
 
 
-def read_corpora(paths: Sequence[CorpusPath]) -> list[Corpus]:
+def read_corpora(
+    paths: Sequence[CorpusPath], labels: Optional[Mapping[str, Any]] = None
+) -> list[Corpus]:
     """Several corpora; a recording that is already in an earlier one is left out of the later.
 
-    SerError as for `read_corpus`, and for two corpora of one name, whose speakers could not be
+    `labels`: as the recipe's key `data.labels`, see `LabelMap`. SerError as for `read_corpus`, and for two corpora of one name, whose speakers could not be
     distinguished.
     """
     corpora: list[Corpus] = []
     owners: dict[str, Clip] = {}
     for given in paths:
         path, kind = given if isinstance(given, tuple) else (given, 'auto')
-        corpus = read_corpus(path, kind)
+        corpus = read_corpus(path, kind, labels)
         if corpus.name in (other.name for other in corpora):
             raise SerError(f'corpus {path}: there are two corpora {corpus.name}; leave one out')
         fresh = [clip for clip in corpus.clips if clip.digest not in owners]
@@ -200,22 +228,24 @@ def read_corpora(paths: Sequence[CorpusPath]) -> list[Corpus]:
     return corpora
 
 
-def read_corpus(path: Path, kind: str = 'auto') -> Corpus:
+def read_corpus(
+    path: Path, kind: str = 'auto', labels: Optional[Mapping[str, Any]] = None
+) -> Corpus:
     """The corpus in a folder or a CSV file: its usable clips, each recording once.
 
     `kind`: one of `KINDS`, or auto to identify it by the files' names. The published corpora are
     described in `ser_ros.training.data.naming`. A CSV file has the columns path (relative to the
     file), emotion and speaker, and may have gender, age and intensity. A folder per emotion has
     `EMOTION/SPEAKER/*.wav` or `EMOTION/SPEAKER_*.wav`. Every file is decoded once, to find silent,
-    truncated and duplicate ones.
+    truncated and duplicate ones. `labels`: see `LabelMap`.
 
     Clips are in the order of their names, whatever the folders. SerError if the path does not
     exist or has no usable clip, or if its kind cannot be identified.
     """
-    path = user_path(path)
+    path, label_map = user_path(path), LabelMap(labels or {})
     kind = _known_kind(kind)
     if kind in ('auto', 'csv') and path.is_file():
-        return _use(path, path.stem, *_read_table(path))
+        return _use(path, path.stem, *_read_table(path, label_map))
     if not path.is_dir():
         raise SerError(f'corpus {path}: no such folder or CSV file')
     if kind == 'csv':
@@ -224,11 +254,11 @@ def read_corpus(path: Path, kind: str = 'auto') -> Corpus:
     if not paths:
         raise SerError(f'corpus {path}: there are no sound files ({", ".join(SOUNDS)}) in it')
     if kind == 'auto':
-        kind = _identify_kind(path, paths)
+        kind = _identify_kind(path, paths, label_map)
     if kind == 'folders':
-        name, (entries, more) = path.resolve().name, _read_folders(path, paths)
+        name, (entries, more) = path.resolve().name, _read_folders(path, paths, label_map)
     else:
-        name, (entries, more) = kind, _read_names(NAMINGS[kind], paths)
+        name, (entries, more) = kind, _read_names(NAMINGS[kind], paths, label_map)
     return _use(path, name, entries, problems + more)
 
 
@@ -251,7 +281,7 @@ def _list_sounds(root: Path) -> tuple[list[Path], list[Problem]]:
     return [path for path in found if not path.name.startswith('._')], problems
 
 
-def _identify_kind(root: Path, paths: Sequence[Path]) -> str:
+def _identify_kind(root: Path, paths: Sequence[Path], labels: LabelMap) -> str:
     """The kind that all files with a known name have; SerError for none, and for several."""
     fits = {
         kind: {path for path in paths if naming.parse(path) is not None}
@@ -259,12 +289,15 @@ def _identify_kind(root: Path, paths: Sequence[Path]) -> str:
     }
     best = max(fits, key=lambda kind: len(fits[kind]))
     if not fits[best]:
-        if any(class_of(path.relative_to(root).parts[0]) for path in paths):
+        words = {path.relative_to(root).parts[0] for path in paths}
+        name = root.resolve().name
+        if any(labels.find(name, word, class_of(word)) is not None for word in words):
             return 'folders'
         known = ', '.join(f'{kind} ({naming.example})' for kind, naming in NAMINGS.items())
         raise SerError(
             f'corpus {root}: file names such as {paths[0].name} do not belong to a known corpus; '
-            f'known are {known}, a folder per emotion (angry/SPEAKER_1.wav), and a CSV file'
+            f'known are {known}, a folder per emotion (angry/SPEAKER_1.wav), and a CSV file; of the '
+            f'emotions {KNOWN}'
         )
     rivals = [kind for kind in fits if kind != best and fits[kind] and not fits[kind] < fits[best]]
     if rivals:
@@ -285,7 +318,9 @@ class _Entry:
     recording: tuple[str, ...]
 
 
-def _read_names(naming: Naming, paths: Sequence[Path]) -> tuple[list[_Entry], list[Problem]]:
+def _read_names(
+    naming: Naming, paths: Sequence[Path], labels: LabelMap
+) -> tuple[list[_Entry], list[Problem]]:
     entries, problems = [], []
     for path in paths:
         name = naming.parse(path)
@@ -294,20 +329,25 @@ def _read_names(naming: Naming, paths: Sequence[Path]) -> tuple[list[_Entry], li
             problems.append(Problem(path, f'not a file name of {naming.corpus}', detail))
         elif path.suffix.lower() in VIDEOS or name.channel != naming.speech:
             problems.append(Problem(path, 'not speech alone', 'a video, or song'))
-        elif name.label not in LABELS[naming.corpus]:
-            problems.append(_unknown_label(path, name.label))
+        elif (
+            emotion := labels.find(
+                naming.corpus, name.label, LABELS[naming.corpus].get(name.label)
+            )
+        ) in (None, UNUSED):
+            problems.append(_without_class(path, name.label, emotion))
         elif path.stem in naming.faulty:
             problems.append(Problem(path, *naming.faulty[path.stem]))
         else:
             clip = Clip(
                 path,
-                LABELS[naming.corpus][name.label],
+                emotion,
                 name.speaker,
                 naming.corpus,
                 name.gender,
                 name.intensity,
                 name.statement,
                 age=name.age,
+                own=labels.own.get(emotion),
             )
             entries.append(_Entry(clip, name.label, name.recording))
     # If there are several copies of a recording, one that was not compressed comes first.
@@ -315,33 +355,39 @@ def _read_names(naming: Naming, paths: Sequence[Path]) -> tuple[list[_Entry], li
     return entries, problems
 
 
-def _unknown_label(path: Path, label: str) -> Problem:
-    return Problem(path, 'unknown label', f'{label!r} is not a known emotion')
+def _without_class(path: Path, label: str, emotion: Optional[str]) -> Problem:
+    if emotion == UNUSED:
+        return Problem(path, 'label mapped to nothing', f'{label!r}, by data.labels')
+    detail = f'{label!r} is not a known emotion'
+    return Problem(path, 'unknown label', detail, label=label or '(none)')
 
 
 def _no_speaker(path: Path, remedy: str) -> Problem:
     return Problem(path, 'no speaker', remedy)
 
 
-def _read_folders(root: Path, paths: Sequence[Path]) -> tuple[list[_Entry], list[Problem]]:
+def _read_folders(
+    root: Path, paths: Sequence[Path], labels: LabelMap
+) -> tuple[list[_Entry], list[Problem]]:
     entries, problems = [], []
+    corpus = root.resolve().name
     for path in paths:
         label, *folders = path.relative_to(root).parts[:-1] or ('',)
-        emotion = class_of(label)
+        emotion = labels.find(corpus, label, class_of(label))
         prefix, underscore, _ = path.stem.partition('_')
         speaker = folders[0] if folders else prefix if underscore else ''
-        if emotion is None:
-            problems.append(_unknown_label(path, label))
+        if emotion in (None, UNUSED):
+            problems.append(_without_class(path, label, emotion))
         elif not speaker:
             remedy = f'name it {label}/SPEAKER/{path.name} or {label}/SPEAKER_{path.name}'
             problems.append(_no_speaker(path, remedy))
         else:
-            clip = Clip(path, emotion, speaker, root.resolve().name)
+            clip = Clip(path, emotion, speaker, corpus, own=labels.own.get(emotion))
             entries.append(_Entry(clip, label, path.parts))
     return entries, problems
 
 
-def _read_table(path: Path) -> tuple[list[_Entry], list[Problem]]:
+def _read_table(path: Path, labels: LabelMap) -> tuple[list[_Entry], list[Problem]]:
     try:
         with path.open(encoding='utf-8-sig', newline='') as file:
             reader = csv.DictReader(file, skipinitialspace=True, strict=True)
@@ -357,9 +403,10 @@ def _read_table(path: Path) -> tuple[list[_Entry], list[Problem]]:
     entries, problems = [], []
     for number, row in enumerate(rows, 2):
         row = {name: (row[name] or '').strip() for name in columns}
-        emotion, file = class_of(row['emotion']), path.parent / row['path']
-        if emotion is None:
-            problems.append(_unknown_label(file, row['emotion']))
+        emotion = labels.find(path.stem, row['emotion'], class_of(row['emotion']))
+        file = path.parent / row['path']
+        if emotion in (None, UNUSED):
+            problems.append(_without_class(file, row['emotion'], emotion))
         elif not row['speaker']:
             problems.append(_no_speaker(file, f'the column is empty in row {number}'))
         else:
@@ -377,6 +424,7 @@ def _read_table(path: Path) -> tuple[list[_Entry], list[Problem]]:
                 GENDERS[gender],
                 row.get('intensity') or None,
                 age=int(age) if age else None,
+                own=labels.own.get(emotion),
             )
             entries.append(_Entry(clip, row['emotion'], (str(number),)))
     return entries, problems
@@ -516,4 +564,6 @@ def _nothing_left(root: Path, name: str, problems: Sequence[Problem]) -> str:
     if problems:
         detail = f' ({problems[0].detail})' if problems[0].detail else ''
         example = f', such as {problems[0].path}{detail}'
-    return f'corpus {root}: no clip of {name} can be used: {counts or "it lists none"}{example}'
+    known = f'; {KNOWN}' if any(problem.label for problem in problems) else ''
+    counts = counts or 'it lists none'
+    return f'corpus {root}: no clip of {name} can be used: {counts}{example}{known}'

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from ser_ros import SerError
-from ser_ros.emotions import EMOTIONS
+from ser_ros.emotions import Emotion, class_order
 from ser_ros.training.data.corpora import Clip, Corpus, merge_labels
 from ser_ros.training.recipe import Recipe, SplitConfig
 
@@ -63,9 +63,14 @@ class Split:
 
     @functools.cached_property
     def class_names(self) -> tuple[str, ...]:
-        """Classes of the training set, in the vocabulary's order."""
+        """Classes of the training set: the vocabulary's in its order, then one's own, sorted."""
         present = {clip.emotion for clip in self.train}
-        return tuple(name for name in EMOTIONS if name in present)
+        return class_order(present)
+
+    @property
+    def classes(self) -> dict[str, Emotion]:
+        """What the classes mean that are not in `emotions.EMOTIONS`."""
+        return {clip.emotion: clip.own for clip in self.train if clip.own is not None}
 
     def voices(self) -> dict[str, list[str]]:
         """Subset → its voices, sorted."""

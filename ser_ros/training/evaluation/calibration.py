@@ -10,7 +10,7 @@ import torch
 
 from ser_ros import SerError
 from ser_ros.bundle import Bundle
-from ser_ros.emotions import EMOTIONS, ExpressionMap
+from ser_ros.emotions import NOTHING, Emotion, ExpressionMap
 from ser_ros.training.data.corpora import Clip
 from ser_ros.training.evaluation.clip_result import ClipResult
 from ser_ros.training.evaluation.prediction import decide, predict_clips
@@ -97,9 +97,10 @@ def calibrate(bundle: Bundle, clips: Sequence[Clip], device: str = 'auto') -> li
     results = predict_clips(bundle, clips, device)
     temperature = fit_temperature(results, names)
     results = [result.at_temperature(temperature) for result in results]
-    threshold = fit_threshold(results, names, bundle.info.recipe['target_accuracy'])
+    own = bundle.info.classes
+    threshold = fit_threshold(results, names, bundle.info.recipe['target_accuracy'], own)
     bundle.info = dataclasses.replace(bundle.info, temperature=temperature, threshold=threshold)
-    expressions = ExpressionMap(names)
+    expressions = ExpressionMap(names, own)
     return [
         dataclasses.replace(
             result, decisions=[decide(bundle, row, expressions)[0] for row in result.utterances]
@@ -122,21 +123,24 @@ def fit_temperature(results: Sequence[ClipResult], class_names: Sequence[str]) -
 
 
 def fit_threshold(
-    results: Sequence[ClipResult], class_names: Sequence[str], target_accuracy: float
+    results: Sequence[ClipResult],
+    class_names: Sequence[str],
+    target_accuracy: float,
+    own: Mapping[str, Emotion] = NOTHING,
 ) -> float:
     """The least confidence above which decisions are right as often as `target_accuracy`.
 
     If no confidence reaches the target, that of the most certain decision. It is rounded down to
-    five decimals: in other arithmetic the decision that sets it is a little less certain. SerError
-    if no result has speech.
+    five decimals: in other arithmetic the decision that sets it is a little less certain. `own`:
+    classes that are not in `emotions.EMOTIONS`. SerError if no result has speech.
     """
-    expression_map = ExpressionMap(class_names)
+    expression_map = ExpressionMap(class_names, own)
     decided = []
     for result in _with_speech(results):
         expressions = expression_map.sum_classes(np.exp(result.score))
         leader = int(expressions.argmax())
-        truth = EMOTIONS[result.clip.emotion].expression
-        decided.append((expressions[leader], expression_map.expressions[leader] == truth))
+        is_right = expression_map.expressions[leader] == result.clip.expression
+        decided.append((expressions[leader], is_right))
     confidence, is_right = map(np.array, zip(*sorted(decided, reverse=True)))
     accuracy = is_right.cumsum() / np.arange(1, len(is_right) + 1)
     reached = np.flatnonzero(accuracy >= target_accuracy)

@@ -9,6 +9,7 @@ from typing import Any, Optional
 import numpy as np
 import torch
 
+from ser_ros.emotions import EMOTIONS, Emotion
 from ser_ros.stream.types import MIN_PROBABILITY
 from ser_ros.stream.voice import pool_windows
 from ser_ros.training.data.corpora import Clip
@@ -73,6 +74,7 @@ def to_records(results: Sequence[ClipResult], class_names: Sequence[str]) -> lis
             'probabilities': _probabilities(result, class_names) if result.has_speech else None,
             'n_windows': 0 if result.is_whole else len(result.windows),
             'decisions': result.decisions,
+            **({'expression': result.clip.expression} if any(r.clip.own for r in results) else {}),
         }
         for result in results
     ]
@@ -95,9 +97,17 @@ def from_records(records: Sequence[Mapping[str, Any]]) -> list[ClipResult]:
             gender=record['gender'],
             intensity=record['intensity'],
             age=record.get('age'),  # records of 0.1.0 lack it
+            own=_own(record),
         )
         probabilities = record['probabilities']
         rows = [] if probabilities is None else [list(probabilities.values())]
         windows = np.log(np.maximum(rows, MIN_PROBABILITY)) if rows else np.zeros((0, 0))
         results.append(ClipResult(clip, windows, record['decisions'], is_whole=True))
     return results
+
+
+def _own(record: Mapping[str, Any]) -> Optional[Emotion]:
+    """What the class means, if it is one of one's own; its valence and arousal no metric needs."""
+    if record['emotion'] in EMOTIONS:
+        return None
+    return Emotion(record['expression'], 0.0, 0.0, 'not recorded')

@@ -4,14 +4,14 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from scipy.special import log_softmax, logsumexp, softmax
 
 from ser_ros import SerError
-from ser_ros.emotions import EMOTIONS, ExpressionMap
+from ser_ros.emotions import Emotion, ExpressionMap, emotion_of
 from ser_ros.stream.adaptation import neutral_shift
 from ser_ros.training.data.corpora import Clip
 from ser_ros.training.evaluation.calibration import calibration_metrics
@@ -64,6 +64,8 @@ class CorpusScores:
     streams: Sequence[VoiceStream]
     known: Scores
     """(n_streams, N_UTTERANCES, n_classes), see `voice_streams.known_scores`."""
+    own: Mapping[str, Emotion] = field(default_factory=dict)
+    """Classes that are not in `emotions.EMOTIONS`."""
 
     @property
     def expressions(self) -> list[str]:
@@ -77,7 +79,7 @@ class CorpusScores:
 
     def adapted(self, choices: 'Choices') -> Scores:
         """The scores of the streams after adaptation."""
-        shift = neutral_shift(self.class_names, choices.neutral_share)
+        shift = neutral_shift(self.class_names, choices.neutral_share, self.own)
         # Temperature divides scores and their means alike.
         return self._adapted / choices.temperature + shift
 
@@ -122,10 +124,12 @@ def _loss(corpus: CorpusScores, choices: Choices) -> float:
     return float(np.mean(losses))
 
 
-def _decide(scores: Scores, class_names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def _decide(
+    scores: Scores, class_names: Sequence[str], own: Mapping[str, Emotion]
+) -> tuple[np.ndarray, np.ndarray]:
     """(..., n_classes) → the leading expression and its probability; '' without speech."""
-    expressions = np.array([EMOTIONS[name].expression for name in class_names])
-    names = np.array(ExpressionMap(class_names).expressions)
+    expressions = np.array([emotion_of(name, own).expression for name in class_names])
+    names = np.array(ExpressionMap(class_names, own).expressions)
     probabilities = softmax(scores, axis=-1)
     sums = np.stack([probabilities[..., expressions == n].sum(axis=-1) for n in names], axis=-1)
     has_speech = np.isfinite(sums).all(axis=-1)
@@ -144,14 +148,14 @@ def _neutral_error(corpus: CorpusScores, choices: Choices) -> float:
     """The share of neutral utterances of a known voice that are taken for another expression."""
     rows = corpus.rows('mostly neutral')
     scores = corpus.adapted(choices)[rows][:, N_KNOWN:]
-    decided, _ = _decide(_basic(corpus, scores), _basic_classes(corpus))
+    decided, _ = _decide(_basic(corpus, scores), _basic_classes(corpus), corpus.own)
     is_neutral = _truth(corpus, rows)[:, N_KNOWN:] == NEUTRAL
     return float((decided[is_neutral] != NEUTRAL).mean())
 
 
 def _basic_classes(corpus: CorpusScores) -> list[str]:
     present = corpus.expressions
-    return [name for name in corpus.class_names if EMOTIONS[name].expression in present]
+    return [n for n in corpus.class_names if emotion_of(n, corpus.own).expression in present]
 
 
 def _basic(corpus: CorpusScores, scores: Scores) -> Scores:
@@ -163,7 +167,9 @@ def _threshold(corpora: Sequence[CorpusScores], choices: Choices, target: float)
     confidences, rights, weights = [], [], []
     for corpus, kind in itertools.product(corpora, SEVERAL):
         rows = corpus.rows(kind)
-        decided, confidence = _decide(corpus.adapted(choices)[rows], corpus.class_names)
+        decided, confidence = _decide(
+            corpus.adapted(choices)[rows], corpus.class_names, corpus.own
+        )
         confidences.append(confidence.ravel())
         rights.append((decided == _truth(corpus, rows)).ravel())
         weights.append(np.full(confidence.size, 1 / confidence.size))
@@ -229,7 +235,8 @@ def _metrics(
     corpus: CorpusScores, clips: Sequence[Clip], scores: Scores, choices: Choices
 ) -> dict[str, Any]:
     """The metrics of clips with (..., n_classes) scores, in the same order."""
-    names, expressions = list(corpus.class_names), ExpressionMap(corpus.class_names)
+    names = list(corpus.class_names)
+    expressions = ExpressionMap(names, corpus.own)
     results = []
     for clip, row in zip(clips, scores.reshape(len(clips), len(names))):
         has_speech = np.isfinite(row).all()

@@ -13,7 +13,6 @@ from torchmetrics.functional.classification import (
 )
 
 from ser_ros import SerError
-from ser_ros.emotions import EMOTIONS
 from ser_ros.training.evaluation.calibration import calibration_metrics, pool_calibration
 from ser_ros.training.evaluation.clip_result import ClipResult, from_records, to_records
 
@@ -273,7 +272,7 @@ def _risk_coverage(results: Sequence[ClipResult], is_right: np.ndarray) -> dict[
 def _decisions(results: Sequence[ClipResult]) -> dict[str, Any]:
     """Share of the utterances with a decided expression, and how many of these are right."""
     decided = [
-        decision == EMOTIONS[result.clip.emotion].expression
+        decision == result.clip.expression
         for result in results
         for decision in result.decisions
         if decision is not None

@@ -140,7 +140,7 @@ def classify_clips(
     """
     bundle.model.to(select_device(device))
     gain = 10 ** (gain_db / 20)
-    expressions = ExpressionMap(bundle.info.class_names)
+    expressions = ExpressionMap(bundle.info.class_names, bundle.info.classes)
     results = []
     for clip in tqdm(clips, desc='classifying', unit='clip', leave=False, disable=None):
         samples = read_audio(clip.path, bundle.frontend.sample_rate) * np.float32(gain)

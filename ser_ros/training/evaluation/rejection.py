@@ -80,7 +80,7 @@ def _rejection(
     bundle: Bundle, scores: Sequence[np.ndarray], answered: Optional[float]
 ) -> dict[str, Any]:
     """The share of (n_classes,) log-probabilities below the threshold, and the mean confidence."""
-    expressions = ExpressionMap(bundle.info.class_names)
+    expressions = ExpressionMap(bundle.info.class_names, bundle.info.classes)
     decided = [decide(bundle, row, expressions) for row in scores]
     return {
         'count': len(decided),

@@ -18,7 +18,6 @@ from ser_ros.audio import vad as voice_activity
 from ser_ros.audio.sources import read_audio
 from ser_ros.audio.vad import CHUNK
 from ser_ros.bundle import Bundle
-from ser_ros.emotions import EMOTIONS
 from ser_ros.stream.adaptation import Adaptation
 from ser_ros.stream.types import StreamConfig, Window
 from ser_ros.stream.voice import Voice
@@ -62,7 +61,7 @@ class VoiceStream:
 
 def expression_of(clip: Clip) -> str:
     """The ROS4HRI expression of a clip's class."""
-    return EMOTIONS[clip.emotion].expression
+    return clip.expression
 
 
 def draw_streams(clips: Sequence[Clip]) -> list[VoiceStream]:

@@ -89,6 +89,7 @@ def card(bundle: Bundle) -> str:
         f'`{info.architecture}`, {n_parameters:,} parameters; classes: '
         f'{", ".join(info.class_names)}.',
         '',
+        *_own_classes(info),
         f'Front-end: {_frontend(info.frontend)}.'
         + (f' Windows of up to {info.window:g} s.' if streamed else ''),
         '',
@@ -127,6 +128,16 @@ def card(bundle: Bundle) -> str:
         '',
     ]
     return '\n'.join(lines)
+
+
+def _own_classes(info: BundleInfo) -> list[str]:
+    """What the classes mean that not every bundle can have."""
+    rows = [
+        (name, emotion.expression, emotion.valence, emotion.arousal, emotion.source)
+        for name, emotion in info.classes.items()
+    ]
+    header = ('class', 'expression', 'valence', 'arousal', 'source of valence and arousal')
+    return [*markdown_table(header, rows), ''] if rows else []
 
 
 def _quick(info: BundleInfo) -> list[str]:

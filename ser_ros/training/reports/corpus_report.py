@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ser_ros.emotions import EMOTIONS
+from ser_ros.emotions import class_order
 from ser_ros.training.data.corpora import Clip, Corpus
 
 UNKNOWN = 'unknown'
@@ -22,7 +22,7 @@ COLORS = {'female': 'tab:purple', 'male': 'tab:green', UNKNOWN: 'tab:gray'}
 def describe(corpus: Corpus) -> dict[str, Any]:
     """Counts and lengths of the usable clips, and the faulty files, as plain values."""
     clips = corpus.clips
-    emotions = [name for name in EMOTIONS if any(clip.emotion == name for clip in clips)]
+    emotions = class_order(clip.emotion for clip in clips)
     durations = [clip.duration for clip in clips]
     problems: dict[str, dict[str, Any]] = {}
     for problem in corpus.problems:

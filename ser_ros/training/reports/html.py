@@ -79,7 +79,7 @@ def write_report(path: Path, results: Results, clip_results: Sequence[ClipResult
         clips=clips,
         clip_corpora=sorted({clip['corpus'] for clip in clips}),
         max_seconds=MAX_SECONDS,
-        colors=plots.COLORS,
+        colors=plots.colors_of(class_names),
         ink=plots.INK,
         light_ink=plots.LIGHT_INK,
         # Escaped, so that no text in it ends the script element.

@@ -128,7 +128,7 @@ def _classify(bundle: Bundle, samples: np.ndarray, watched: _Weights) -> Inspect
     start, end = 0.0, seconds
     if isinstance(config, ResearchConfig):
         start, end = config.offset, config.offset + config.duration
-    decision = decide(bundle, score, ExpressionMap(bundle.info.class_names))
+    decision = decide(bundle, score, ExpressionMap(bundle.info.class_names, bundle.info.classes))
     return Inspection(
         _attention(watched, np.array([[start, end]]), seconds),
         np.array([[start, min(end, seconds)]]),

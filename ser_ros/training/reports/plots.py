@@ -4,6 +4,7 @@ Every function returns a new Figure; pyplot's state is neither used nor changed.
 """
 
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
@@ -36,6 +37,16 @@ COLORS = {
     'surprised': '#c9b400',
 }
 """One colour for an emotion in all plots, after Okabe & Ito (2008)."""
+
+OTHER_COLORS = ('#7a5195', '#00a6a6', '#a05a2c', '#ff7c9c', '#5f7d2a', '#4b4bd1')
+"""For classes of one's own, in turn."""
+
+
+def colors_of(class_names: Sequence[str]) -> dict[str, str]:
+    """Class → its colour."""
+    others = itertools.cycle(OTHER_COLORS)
+    return {name: COLORS.get(name) or next(others) for name in class_names}
+
 
 WIDTH = 4.8
 """Width of a plot in the report, in inches: its text can be read on a telephone."""
@@ -190,10 +201,11 @@ def _draw_emotions(
 ) -> None:
     """Stacked probabilities, each row over its span."""
     bottom = np.zeros(len(spans))
+    colors = colors_of(class_names)
     for name, share in zip(class_names, probabilities.T):
         axes.bar(
             spans[:, 0], share, spans[:, 1] - spans[:, 0], bottom,
-            align='edge', color=COLORS[name], label=name,
+            align='edge', color=colors[name], label=name,
         )  # fmt: skip
         bottom += share
     for seconds, text in decisions:
