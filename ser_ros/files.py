@@ -5,8 +5,14 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Union
 
 from ser_ros import SerError
+
+
+def printable(path: Union[str, Path]) -> str:
+    r"""The path as text that can be printed and stored: `\xff` for a byte that is not UTF-8."""
+    return os.fsencode(path).decode(errors='backslashreplace')
 
 
 def make_folder(path: Path) -> None:
@@ -30,7 +36,7 @@ def walk_files(root: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
-    """Write bytes, or text as UTF-8, completely or not at all; SerError if that is impossible.
+    """Write bytes, or text as UTF-8 (see `printable`), completely or not at all; SerError if that is impossible.
 
     A symbolic link stays one: its target is written (`colcon build --symlink-install`).
     """
@@ -38,7 +44,7 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     # Processes of one training may write the same file at the same time.
     part = target.with_name(f'{target.name}.{uuid.uuid4().hex}.part')
     try:
-        part.write_bytes(data.encode() if isinstance(data, str) else data)
+        part.write_bytes(data.encode(errors='backslashreplace') if isinstance(data, str) else data)
         part.replace(target)
     except OSError as error:
         raise SerError(f'{path} cannot be written: {error.strerror or error}') from error

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from ser_ros import SerError
 from ser_ros.commands.arguments import path_of
+from ser_ros.commands.sounds import read_sound
+from ser_ros.files import printable
 
 if TYPE_CHECKING:
     from ser_ros.stream.enrolment import Phrase
@@ -54,7 +56,6 @@ def run(options: argparse.Namespace) -> None:
 
 def _read(text: str) -> list['Phrase']:
     """The phrases of one argument; SerError for one without an emotion, or that is not sound."""
-    from ser_ros.audio.sources import read_audio
     from ser_ros.emotions import EMOTIONS, class_of
     from ser_ros.stream.enrolment import Phrase
 
@@ -62,7 +63,7 @@ def _read(text: str) -> list['Phrase']:
     for word, file in _labelled_files(text):
         if (emotion := class_of(word)) is None:
             raise SerError(f'{file}: {word!r} is not an emotion: use one of {", ".join(EMOTIONS)}')
-        phrases.append(Phrase(str(file), emotion, read_audio(file)))
+        phrases.append(Phrase(printable(file), emotion, read_sound(file)))
     return phrases
 
 

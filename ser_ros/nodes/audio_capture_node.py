@@ -81,10 +81,12 @@ class AudioCaptureNode(ManagedNode):
         if self.value('use_sim_time'):
             self.get_logger().warning('use_sim_time is set; sound is stamped with system time')
         self._has_ended = False
+        self._warned_of = ''
         self._stopping.clear()
         self._meter.reset()
         self._source.open()
         self.get_logger().info(f'capturing {self._source.description}')
+        self._warn_of_file()
 
     def every_second(self) -> None:
         """See `ManagedNode`; publishes the format again, in case another node published one."""
@@ -113,6 +115,13 @@ class AudioCaptureNode(ManagedNode):
             self._meter.push(self._source.format.decode(block.data))
             self._publish(block)
         self._has_ended = not self._stopping.is_set()
+        self._warn_of_file()
+
+    def _warn_of_file(self) -> None:
+        """Of a file that is not whole; some faults show only when it was decoded."""
+        if isinstance(self._source, FileSource) and self._source.note != self._warned_of:
+            self._warned_of = self._source.note
+            self.get_logger().warning(self._warned_of)
 
     def _wait_for_subscriber(self) -> None:
         """Without one the beginning of the file would be lost."""
