@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import io
 import os
 import signal
 import sys
@@ -15,6 +16,9 @@ from ser_ros.commands import COMMANDS
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run one command; return its exit status."""
     options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As on stderr: the name of a file need not be UTF-8, nor the terminal.
+        sys.stdout.reconfigure(errors='backslashreplace')
     try:
         status = options.run(options) or 0
         sys.stdout.flush()

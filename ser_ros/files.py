@@ -21,6 +21,11 @@ def user_path(text: Union[str, Path]) -> Path:
         return path
 
 
+def printable(path: Union[str, Path]) -> str:
+    r"""The path as text that can be printed and stored: `\xff` for a byte that is not UTF-8."""
+    return os.fsencode(path).decode(errors='backslashreplace')
+
+
 def make_folder(path: Path) -> None:
     """Make a folder and its parents; SerError if that is impossible."""
     try:
@@ -42,7 +47,7 @@ def walk_files(root: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
-    """Write bytes, or text as UTF-8, completely or not at all; SerError if that is impossible.
+    """Write bytes, or text as UTF-8 (see `printable`), completely or not at all; SerError if that is impossible.
 
     A symbolic link stays one: its target is written (`colcon build --symlink-install`).
     """
@@ -50,7 +55,7 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     # Processes of one training may write the same file at the same time.
     part = target.with_name(f'{target.name}.{uuid.uuid4().hex}.part')
     try:
-        part.write_bytes(data.encode() if isinstance(data, str) else data)
+        part.write_bytes(data.encode(errors='backslashreplace') if isinstance(data, str) else data)
         part.replace(target)
     except OSError as error:
         raise SerError(f'{path} cannot be written: {error.strerror or error}') from error

@@ -13,6 +13,7 @@ RAW_CODINGS = ('', 'raw', 'pcm', 'wave', 'wav')
 """Values of AudioInfo.coding_format that mean plain PCM ("wave" is ros-drivers' word for it)."""
 
 MAX_CHANNELS = 64
+MIN_SAMPLE_RATE = 1_000
 MAX_SAMPLE_RATE = 768_000
 
 
@@ -46,9 +47,9 @@ class PcmFormat:
             raise AudioFormatError(
                 f'{self.channels} channels are not between 1 and {MAX_CHANNELS}'
             )
-        if not 1_000 <= self.sample_rate <= MAX_SAMPLE_RATE:
+        if not MIN_SAMPLE_RATE <= self.sample_rate <= MAX_SAMPLE_RATE:
             raise AudioFormatError(
-                f'{self.sample_rate} Hz is not between 1000 and {MAX_SAMPLE_RATE}'
+                f'{self.sample_rate} Hz is not between {MIN_SAMPLE_RATE} and {MAX_SAMPLE_RATE}'
             )
 
     def __str__(self) -> str:

@@ -1,5 +1,6 @@
 """Sources of sound: what they have in common, and files."""
 
+import functools
 import threading
 import time
 from collections.abc import Iterator
@@ -8,55 +9,26 @@ from pathlib import Path
 from typing import Optional, Protocol, Union
 
 import numpy as np
-import soundfile
-import soxr
 
-from ser_ros import SerError
 from ser_ros.audio import SAMPLE_RATE, SECOND
 from ser_ros.audio.formats import AudioFormatError, PcmFormat, encode_s16le, sanitize
+from ser_ros.audio.sound_file import SoundFile, SourceError
 from ser_ros.files import user_path
 
 
-class SourceError(SerError):
-    """Sound that is not available; the message says which, and what there is instead."""
-
-
-def read_audio(path: Union[str, Path], sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+def read_audio(
+    path: Union[str, Path],
+    sample_rate: int = SAMPLE_RATE,
+    start: float = 0.0,
+    end: Optional[float] = None,
+) -> np.ndarray:
     """A sound file as float32 (n,) samples at `sample_rate`, channels averaged.
 
-    Raises SourceError for a file that is missing, empty or not sound.
+    Only from `start` to `end` (seconds) if they are given. SourceError for a file that is missing,
+    empty or not sound.
     """
-    with _open_file(path) as file:
-        samples = sanitize(_read(file, file.frames)).mean(axis=1)
-    return (
-        samples
-        if file.samplerate == sample_rate
-        else soxr.resample(samples, file.samplerate, sample_rate)
-    )
-
-
-def _open_file(path: Union[str, Path]) -> soundfile.SoundFile:
-    named, path = str(path), user_path(path)
-    if not path.is_file():
-        what = 'it is a folder' if named and path.is_dir() else 'no such file'
-        raise SourceError(f'sound file {named!r}: {what}')
-    try:
-        file = soundfile.SoundFile(path)
-    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: a headerless .raw
-        raise SourceError(f'sound file {path}: {error}') from error
-    if not file.frames:
-        file.close()
-        raise SourceError(f'sound file {path}: it holds no samples')
-    return file
-
-
-def _read(file: soundfile.SoundFile, n_frames: int) -> np.ndarray:
-    """Up to `n_frames` float32 (frames, channels)."""
-    try:
-        return file.read(n_frames, dtype='float32', always_2d=True)
-    # The last two: a header that does not know the length, or promises more than memory holds.
-    except (soundfile.SoundFileError, ValueError, MemoryError) as error:
-        raise SourceError(f'sound file {file.name}: {error}') from error
+    with SoundFile(path) as file:
+        return np.concatenate(list(file.mono(sample_rate, start, end)))
 
 
 @dataclass(frozen=True)
@@ -120,22 +92,20 @@ class FileSource:
         """
         if not speed > 0:
             raise SourceError(f'speed {speed} is not more than 0')
-        with _open_file(path) as file:
+        with SoundFile(path) as file:
             try:
-                self.format = PcmFormat('S16LE', file.channels, file.samplerate)
+                self.format = PcmFormat('S16LE', file.channels, file.sample_rate)
             except AudioFormatError as error:
-                raise SourceError(f'sound file {path}: {error}') from error
-            self.duration = file.frames / file.samplerate
-            """Seconds of sound, without the silence after it."""
-        self._path = path = user_path(path)
+                raise SourceError(f'sound file {file.name}: {error}') from error
+            self.note = file.note
+            """What is wrong with the file, '' for nothing; complete when it was played."""
+        self._path = user_path(path)
         self._speed = speed
         self._loop = loop
         self._block_frames = max(1, round(block_duration * self.format.sample_rate))
         self._silent_frames = round(trailing_silence * self.format.sample_rate)
         self._closed = threading.Event()
-        self.description = (
-            f'file {path} at {self.format.sample_rate} Hz with {self.format.channels} channels'
-        )
+        self.description = f'file {file.name} at {self.format.sample_rate} Hz with {self.format.channels} channels'
         self.counters = SourceCounters()
         self.problem = None
         self.n_waiting = 0
@@ -143,34 +113,40 @@ class FileSource:
     def open(self) -> None:
         """See `Source`."""
         self._closed.clear()
-        self._file = _open_file(self._path)
+        self._file = SoundFile(self._path)
 
     def blocks(self) -> Iterator[Block]:
         """See `Source`."""
         rate = self.format.sample_rate
         start_ns, start = time.time_ns(), time.monotonic()
         n_played = 0
-        with self._file:
-            for frames in self._frames():
-                # A microphone has a block when its last sample is in.
-                due = start + (n_played + len(frames)) / rate / self._speed
-                if self._closed.wait(max(0.0, due - time.monotonic())):
-                    return
-                self.counters.blocks += 1
-                self.counters.seconds += len(frames) / rate
-                yield Block(encode_s16le(frames), start_ns + n_played * SECOND // rate)
-                n_played += len(frames)
+        for frames in self._frames():
+            # A microphone has a block when its last sample is in.
+            due = start + (n_played + len(frames)) / rate / self._speed
+            if self._closed.wait(max(0.0, due - time.monotonic())):
+                return
+            self.counters.blocks += 1
+            self.counters.seconds += len(frames) / rate
+            yield Block(encode_s16le(frames), start_ns + n_played * SECOND // rate)
+            n_played += len(frames)
 
     def _frames(self) -> Iterator[np.ndarray]:
         while True:
-            while len(frames := _read(self._file, self._block_frames)):
-                yield sanitize(frames)
+            with self._file as file:
+                yield from map(sanitize, file.blocks(self._block_frames))
+                self.note = file.note
             for first in range(0, self._silent_frames, self._block_frames):
                 n = min(self._block_frames, self._silent_frames - first)
-                yield np.zeros((n, self._file.channels), np.float32)
+                yield np.zeros((n, file.channels), np.float32)
             if not self._loop:
                 return
-            self._file.seek(0)
+            self._file = SoundFile(self._path)
+
+    @functools.cached_property
+    def duration(self) -> float:
+        """Seconds of sound, without the silence after it: counted, since headers may be wrong."""
+        with SoundFile(self._path) as file:
+            return sum(len(block) for block in file.blocks()) / file.sample_rate
 
     def close(self) -> None:
         """See `Source`."""

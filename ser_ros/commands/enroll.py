@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from ser_ros import SerError
 from ser_ros.commands.arguments import path_of
+from ser_ros.commands.sounds import read_sound
+from ser_ros.files import printable
 
 if TYPE_CHECKING:
     from ser_ros.bundle import Bundle
@@ -57,7 +59,6 @@ def run(options: argparse.Namespace) -> None:
 
 def _read(text: str, bundle: 'Bundle') -> list['Phrase']:
     """The phrases of one argument; SerError for one without an emotion, or that is not sound."""
-    from ser_ros.audio.sources import read_audio
     from ser_ros.emotions import EMOTIONS, class_of, plain_word
     from ser_ros.stream.enrolment import Phrase
 
@@ -68,7 +69,7 @@ def _read(text: str, bundle: 'Bundle') -> list['Phrase']:
         if emotion is None:
             known = ', '.join((*EMOTIONS, *own))
             raise SerError(f'{file}: {word!r} is not an emotion: use one of {known}')
-        phrases.append(Phrase(str(file), emotion, read_audio(file)))
+        phrases.append(Phrase(printable(file), emotion, read_sound(file)))
     return phrases
 
 

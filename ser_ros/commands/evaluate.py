@@ -29,8 +29,8 @@ def configure(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         '--subset',
         choices=('validation', 'test', 'all'),
-        default='validation',
-        help='speakers of the corpora that the bundle names (default validation)',
+        help='speakers of the corpora that the bundle names (default: test if it names any of the '
+        'corpora given, else validation)',
     )
     parser.add_argument(
         '--gain-db', type=_decibels, default=0.0, help='amplify the clips by these decibels'
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> None:
     from ser_ros.stream.voice import check_can_stream
     from ser_ros.training.data.corpora import read_corpora
     from ser_ros.training.evaluation.conditions import read_conditions
-    from ser_ros.training.evaluation.selection import evaluate, select
+    from ser_ros.training.evaluation.selection import default_subset, evaluate, select
     from ser_ros.training.reports.card import record_metrics
 
     if options.record and (options.gain_db or options.subset == 'all'):
@@ -88,7 +88,9 @@ def run(options: argparse.Namespace) -> None:
         conditions = read_conditions(options.conditions)
     quoted = _quote(options.quote)
     labels = bundle.info.recipe.get('data', {}).get('labels', {})
-    selections = select(bundle.info, read_corpora(options.corpus, labels), options.subset)
+    corpora = read_corpora(options.corpus, labels)
+    subset = options.subset or default_subset(bundle.info, corpora)
+    selections = select(bundle.info, corpora, subset)
     for selection in selections:
         notes = selection.notes
         if selection.missing:

@@ -5,6 +5,7 @@ import json
 
 from ser_ros import SerError
 from ser_ros.commands.arguments import device_argument, path_of
+from ser_ros.files import printable
 
 
 def configure(commands: argparse._SubParsersAction) -> None:
@@ -34,8 +35,8 @@ def configure(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
-def run(options: argparse.Namespace) -> None:
-    """Print the metrics of each folder; record them if requested."""
+def run(options: argparse.Namespace) -> int:
+    """Print the metrics of each folder, record them if requested; 1 if a file was not readable."""
     from ser_ros.bundle import load_bundle
     from ser_ros.stream.engine import select_device
     from ser_ros.stream.recognizer import Recognizer
@@ -50,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
 
     sounds = {}
     for folder in options.folders:
-        name, paths = folder.resolve().name, list_sounds(folder, 'folder')
+        name, paths = printable(folder.resolve().name), list_sounds(folder, 'folder')
         if options.held_out:
             name, paths = f'{name} (held out)', split_recordings(paths)[1]
         if not paths:
@@ -69,9 +70,11 @@ def run(options: argparse.Namespace) -> None:
     if options.record:
         recorded = bundle.info.metrics.get(FALSE_EXPRESSIONS, {'rows': {}})['rows']
         record_metrics(bundle, {FALSE_EXPRESSIONS: {**metrics, 'rows': {**recorded, **rows}}})
+    is_complete = all(rows[name]['files'] == len(paths) for name, paths in sounds.items())
     if options.json:
         print(json.dumps(metrics))
-        return
-    print(f'protocol: {PROTOCOL}; brackets: 95 % Poisson interval')
-    for line in text_table(FALSE_EXPRESSIONS_HEADER, false_expression_rows(metrics)):
-        print(line)
+    else:
+        print(f'protocol: {PROTOCOL}; brackets: 95 % Poisson interval')
+        for line in text_table(FALSE_EXPRESSIONS_HEADER, false_expression_rows(metrics)):
+            print(line)
+    return int(not is_complete)

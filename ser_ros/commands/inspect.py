@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from ser_ros import SerError
 from ser_ros.commands.arguments import path_of
+from ser_ros.commands.sounds import read_sound
+from ser_ros.files import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +60,7 @@ def run(options: argparse.Namespace) -> None:
     else:
         figure = _draw_overview(options.file, load_bundle(options.bundle))
     plots.save(figure, path)
-    print(path)
+    print(printable(path))
 
 
 def _draw_overview(file: str, bundle: 'Bundle') -> 'Figure':
@@ -69,13 +71,12 @@ def _draw_overview(file: str, bundle: 'Bundle') -> 'Figure':
     from ser_ros.training.reports.inspection import inspect, voice_activity
 
     rate = bundle.frontend.sample_rate
-    samples = read_audio(file)
-    inputs = samples if rate == SAMPLE_RATE else read_audio(file, rate)
-    samples = _beginning(file, samples, MAX_SECONDS)
+    samples = _beginning(file, MAX_SECONDS)
+    inputs = samples if rate == SAMPLE_RATE else read_audio(file, rate, end=MAX_SECONDS)
     try:
-        inspection = inspect(bundle, inputs[: MAX_SECONDS * rate])
+        inspection = inspect(bundle, inputs)
     except BundleError as error:
-        raise SerError(f'{file}: {error}') from error
+        raise SerError(f'{printable(file)}: {error}') from error
     if not inspection.attention:
         name = bundle.info.architecture
         print(f'ser_ros: {name} has no attention over time to plot', file=sys.stderr)
@@ -84,24 +85,28 @@ def _draw_overview(file: str, bundle: 'Bundle') -> 'Figure':
 
 def _draw_versions(file: str, config: 'AugmentationConfig') -> 'Figure':
     from ser_ros.audio import SAMPLE_RATE
-    from ser_ros.audio.sources import read_audio
     from ser_ros.training.data.corpora import MIN_DURATION
     from ser_ros.training.reports import plots
     from ser_ros.training.reports.augmented import versions
 
-    samples = _beginning(file, read_audio(file), MAX_AUGMENTED_SECONDS)
+    samples = _beginning(file, MAX_AUGMENTED_SECONDS)
     if len(samples) < MIN_DURATION * SAMPLE_RATE:
-        raise SerError(f'{file}: shorter than {MIN_DURATION} s, the least for a training clip')
+        raise SerError(
+            f'{printable(file)}: shorter than {MIN_DURATION} s, the least for a training clip'
+        )
     made = versions(samples, config)
     return plots.versions([(v.title, v.samples, v.features) for v in made])
 
 
-def _beginning(file: str, samples: 'np.ndarray', seconds: int) -> 'np.ndarray':
-    """The part of float32 (n,) samples at 16 kHz that fits into a plot."""
+def _beginning(file: str, seconds: int) -> 'np.ndarray':
+    """Float32 (n,) samples at 16 kHz, of the part of a file that fits into a plot."""
     from ser_ros.audio import SAMPLE_RATE
 
+    samples = read_sound(file, end=seconds + 1)
     if len(samples) > seconds * SAMPLE_RATE:
-        print(f'ser_ros: {file}: only its first {seconds} s are plotted', file=sys.stderr)
+        print(
+            f'ser_ros: {printable(file)}: only its first {seconds} s are plotted', file=sys.stderr
+        )
     return samples[: seconds * SAMPLE_RATE]
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ser_ros import SerError
 from ser_ros.commands.arguments import device_argument, path_of
+from ser_ros.commands.sounds import read_blocks, read_sound
+from ser_ros.files import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,6 +83,7 @@ def run(options: argparse.Namespace) -> int:
         bundle.model.to(select_device(options.device))
     failed = False
     for file in options.files:
+        name = printable(file)
         try:
             if recognizer is None:
                 lines = _classify(bundle, file)
@@ -90,10 +93,16 @@ def run(options: argparse.Namespace) -> int:
             print(f'ser_ros: {error}', file=sys.stderr)
             failed = True
             continue
+        except Exception as error:  # whatever is wrong with one file, the others are predicted
+            print(f'ser_ros: {name}: {" ".join(str(error).split())}', file=sys.stderr)
+            failed = True
+            if recognizer is not None:
+                recognizer.voice.reset()
+            continue
         for line in lines[-1:] if options.whole else lines:
-            print(json.dumps({'file': file, **line}))
+            print(json.dumps({'file': name, **line}))
         if not lines:
-            print(f'ser_ros: {file}: no speech was detected', file=sys.stderr)
+            print(f'ser_ros: {name}: no speech was detected', file=sys.stderr)
     return int(failed)
 
 
@@ -104,14 +113,17 @@ def _stream(recognizer: 'Recognizer', file: str, is_known: bool) -> list[dict[st
     """
     import numpy as np
 
-    from ser_ros.audio.sources import read_audio
+    from ser_ros.audio import SAMPLE_RATE, SECOND
     from ser_ros.stream.types import MIN_PROBABILITY
     from ser_ros.stream.voice import pool_windows
 
-    samples = read_audio(file)
     if not is_known:
         recognizer.reset()
-    estimates = recognizer.push(samples, 0) + recognizer.flush()
+    estimates, n_samples = [], 0
+    for samples in read_blocks(file):
+        estimates += recognizer.push(samples, n_samples * SECOND // SAMPLE_RATE)
+        n_samples += len(samples)
+    estimates += recognizer.flush()
     if not estimates:
         return []
     windows = [e for e in estimates if e.is_window]
@@ -120,7 +132,7 @@ def _stream(recognizer: 'Recognizer', file: str, is_known: bool) -> list[dict[st
     unadapted = np.log(np.maximum([e.unadapted for e in windows], MIN_PROBABILITY))
     clip = _whole(
         recognizer.bundle,
-        len(samples),
+        n_samples,
         score,
         pool_windows(unadapted, lengths),
         estimates[0].n_utterances,
@@ -134,14 +146,13 @@ def _classify(bundle: 'Bundle', file: str) -> list[dict[str, Any]]:
     """The line of one file that is classified as a whole."""
     import torch
 
-    from ser_ros.audio.sources import read_audio
     from ser_ros.bundle import BundleError
 
-    samples = read_audio(file, bundle.frontend.sample_rate)
+    samples = read_sound(file, bundle.frontend.sample_rate)
     try:
         score = bundle.classify(torch.from_numpy(samples)).double().numpy()
     except BundleError as error:
-        raise SerError(f'{file}: {error}') from error
+        raise SerError(f'{printable(file)}: {error}') from error
     return [_line('clip', _whole(bundle, len(samples), score, score), bundle.info.class_names)]
 
 

@@ -85,10 +85,12 @@ class AudioCaptureNode(ManagedNode):
         if self.value('use_sim_time'):
             self.get_logger().warning('use_sim_time is set; sound is stamped with system time')
         self._has_ended = False
+        self._warned_of = ''
         self._stopping.clear()
         self._meter.reset()
         self._source.open()
         self.get_logger().info(f'capturing {self._source.description}')
+        self._warn_of_file()
 
     def every_second(self) -> None:
         """See `ManagedNode`; publishes the format again, in case another node published one.
@@ -118,6 +120,7 @@ class AudioCaptureNode(ManagedNode):
         for block in self._source.blocks():
             self._meter.push(self._source.format.decode(block.data))
             self._publish(block)
+        self._warn_of_file()
         if not self._stopping.is_set():
             self._end()
 
@@ -128,6 +131,12 @@ class AudioCaptureNode(ManagedNode):
         self.every_second()
         if self._stamped is None and self.on_end is not None:
             self.on_end()
+
+    def _warn_of_file(self) -> None:
+        """Of a file that is not whole; some faults show only when it was decoded."""
+        if isinstance(self._source, FileSource) and self._source.note != self._warned_of:
+            self._warned_of = self._source.note
+            self.get_logger().warning(self._warned_of)
 
     def _wait_for_subscriber(self) -> None:
         """Without one, of either topic of sound, the beginning of the file would be lost."""

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-import soundfile
 from filelock import FileLock
 
 from ser_ros import SerError
+from ser_ros.audio.sound_file import SoundFile
 from ser_ros.bundle import load_bundle
 from ser_ros.files import make_folder, write_atomically
 from ser_ros.models import count_parameters
@@ -193,7 +193,7 @@ def _test(run: Run, recipe: Recipe, n_folds: int, compute: Compute) -> FoldResul
         epochs=len(run.history),
         seconds_per_epoch=seconds_per_epoch(run.history),
         milliseconds_per_window=milliseconds,
-        source_rate=min(soundfile.info(clip.path).samplerate for clip in run.split.test),
+        source_rate=min(map(_rate, run.split.test)),
         machine=machine(compute.device),
         versions=versions(),
         temperature=info.temperature,
@@ -206,10 +206,17 @@ def _test(run: Run, recipe: Recipe, n_folds: int, compute: Compute) -> FoldResul
     )
 
 
+def _rate(clip: Clip) -> int:
+    with SoundFile(clip.path) as file:
+        return file.sample_rate
+
+
 def _write_summary(summary: Summary, clips: Sequence[Clip], out: Path) -> None:
     """Write the table, and a report of all test sets together."""
     first = summary.runs[0]
-    paths = {(clip.voice, clip.name): clip.path for clip in clips}
+    # Results of 0.1.0 have the names of files alone.
+    own = {(clip.voice, clip.path.stem): clip for clip in clips}
+    own |= {(clip.voice, clip.name): clip for clip in clips}
     # One seed is enough for the hardest clips: the others tested the same clips.
     records = [
         record
@@ -218,9 +225,9 @@ def _write_summary(summary: Summary, clips: Sequence[Clip], out: Path) -> None:
         for record in from_columns(run.predictions, run.class_names)
     ]
     results = [
-        dataclasses.replace(result, clip=dataclasses.replace(result.clip, path=path))
+        dataclasses.replace(result, clip=dataclasses.replace(clip, emotion=result.clip.emotion))
         for result in from_records(records)
-        if (path := paths.get((result.clip.voice, result.clip.name)))
+        if (clip := own.get((result.clip.voice, result.clip.name)))
     ]
     page = {
         'title': f'{QUICK}: ' * first.recipe.get('quick', False)

@@ -1,6 +1,11 @@
 """The contents of a corpus, printed and plotted."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -206,3 +211,37 @@ def test_folders_of_labels_are_mapped(run, corpus, tmp_path):
     status, out, err = run(folder, '--labels', '{bored: bored, weary: {expression: tired}}')
     assert (status, err) == (0, [])
     assert 'weary' in out
+
+
+def test_names_that_are_not_utf_8_are_printed_with_replacement(own_corpus, tmp_path):
+    """In a process of its own, whose stdout is strict."""
+    folder = tmp_path / os.fsdecode(b'm\xefne')
+    shutil.copytree(own_corpus, folder)
+    (folder / 'sad' / os.fsdecode(b'J\xfcrgen_1.wav')).write_bytes(b'no sound')
+    (folder / 'happy' / 'ann_1.wav').rename(folder / 'happy' / os.fsdecode(b'J\xfcrgen_1.wav'))
+    command = [sys.executable, '-m', 'ser_ros', 'corpus', folder]
+    done = subprocess.run(command, capture_output=True, check=True, cwd=tmp_path)
+    out = done.stdout.decode()
+    assert r'm\xefne: 12 clips of 5 speakers' in out
+    assert r'J\xfcrgen 1' in out
+    assert r'sad/J\xfcrgen_1.wav (' in out
+    done = subprocess.run([*command, '--json'], capture_output=True, check=True, cwd=tmp_path)
+    assert r'J\xfcrgen' in json.loads(done.stdout)['speakers']
+
+
+def test_a_long_file_is_checked_in_blocks(run, own_corpus, tmp_path):
+    """Two minutes of stereo at 48 kHz have 46 MB."""
+    folder = tmp_path / 'mine'
+    shutil.copytree(own_corpus, folder)
+    sound = np.zeros((120 * 48_000, 2), np.int16)
+    sound[0] = 5_000
+    soundfile.write(folder / 'sad' / 'long_1.flac', sound, 48_000)
+    tracemalloc.start()
+    try:
+        status, out, _ = run(folder, '--json')
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert status == 0
+    assert json.loads(out)['seconds']['longest'] == 120
+    assert peak < 20e6

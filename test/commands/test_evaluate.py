@@ -59,7 +59,8 @@ def evaluate(run, trained, ravdess_like):
     """A function: more arguments → exit status, lines on stdout, lines on stderr."""
 
     def run_evaluate(*arguments, bundle=trained, corpus=ravdess_like):
-        return run('evaluate', bundle, '--corpus', corpus, '--device', 'cpu', *arguments)
+        options = ('--corpus', corpus, '--device', 'cpu', '--subset', 'validation')
+        return run('evaluate', bundle, *options, *arguments)
 
     return run_evaluate
 
@@ -75,6 +76,26 @@ def test_it_prints_metrics_and_protocol(evaluate):
     starts = ('unweighted accuracy', 'calibration error', 'recall of happy', 'recall of calm')
     starts = (*starts, 'calibration error by chance 0.', 'siren (held out) count 1, too uncertain')
     assert all(any(line.startswith(start) for line in lines) for start in starts)
+
+
+def test_the_test_set_is_the_default_where_there_is_one(run, write_bundle, ravdess_like, tmp_path):
+    """Also of a bundle that was refitted with its validation speakers, such as the shipped one."""
+    path = tmp_path / 'bundle.safetensors'
+    command = ('evaluate', path, '--corpus', ravdess_like, '--device', 'cpu', '--json')
+    for train, validation, test, expected in (
+        (['02', '03'], [], ['01', '11'], 'test'),
+        (['02'], ['03'], ['01'], 'test'),
+        (['02'], ['03'], [], 'validation'),
+    ):
+        corpora = {'RAVDESS': {'train': train, 'validation': validation, 'test': test}}
+        write_bundle(path, corpora=corpora)
+        status, out, err = run(*command)
+        assert (status, err) == (0, [])
+        assert list(json.loads(out[0])) == [expected]
+    write_bundle(path, corpora={'RAVDESS': {'train': ['02', '03']}})
+    status, out, err = run(*command)
+    assert (status, out) == (1, [])
+    assert 'names no validation speakers of RAVDESS; --subset names other' in err[-1]
 
 
 def test_it_prints_json(evaluate):

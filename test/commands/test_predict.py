@@ -2,6 +2,10 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -226,6 +230,102 @@ def test_it_goes_on_after_a_file_that_is_not_there(predict, wav, tmp_path):
     assert line.startswith('ser_ros: ')
     assert 'missing.wav' in line
     assert {json.loads(line)['file'] for line in out} == {str(wav)}
+
+
+def test_one_bad_file_never_ends_a_batch(predict, wav, tmp_path):
+    def write(name, data):
+        path = tmp_path / name
+        path.write_bytes(data)
+        return path
+
+    good = wav.read_bytes()
+    flac = tmp_path / 'half.flac'
+    soundfile.write(flac, *soundfile.read(wav))
+    flac.write_bytes(flac.read_bytes()[:60])
+    bad = {
+        tmp_path: 'it is a folder',
+        flac: 'half.flac: ',
+        write('empty.wav', b''): 'empty.wav: ',
+        write('header.wav', good[:44]): 'it holds no samples',
+        write('text.wav', b'no sound'): 'text.wav: ',
+        write('slow.wav', good[:24] + b'\1\0\0\0' + good[28:]): '1 Hz is not between',
+        write('raw.raw', good): 'raw.raw: ',
+        'a\0b.wav': 'no such file',
+        'a' * 5_000 + '.wav': 'File name too long',
+        os.fsdecode(b'/nowhere/\xff.wav'): r'/nowhere/\xff.wav: no such file',
+    }
+    status, out, err = predict(*bad, wav, '--whole')
+    assert status == 1
+    (line,) = out
+    assert json.loads(line)['file'] == str(wav)
+    assert len(err) == len(bad)
+    for line, message in zip(err, bad.values()):
+        assert line.startswith('ser_ros: ')
+        assert message in line
+
+
+def test_any_other_failure_is_of_its_file_alone(predict, wav, monkeypatch):
+    push, failures = Recognizer.push, iter([RuntimeError('CUDA:\n no memory'), None])
+
+    def fail_once(*arguments):
+        if error := next(failures, None):
+            raise error
+        return push(*arguments)
+
+    monkeypatch.setattr(Recognizer, 'push', fail_once)
+    status, out, err = predict(wav, wav, '--whole')
+    assert (status, len(out)) == (1, 1)
+    assert err == [f'ser_ros: {wav}: CUDA: no memory']
+
+
+def test_names_that_are_not_utf_8_are_printed_with_replacement(wav, bundle_path, tmp_path):
+    """In a process of its own, whose stdout is strict."""
+    path = tmp_path / os.fsdecode(b'gr\xfc\xdfe.wav')
+    wav.rename(path)
+    silent = tmp_path / os.fsdecode(b'\xff.wav')
+    soundfile.write(os.fsencode(silent), np.zeros(16_000), 16_000)
+    command = [sys.executable, '-m', 'ser_ros', 'predict', '--bundle', bundle_path, '--whole']
+    done = subprocess.run([*command, silent, path], capture_output=True, check=True)
+    line = json.loads(done.stdout.decode())
+    assert line['file'] == rf'{tmp_path}/gr\xfc\xdfe.wav'
+    assert rf'{tmp_path}/\xff.wav: no speech' in done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ('size', 'n_left', 'message'),
+    [
+        (bytes(4), None, 'recorder was not closed'),
+        (b'\xff' * 4, None, 'recorder was not closed'),
+        (None, -20_000, 'cut short: it holds '),
+    ],
+)
+def test_it_says_what_is_wrong_with_a_file_that_it_reads(predict, wav, size, n_left, message):
+    _, whole, _ = predict(wav)
+    data = wav.read_bytes()
+    if size is not None:
+        data = data[:40] + size + data[44:]
+    wav.write_bytes(data[:n_left])
+    status, out, err = predict(wav)
+    assert status == 0
+    assert (out == whole) == (n_left is None)
+    (line,) = err
+    assert line.startswith(f'ser_ros: sound file {wav}: {message}')
+
+
+@pytest.mark.parametrize('rate', [48_000, 16_000])
+def test_a_long_file_is_read_in_blocks(predict, tmp_path, rate):
+    """A minute of stereo at 48 kHz has 23 MB; its length does not change what is needed."""
+    path = tmp_path / 'long.flac'
+    soundfile.write(path, np.zeros((60 * rate, 2), np.int16), rate)
+    predict(path)
+    tracemalloc.start()
+    try:
+        status, _, err = predict(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (status, len(err)) == (0, 1)
+    assert peak < 8e6
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,27 @@ def test_a_file_is_published_whole(graph, tmp_path, rate, channels, subtype):
     assert {block.header.frame_id for block in blocks} == {'microphone'}
 
 
+@pytest.mark.parametrize('size', [slice(40, 44), None], ids=['killed recorder', 'cut short'])
+def test_a_file_that_is_not_whole_is_played_and_named(graph, capfd, tmp_path, size):
+    samples = write(tmp_path / 'a.wav')
+    data = bytearray((tmp_path / 'a.wav').read_bytes())
+    n = len(samples)
+    if size:
+        data[size] = bytes(4)
+    else:
+        n //= 2
+        del data[44 + 4 * n :]
+    (tmp_path / 'a.wav').write_bytes(data)
+    node = graph.make(AudioCaptureNode, source='file', file=str(tmp_path / 'a.wav'), speed=10.0)
+    blocks = graph.subscribe(AudioDataStamped, 'audio_stamped', 1000)
+    graph.wait(lambda: has_ended(node), 'the end of the file')
+    graph.wait(lambda: len(blocks) == node.diagnose().values['blocks'], 'every block')
+    assert sum(len(block.audio.data) for block in blocks) == 4 * (n + 22_050)
+    message = 'recorder was not closed' if size else 'cut short: it holds 0.250 of the 0.500 s'
+    warnings = [line for line in capfd.readouterr().err.splitlines() if '[WARN]' in line]
+    assert [message in line for line in warnings] == [True]
+
+
 def test_a_looped_file_continues_until_deactivated(graph, tmp_path):
     write(tmp_path / 'a.wav', seconds=0.1)
     node = graph.make(

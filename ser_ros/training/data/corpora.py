@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import difflib
 import hashlib
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,20 +14,27 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 import numpy as np
-import soundfile
 from tqdm import tqdm
 
 from ser_ros import SerError
+from ser_ros.audio import SAMPLE_RATE
+from ser_ros.audio.sound_file import CUT_SHORT, TOLERANCE, EmptySoundError, SoundFile, SourceError
+from ser_ros.audio.sources import read_audio
 from ser_ros.emotions import EMOTIONS, LABELS, Emotion, class_of
-from ser_ros.files import user_path, walk_files
+from ser_ros.files import printable, user_path, walk_files
 from ser_ros.training.data.naming import NAMINGS, Naming
 from ser_ros.training.labels import KNOWN, UNUSED, LabelMap
 
 KINDS = (*NAMINGS, 'csv', 'folders')
 
-LOSSLESS = ('.wav', '.flac', '.aif', '.aiff')
-SOUNDS = (*LOSSLESS, '.ogg', '.opus', '.mp3')
+LOSSLESS = ('.wav', '.flac', '.aif', '.aiff', '.aifc', '.au', '.caf', '.rf64', '.w64')
+SOUNDS = (*LOSSLESS, '.ogg', '.oga', '.opus', '.mp3')
 VIDEOS = ('.mp4', '.flv', '.avi')
+UNREAD = (
+    *('.m4a', '.m4b', '.aac', '.wma', '.sph', '.amr', '.3gp', '.ac3', '.ape', '.wv', '.mka'),
+    *('.mkv', '.mov', '.webm', '.raw', '.pcm'),
+)
+"""Suffixes of sound and video that are not read."""
 
 MIN_DURATION = 0.2
 """Seconds; a shorter clip is hardly a syllable."""
@@ -86,16 +94,25 @@ class Clip:
     """Years; None if the corpus does not state them."""
     own: Optional[Emotion] = None
     """What its class means, if it is one of one's own."""
+    name: str = ''
+    """Path below its corpus, with `#t=START,END` for a part of a file; no other clip of the corpus
+    has the same. Default: the file's name."""
+    start: float = 0.0
+    end: Optional[float] = None
+    """Seconds in its file; None for the end of the file."""
 
     @property
     def expression(self) -> str:
         """The ROS4HRI expression of its class."""
         return (self.own or EMOTIONS[self.emotion]).expression
 
-    @property
-    def name(self) -> str:
-        """File name without its suffix."""
-        return self.path.stem
+    def __post_init__(self):
+        if not self.name:
+            object.__setattr__(self, 'name', printable(self.path.name))
+
+    def read(self, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+        """Its sound as float32 (n,) samples, see `read_audio`."""
+        return read_audio(self.path, sample_rate, self.start, self.end)
 
     @property
     def fingerprint(self) -> str:
@@ -235,9 +252,10 @@ def read_corpus(
 
     `kind`: one of `KINDS`, or auto to identify it by the files' names. The published corpora are
     described in `ser_ros.training.data.naming`. A CSV file has the columns path (relative to the
-    file), emotion and speaker, and may have gender, age and intensity. A folder per emotion has
-    `EMOTION/SPEAKER/*.wav` or `EMOTION/SPEAKER_*.wav`. Every file is decoded once, to find silent,
-    truncated and duplicate ones. `labels`: see `LabelMap`.
+    file), emotion and speaker, and may have gender, age and intensity, and start and end of the clip
+    in its file in seconds. Folders are `EMOTION/SPEAKER/*.wav`, `EMOTION/SPEAKER_*.wav` or
+    `SPEAKER/EMOTION/*.wav`. Every clip is decoded once, to find silent, truncated and duplicate
+    ones. `labels`: see `LabelMap`.
 
     Clips are in the order of their names, whatever the folders. SerError if the path does not
     exist or has no usable clip, or if its kind cannot be identified.
@@ -245,20 +263,27 @@ def read_corpus(
     path, label_map = user_path(path), LabelMap(labels or {})
     kind = _known_kind(kind)
     if kind in ('auto', 'csv') and path.is_file():
-        return _use(path, path.stem, *_read_table(path, label_map))
+        return _use(path, printable(path.stem), *_read_table(path, label_map))
     if not path.is_dir():
         raise SerError(f'corpus {path}: no such folder or CSV file')
     if kind == 'csv':
         raise SerError(f'corpus {path}: this is a folder; name the CSV file itself')
     paths, problems = _list_sounds(path)
     if not paths:
-        raise SerError(f'corpus {path}: there are no sound files ({", ".join(SOUNDS)}) in it')
+        others = Counter(p.path.suffix.lower() for p in problems if p.reason == NOT_READ)
+        advice = ''.join(f', only {n} {suffix}' for suffix, n in others.items())
+        raise SerError(
+            f'corpus {path}: there are no sound files ({", ".join(SOUNDS)}) in it{advice}'
+        )
     if kind == 'auto':
         kind = _identify_kind(path, paths, label_map)
     if kind == 'folders':
-        name, (entries, more) = path.resolve().name, _read_folders(path, paths, label_map)
+        name, (entries, more) = (
+            printable(path.resolve().name),
+            _read_folders(path, paths, label_map),
+        )
     else:
-        name, (entries, more) = kind, _read_names(NAMINGS[kind], paths, label_map)
+        name, (entries, more) = kind, _read_names(NAMINGS[kind], path, paths, label_map)
     return _use(path, name, entries, problems + more)
 
 
@@ -269,16 +294,21 @@ def _known_kind(kind: str) -> str:
     return known[kind.casefold()]
 
 
+NOT_READ = 'format that is not read'
+
+
 def _list_sounds(root: Path) -> tuple[list[Path], list[Problem]]:
-    """Sounds and videos below `root`, and the metadata files of macOS beside them."""
-    suffixes = (*SOUNDS, *VIDEOS)
-    found = sorted(path for path in walk_files(root) if path.suffix.lower() in suffixes)
-    problems = [
-        Problem(path, 'left by macOS', 'metadata of its Finder, not sound')
-        for path in found
-        if path.name.startswith('._')
-    ]
-    return [path for path in found if not path.name.startswith('._')], problems
+    """Sounds and videos below `root`; and such that are not read, and metadata files of macOS."""
+    found, problems = [], []
+    for path in sorted(walk_files(root)):
+        suffix = path.suffix.lower()
+        if path.name.startswith('._') and suffix in (*SOUNDS, *VIDEOS, *UNREAD):
+            problems.append(Problem(path, 'left by macOS', 'metadata of its Finder, not sound'))
+        elif suffix in (*SOUNDS, *VIDEOS):
+            found.append(path)
+        elif suffix in UNREAD:
+            problems.append(Problem(path, NOT_READ, 'convert it to WAV or FLAC'))
+    return found, problems
 
 
 def _identify_kind(root: Path, paths: Sequence[Path], labels: LabelMap) -> str:
@@ -289,15 +319,13 @@ def _identify_kind(root: Path, paths: Sequence[Path], labels: LabelMap) -> str:
     }
     best = max(fits, key=lambda kind: len(fits[kind]))
     if not fits[best]:
-        words = {path.relative_to(root).parts[0] for path in paths}
-        name = root.resolve().name
-        if any(labels.find(name, word, class_of(word)) is not None for word in words):
+        if any(_n_labelled(root, paths, level, labels) for level in (0, 1)):
             return 'folders'
         known = ', '.join(f'{kind} ({naming.example})' for kind, naming in NAMINGS.items())
         raise SerError(
             f'corpus {root}: file names such as {paths[0].name} do not belong to a known corpus; '
-            f'known are {known}, a folder per emotion (angry/SPEAKER_1.wav), and a CSV file; of the '
-            f'emotions {KNOWN}'
+            f'known are {known}, folders of emotions (angry/SPEAKER_1.wav or SPEAKER/angry/1.wav), '
+            f'and a CSV file; of the emotions {KNOWN}'
         )
     rivals = [kind for kind in fits if kind != best and fits[kind] and not fits[kind] < fits[best]]
     if rivals:
@@ -318,8 +346,12 @@ class _Entry:
     recording: tuple[str, ...]
 
 
+def _below(root: Path, path: Path) -> str:
+    return printable(path.relative_to(root).as_posix())
+
+
 def _read_names(
-    naming: Naming, paths: Sequence[Path], labels: LabelMap
+    naming: Naming, root: Path, paths: Sequence[Path], labels: LabelMap
 ) -> tuple[list[_Entry], list[Problem]]:
     entries, problems = [], []
     for path in paths:
@@ -348,6 +380,7 @@ def _read_names(
                 name.statement,
                 age=name.age,
                 own=labels.own.get(emotion),
+                name=_below(root, path),
             )
             entries.append(_Entry(clip, name.label, name.recording))
     # If there are several copies of a recording, one that was not compressed comes first.
@@ -366,15 +399,27 @@ def _no_speaker(path: Path, remedy: str) -> Problem:
     return Problem(path, 'no speaker', remedy)
 
 
+def _n_labelled(root: Path, paths: Sequence[Path], level: int, labels: LabelMap) -> int:
+    """How many files have a label of an emotion as their first (0) or second (1) folder."""
+    corpus = printable(root.resolve().name)
+    folders = [path.relative_to(root).parts[:-1][level:] for path in paths]
+    words = [printable(f[0]) for f in folders if f]
+    return sum(labels.find(corpus, word, class_of(word)) is not None for word in words)
+
+
 def _read_folders(
     root: Path, paths: Sequence[Path], labels: LabelMap
 ) -> tuple[list[_Entry], list[Problem]]:
     entries, problems = [], []
-    corpus = root.resolve().name
+    corpus = printable(root.resolve().name)
+    n_first, n_second = (_n_labelled(root, paths, level, labels) for level in (0, 1))
     for path in paths:
-        label, *folders = path.relative_to(root).parts[:-1] or ('',)
+        folders = [printable(folder) for folder in path.relative_to(root).parts[:-1]]
+        if n_second > n_first:
+            folders[:2] = folders[1::-1]
+        label, *folders = folders or ('',)
         emotion = labels.find(corpus, label, class_of(label))
-        prefix, underscore, _ = path.stem.partition('_')
+        prefix, underscore, _ = printable(path.stem).partition('_')
         speaker = folders[0] if folders else prefix if underscore else ''
         if emotion in (None, UNUSED):
             problems.append(_without_class(path, label, emotion))
@@ -382,55 +427,84 @@ def _read_folders(
             remedy = f'name it {label}/SPEAKER/{path.name} or {label}/SPEAKER_{path.name}'
             problems.append(_no_speaker(path, remedy))
         else:
-            clip = Clip(path, emotion, speaker, corpus, own=labels.own.get(emotion))
+            own, name = labels.own.get(emotion), _below(root, path)
+            clip = Clip(path, emotion, speaker, corpus, name=name, own=own)
             entries.append(_Entry(clip, label, path.parts))
     return entries, problems
 
 
 def _read_table(path: Path, labels: LabelMap) -> tuple[list[_Entry], list[Problem]]:
     try:
-        with path.open(encoding='utf-8-sig', newline='') as file:
+        # Names of files need not be UTF-8.
+        with path.open(encoding='utf-8-sig', errors='surrogateescape', newline='') as file:
             reader = csv.DictReader(file, skipinitialspace=True, strict=True)
             reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
             columns, rows = reader.fieldnames, list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, csv.Error) as error:
         raise SerError(f'corpus {path}: it cannot be read as CSV: {error}') from error
     if missing := [name for name in ('path', 'emotion', 'speaker') if name not in columns]:
         raise SerError(
             f'corpus {path}: the columns {", ".join(missing)} are missing; '
-            f'its first line is {",".join(columns)!r}'
+            f'its first line is {printable(",".join(columns))[:200]!r}'
         )
     entries, problems = [], []
     for number, row in enumerate(rows, 2):
         row = {name: (row[name] or '').strip() for name in columns}
-        emotion = labels.find(path.stem, row['emotion'], class_of(row['emotion']))
         file = path.parent / row['path']
+        row = {name: printable(cell) for name, cell in row.items()}
+        emotion = labels.find(printable(path.stem), row['emotion'], class_of(row['emotion']))
         if emotion in (None, UNUSED):
             problems.append(_without_class(file, row['emotion'], emotion))
         elif not row['speaker']:
             problems.append(_no_speaker(file, f'the column is empty in row {number}'))
+        elif (part := _part(row)) is None:
+            detail = f'row {number}: {row.get("start")!r} to {row.get("end")!r} are not seconds'
+            problems.append(Problem(file, 'invalid start or end', detail))
         else:
-            gender = row.get('gender', '').lower()
-            if gender not in GENDERS:
-                raise SerError(f'corpus {path}: row {number}: gender is {gender!r}, not f or m')
-            age = row.get('age', '')
-            if age and not (age.isdecimal() and int(age) < max(AGE_GROUPS.values())):
-                raise SerError(f'corpus {path}: row {number}: age is {age!r}, not whole years')
+            start, end = part
+            gender, age = row.get('gender', '').lower(), row.get('age', '')
+            is_age = age.isdecimal() and int(age) < max(AGE_GROUPS.values())
+            if gender and gender not in GENDERS:
+                detail = f'row {number}: {gender!r} is taken as not stated'
+                problems.append(Problem(file, 'gender not f or m', detail, is_used=True))
+            if age and not is_age:
+                detail = f'row {number}: {age!r} is taken as not stated'
+                problems.append(Problem(file, 'age not in whole years', detail, is_used=True))
             clip = Clip(
                 file,
                 emotion,
                 row['speaker'],
-                path.stem,
-                GENDERS[gender],
+                printable(path.stem),
+                GENDERS.get(gender),
                 row.get('intensity') or None,
-                age=int(age) if age else None,
+                age=int(age) if is_age else None,
+                name=row['path'] + _fragment(row),
+                start=start,
+                end=end,
                 own=labels.own.get(emotion),
             )
             entries.append(_Entry(clip, row['emotion'], (str(number),)))
     return entries, problems
 
 
-GENDERS = {'f': 'female', 'female': 'female', 'm': 'male', 'male': 'male', '': None}
+GENDERS = {'f': 'female', 'female': 'female', 'm': 'male', 'male': 'male'}
+
+
+def _part(row: Mapping[str, str]) -> Optional[tuple[float, Optional[float]]]:
+    """Start and end of a row in seconds, (0, None) without them; None for what they cannot be."""
+    try:
+        start = float(row.get('start') or 0)
+        end = float(row['end']) if row.get('end') else None
+    except ValueError:
+        return None
+    is_valid = 0 <= start < (math.inf if end is None else end) and math.isfinite(end or 0)
+    return (start, end) if is_valid else None
+
+
+def _fragment(row: Mapping[str, str]) -> str:
+    """As in a URI (W3C Media Fragments 1.0); '' for a whole file."""
+    start, end = row.get('start', ''), row.get('end', '')
+    return f'#t={start}' + (f',{end}' if end else '') if start or end else ''
 
 
 @dataclass(frozen=True)
@@ -438,17 +512,18 @@ class _Sound:
     duration: float
     channels: int
     digest: str
+    fault: tuple[str, str]
+    """Why it is used nevertheless: see `SoundFile.fault`."""
 
 
 def _use(root: Path, name: str, entries: Sequence[_Entry], problems: list[Problem]) -> Corpus:
     """Decode every file, and keep one clip of each recording."""
-    paths = [entry.clip.path for entry in entries]
     with ThreadPoolExecutor() as pool:
         sounds = list(
             tqdm(
-                pool.map(_decode, paths),
+                pool.map(_decode, [entry.clip for entry in entries]),
                 desc=f'checking {name}',
-                total=len(paths),
+                total=len(entries),
                 unit='file',
                 leave=False,
                 disable=None,
@@ -469,6 +544,8 @@ def _use(root: Path, name: str, entries: Sequence[_Entry], problems: list[Proble
         if sound.channels > 1:
             detail = f'the average of its {sound.channels} channels is used'
             problems.append(Problem(path, 'not mono', detail, is_used=True))
+        if sound.fault[0]:
+            problems.append(Problem(path, *sound.fault, is_used=True))
         kept[entry.recording] = dataclasses.replace(
             entry.clip, duration=sound.duration, digest=sound.digest
         )
@@ -482,44 +559,41 @@ def _use(root: Path, name: str, entries: Sequence[_Entry], problems: list[Proble
     return Corpus(name, clips, problems, dict(sorted(labels.items())))
 
 
-def _decode(path: Path) -> Union[_Sound, Problem]:
-    """Decode a file; a Problem if it cannot be used."""
+def _decode(clip: Clip) -> Union[_Sound, Problem]:
+    """Decode a clip block by block; a Problem if it cannot be used."""
+    path = clip.path
+    digest, peak, n = hashlib.sha256(), np.float32(0), 0
     try:
         with path.open('rb') as file:
             if file.read(len(LFS_POINTER)) == LFS_POINTER:
                 return Problem(path, 'Git LFS pointer', 'fetch the sound with: git lfs pull')
-        with soundfile.SoundFile(path) as file:
-            samples = file.read(dtype='float32', always_2d=True).mean(axis=1)
-            rate, channels = file.samplerate, file.channels
-            promised, log = file.frames, file.extra_info
-    except FileNotFoundError:
+        with SoundFile(path) as file:
+            for block in file.blocks(None, clip.start, clip.end):
+                samples = block.mean(axis=1)
+                digest.update(samples)
+                peak = np.maximum(peak, np.abs(samples).max())  # NaN if one of them is
+                n += len(samples)
+            rate, channels, fault = file.sample_rate, file.channels, file.fault
+    except (FileNotFoundError, ValueError):  # a name with a zero in it
         return Problem(path, 'no such file')
-    # The last two: the header has no length, or one that does not fit into memory.
-    except (OSError, soundfile.SoundFileError, ValueError, MemoryError) as error:
-        return Problem(path, 'unreadable', ' '.join(str(error).split()))
-    if len(samples) < promised or _is_cut_short(log):
-        return Problem(path, 'cut short', 'shorter than the length in its header')
-    if len(samples) < MIN_DURATION * rate:
-        return Problem(path, 'too short', f'{len(samples) / rate:.3f} s')
-    peak = np.abs(samples).max()
+    except EmptySoundError:
+        return Problem(path, 'too short', 'it holds no samples')
+    except OSError as error:
+        return Problem(path, 'unreadable', error.strerror)
+    except SourceError as error:
+        return Problem(path, 'unreadable', str(error).rpartition(f'{printable(path)}: ')[2])
+    if clip.end is not None and n < (clip.end - clip.start - TOLERANCE) * rate:
+        ending = f'the sound ends at {clip.start + n / rate:.3f} s, before {clip.end:g} s'
+        return Problem(path, CUT_SHORT, ending)
+    if clip.end is None and fault[0] == CUT_SHORT:
+        return Problem(path, *fault)
+    if n < MIN_DURATION * rate:
+        return Problem(path, 'too short', f'{n / rate:.3f} s')
     if not np.isfinite(peak):
         return Problem(path, 'unreadable', 'some of its samples are not finite')
     if peak < MIN_PEAK:
         return Problem(path, 'silent', 'its peak is below -60 dBFS')
-    digest = hashlib.sha256(samples).hexdigest()
-    return _Sound(len(samples) / rate, channels, digest)
-
-
-def _is_cut_short(log: str) -> bool:
-    """Whether libsndfile found fewer bytes of sound than the header states.
-
-    Lengths near the limit of 31 or 32 bits come from a writer that did not know the length.
-    """
-    found = re.search(r'^ ?(?:data|SSND) ?: (\d+) \(should be (\d+)\)', log, re.MULTILINE)
-    if found is None:
-        return False
-    promised, held = map(int, found.groups())
-    return held < promised < 0x7FFF0000
+    return _Sound(n / rate, channels, digest.hexdigest(), fault)
 
 
 def _once_each(clips: Iterable[Clip]) -> tuple[list[Clip], list[Problem]]:

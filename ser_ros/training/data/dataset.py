@@ -1,6 +1,7 @@
 """Training clips in memory, and the windows that are cut from them as the stream cuts them."""
 
 import functools
+import hashlib
 import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ from tqdm import tqdm
 
 from ser_ros.audio import SAMPLE_RATE, vad
 from ser_ros.audio.formats import encode_s16le
-from ser_ros.audio.sources import SourceError, read_audio
+from ser_ros.audio.sources import SourceError
 from ser_ros.audio.vad import Segment, SileroVad, speech_span
+from ser_ros.files import printable
 from ser_ros.training.data.cache import Cache, cache_key
 from ser_ros.training.data.corpora import Clip
 from ser_ros.training.data.nonspeech import generate
@@ -64,8 +66,8 @@ def load_utterances(
     store = cache and Cache(cache / 'audio')
     utterances = []
     for clip in tqdm(clips, desc='reading', unit='clip', leave=False, disable=None):
-        make = functools.partial(standardise, clip.path)
-        sound = store.get(cache_key(content_of(clip.path), settings), make) if store else make()
+        make = functools.partial(standardise, clip)
+        sound = store.get(cache_key(content_of(clip), settings), make) if store else make()
         samples = sound['samples'].astype(np.float32) / 2.0**15
         speech = Segment(*map(int, sound['speech'])) if len(sound['speech']) else None
         if speech is None or speech.end - speech.start < sample_rate // 2:
@@ -76,16 +78,30 @@ def load_utterances(
     return utterances
 
 
-def content_of(path: Path) -> bytes:
-    """The bytes of a sound file; SourceError if it cannot be read."""
+def content_of(clip: Clip) -> bytes:
+    """What the sound of a clip depends on; SourceError if its file cannot be read.
+
+    The bytes of the file, or for a part of it their hash, start and end.
+    """
     try:
-        return path.read_bytes()
+        if clip.start or clip.end is not None:
+            return f'{_hash_file(clip.path)} {clip.start} {clip.end}'.encode()
+        return clip.path.read_bytes()
     except OSError as error:
-        raise SourceError(f'sound file {path}: {error.strerror}') from error
+        raise SourceError(f'sound file {printable(clip.path)}: {error.strerror}') from error
+
+
+@functools.lru_cache
+def _hash_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open('rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 class _Standardise:
-    """A sound file as mono int16 `samples` (n,), and start and end of `speech`, if there is any."""
+    """A clip as mono int16 `samples` (n,), and start and end of `speech`, if there is any."""
 
     VERSION = 1
     """Raise it with every change of the result: results are stored on disk."""
@@ -104,10 +120,10 @@ class _Standardise:
             'vad': vad.VERSION,
         }
 
-    def __call__(self, path: Path) -> dict[str, np.ndarray]:
-        samples = read_audio(path, self.sample_rate)
+    def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
+        samples = clip.read(self.sample_rate)
         speech = speech_span(
-            self._vad, samples if self.sample_rate == SAMPLE_RATE else read_audio(path)
+            self._vad, samples if self.sample_rate == SAMPLE_RATE else clip.read()
         )
         ends = () if speech is None else (speech.start, speech.end)
         scaled = [min(round(end * self.sample_rate / SAMPLE_RATE), len(samples)) for end in ends]

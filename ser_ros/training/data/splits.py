@@ -11,6 +11,7 @@ from typing import Optional
 
 from ser_ros import SerError
 from ser_ros.emotions import Emotion, class_order
+from ser_ros.files import printable
 from ser_ros.training.data.corpora import Clip, Corpus, merge_labels
 from ser_ros.training.recipe import Recipe, SplitConfig
 
@@ -92,7 +93,7 @@ class Split:
     def digest(self) -> str:
         """Hash of the clips in each subset and of their sound; it changes with the corpus."""
         subsets = {
-            name: sorted((c.voice, c.name, c.emotion, c.digest) for c in getattr(self, name))
+            name: sorted((c.voice, c.path.stem, c.emotion, c.digest) for c in getattr(self, name))
             for name in SUBSETS
         }
         return hashlib.sha256(json.dumps(subsets).encode()).hexdigest()
@@ -385,8 +386,8 @@ def _deal(clips: Iterable[Clip], n_folds: int) -> dict[str, int]:
     """Recording → fold; the clips of each corpus and class are dealt to the folds in turn."""
 
     def rank(clip: Clip) -> tuple[str, ...]:
-        key = hashlib.sha256(f'{clip.voice}/{clip.name}'.encode()).hexdigest()
-        return clip.corpus, clip.emotion, key, str(clip.path)
+        key = hashlib.sha256(printable(f'{clip.voice}/{clip.path.stem}').encode()).hexdigest()
+        return clip.corpus, clip.emotion, key, clip.name
 
     recordings = dict.fromkeys(_recording(clip) for clip in sorted(clips, key=rank))
     return {recording: i % n_folds for i, recording in enumerate(recordings)}

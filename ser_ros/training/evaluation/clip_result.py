@@ -65,6 +65,7 @@ def to_records(results: Sequence[ClipResult], class_names: Sequence[str]) -> lis
     return [
         {
             'name': result.clip.name,
+            'fingerprint': result.clip.fingerprint,
             'corpus': result.clip.corpus,
             'speaker': result.clip.speaker,
             'emotion': result.clip.emotion,
@@ -90,13 +91,15 @@ def from_records(records: Sequence[Mapping[str, Any]]) -> list[ClipResult]:
     results = []
     for record in records:
         clip = Clip(
-            path=Path(record['name']),
+            path=Path(),
+            name=record['name'],
+            digest=record.get('fingerprint', ''),  # records of 0.1.0 lack it
             emotion=record['emotion'],
             speaker=record['speaker'],
             corpus=record['corpus'],
             gender=record['gender'],
             intensity=record['intensity'],
-            age=record.get('age'),  # records of 0.1.0 lack it
+            age=record.get('age'),  # so they do
             own=_own(record),
         )
         probabilities = record['probabilities']

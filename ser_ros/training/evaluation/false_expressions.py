@@ -1,5 +1,6 @@
 """Expressions for sound in which no emotion is meant: how many a robot would receive in an hour."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from scipy.stats import chi2
 from tqdm import tqdm
 
 from ser_ros.audio import SAMPLE_RATE
-from ser_ros.audio.sources import read_audio
+from ser_ros.audio.sources import SourceError, read_audio
 from ser_ros.stream.recognizer import Recognizer
 from ser_ros.training.evaluation.prediction import one_thread, stream_sound
 
@@ -25,19 +26,28 @@ def count_expressions(recognizer: Recognizer, paths: Sequence[Path]) -> dict[str
     """Expressions for the sound files, in all and per hour, as plain values.
 
     `emotions` are those other than neutral: neutral is right for speech without an emotion, but not
-    for noise. SourceError for a file that cannot be read.
+    for noise. A file that cannot be read is named and not counted; SourceError if none can.
     """
+    failures = []
     n_samples = utterances = expressions = emotions = 0
     for path in tqdm(paths, desc='streaming', unit='file', leave=False, disable=None):
-        sound = read_audio(path)
+        try:
+            sound = read_audio(path)
+        except SourceError as error:
+            failures.append(error)
+            continue
         n_samples += len(sound)
         finals = [e.expression for e in stream_sound(recognizer, sound) if e.is_final]
         utterances += len(finals)
         expressions += sum(e is not None for e in finals)
         emotions += sum(e not in (None, NEUTRAL) for e in finals)
+    if len(failures) == len(paths):
+        raise failures[0]
+    for error in failures:
+        print(f'ser_ros: {error}', file=sys.stderr)
     hours = n_samples / SAMPLE_RATE / 3600
     return {
-        'files': len(paths),
+        'files': len(paths) - len(failures),
         'seconds': n_samples / SAMPLE_RATE,
         'utterances': utterances,
         'expressions': expressions,

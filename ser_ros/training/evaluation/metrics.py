@@ -55,7 +55,9 @@ def pool_subsets(subsets: Sequence[Mapping[str, Any]], protocol: str) -> dict[st
     if any(subset['class_names'] != class_names for subset in subsets):
         raise SerError('subsets with different classes cannot be pooled')
     records = [record for subset in subsets for record in subset['predictions']]
-    names = {(record['corpus'], record['speaker'], record['name']) for record in records}
+    # Old records have bare file names, of which folders of emotions may have the same.
+    keys = ('corpus', 'speaker', 'emotion', 'name', 'fingerprint')
+    names = {tuple(record.get(key) for key in keys) for record in records}
     if len(names) < len(records):
         raise SerError(f'{len(records) - len(names)} clips are in more than one of the subsets')
     return {

@@ -11,7 +11,6 @@ from tqdm import tqdm
 
 from ser_ros.audio import SAMPLE_RATE, SECOND
 from ser_ros.audio.formats import PcmFormat, encode_s16le
-from ser_ros.audio.sources import read_audio
 from ser_ros.bundle import Bundle, BundleError
 from ser_ros.emotions import ExpressionMap
 from ser_ros.stream.engine import select_device
@@ -83,7 +82,7 @@ def stream_clips(
     results = []
     for clip in tqdm(clips, desc='streaming', unit='clip', leave=False, disable=None):
         seed = int(clip.fingerprint or '0', 16)
-        estimates = stream_sound(recognizer, read_audio(clip.path), degrade, seed)
+        estimates = stream_sound(recognizer, clip.read(), degrade, seed)
         windows = [e for e in estimates if e.is_window]
         finals = [e for e in estimates if e.is_final]
         results.append(
@@ -143,7 +142,7 @@ def classify_clips(
     expressions = ExpressionMap(bundle.info.class_names, bundle.info.classes)
     results = []
     for clip in tqdm(clips, desc='classifying', unit='clip', leave=False, disable=None):
-        samples = read_audio(clip.path, bundle.frontend.sample_rate) * np.float32(gain)
+        samples = clip.read(bundle.frontend.sample_rate) * np.float32(gain)
         try:
             scores = bundle.classify(torch.from_numpy(samples)).double().numpy()[None]
             scores = np.maximum(scores, np.log(MIN_PROBABILITY))

@@ -44,6 +44,12 @@ def select(info: BundleInfo, corpora: Sequence[Corpus], subset: str) -> list[Sel
     return selections + [_select_other(info, corpus) for corpus in others]
 
 
+def default_subset(info: BundleInfo, corpora: Sequence[Corpus]) -> str:
+    """Test if the bundle names test speakers of any of the corpora, else validation."""
+    has_test = any(info.corpora.get(corpus.name, {}).get('test') for corpus in corpora)
+    return 'test' if has_test else 'validation'
+
+
 def _select_own(info: BundleInfo, corpora: Sequence[Corpus], subset: str) -> Selection:
     voices = {
         name: {
@@ -61,7 +67,9 @@ def _select_own(info: BundleInfo, corpora: Sequence[Corpus], subset: str) -> Sel
     present = {clip.voice for clip in clips}
     names = ' and '.join(corpus.name for corpus in corpora)
     if subset != 'all' and not voices[subset]:
-        raise SerError(f'the bundle names no {subset} speakers of {names}')
+        raise SerError(
+            f'the bundle names no {subset} speakers of {names}; --subset names other speakers'
+        )
     if not present:
         wanted = f'the {subset} speakers {", ".join(sorted(voices[subset]))}'
         if subset == 'all':
@@ -79,7 +87,7 @@ def _select_own(info: BundleInfo, corpora: Sequence[Corpus], subset: str) -> Sel
     elif trained:
         raise SerError(
             f'the bundle was also trained on {subset} speakers ({", ".join(sorted(trained))}): '
-            'it cannot be evaluated on them'
+            'it cannot be evaluated on them; --subset names other speakers'
         )
     return Selection(subset, clips, protocol, list(info.class_names), missing, notes)
 

@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from ser_ros.audio import SAMPLE_RATE, SECOND
 from ser_ros.audio import vad as voice_activity
-from ser_ros.audio.sources import read_audio
 from ser_ros.audio.vad import CHUNK
 from ser_ros.bundle import Bundle
 from ser_ros.stream.adaptation import Adaptation
@@ -145,7 +144,7 @@ def find_utterances(
     found = []
     for clip in tqdm(clips, desc='finding utterances', unit='clip', leave=False, disable=None):
         make = functools.partial(_windows, bundle, config, clip)
-        arrays = store.get(cache_key(content_of(clip.path), settings), make) if store else make()
+        arrays = store.get(cache_key(content_of(clip), settings), make) if store else make()
         features = torch.from_numpy(arrays['features']).split(arrays['frames'].tolist(), dim=1)
         windows: dict[int, list[torch.Tensor]] = {}
         for window, index in zip(features, arrays['utterance'].tolist()):
@@ -160,7 +159,7 @@ def _windows(bundle: Bundle, config: StreamConfig, clip: Clip) -> dict[str, np.n
 
     `n_samples`: of the windows of each utterance.
     """
-    voice, samples = Voice(bundle, config), received(read_audio(clip.path))
+    voice, samples = Voice(bundle, config), received(clip.read())
     unknown = np.log(np.full(len(bundle.info.class_names), 1 / len(bundle.info.class_names)))
     windows: list[list[Window]] = [[]]
     for requests in (

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ser_ros.emotions import class_order
+from ser_ros.files import printable
 from ser_ros.training.data.corpora import Clip, Corpus
 
 UNKNOWN = 'unknown'
@@ -27,7 +28,8 @@ def describe(corpus: Corpus) -> dict[str, Any]:
     problems: dict[str, dict[str, Any]] = {}
     for problem in corpus.problems:
         alike = problems.setdefault(problem.reason, {'is_used': problem.is_used, 'files': {}})
-        alike['files'][str(problem.path)] = problem.detail
+        details = [alike['files'].get(name := printable(problem.path)), problem.detail]
+        alike['files'][name] = '; '.join(filter(None, details))
     return {
         'name': corpus.name,
         'clips': len(clips),

@@ -21,7 +21,6 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from ser_ros.audio import SAMPLE_RATE
-from ser_ros.audio.sources import read_audio
 from ser_ros.files import write_atomically
 from ser_ros.training.evaluation.clip_result import ClipResult
 from ser_ros.training.reports import plots
@@ -105,7 +104,7 @@ def hardest(results: Sequence[ClipResult], class_names: Sequence[str]) -> list[C
 
 def _clip(result: ClipResult, class_names: Sequence[str]) -> dict[str, Any]:
     clip = result.clip
-    samples = read_audio(clip.path)[: MAX_SECONDS * SAMPLE_RATE]
+    samples = clip.read()[: MAX_SECONDS * SAMPLE_RATE]
     shares = np.exp(result.score).tolist() if result.has_speech else []
     probabilities = dict(zip(class_names, shares))
     return {

@@ -519,3 +519,19 @@ def test_the_voice_of_an_item_is_its_speaker(tmp_path):
     clip = Clip(tmp_path / 'a.wav', 'sad', 'anna', 'mine')
     items = WholeClips(load_utterances([clip], NAMES), DataConfig(), AS_IT_IS, 1)
     assert items.voice(0) == 'mine:anna'
+
+
+def test_the_cache_distinguishes_parts_of_a_file(clips, tmp_path):
+    clip = clips[0]
+    middle = clip.duration / 2
+    parts = [
+        dataclasses.replace(clip, end=middle),
+        dataclasses.replace(clip, start=middle),
+        dataclasses.replace(clip, start=middle, end=clip.duration - 0.1),
+        clip,
+    ]
+    for folder in (None, tmp_path, tmp_path):
+        lengths = [len(u.samples) for u in load_utterances(parts, NAMES, cache=folder)]
+        first, second, third, whole = lengths
+        assert first + second == whole
+        assert third == second - 1_600

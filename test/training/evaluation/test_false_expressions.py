@@ -59,6 +59,16 @@ def test_a_file_that_is_no_sound_is_named(bundle, tmp_path):
         count_expressions(Recognizer(bundle, 'cpu'), [tmp_path / 'notes.wav'])
 
 
+def test_one_bad_file_does_not_end_the_count(bundle, paths, tmp_path, capsys):
+    (tmp_path / 'notes.wav').write_text('no sound')
+    recognizer = Recognizer(bundle, 'cpu')
+    expected = count_expressions(recognizer, paths[:1])
+    assert capsys.readouterr().err.count('ser_ros: ') == 0
+    recognizer.reset()
+    assert count_expressions(recognizer, [tmp_path / 'notes.wav', *paths[:1]]) == expected
+    assert f'ser_ros: sound file {tmp_path / "notes.wav"}: ' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize('count', [0, 1, 7, 300])
 def test_the_interval_is_exact(count):
     """At its ends such a count, or one farther away, has a probability of 2.5 %."""

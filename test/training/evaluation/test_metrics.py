@@ -1,6 +1,7 @@
 """Metrics of results with known answers, compared with scikit-learn."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import sklearn.metrics
 from clip_results import NAMES, drawn, result
 
 from ser_ros import SerError
-from ser_ros.training.evaluation.clip_result import from_records, to_records
+from ser_ros.training.data.corpora import Clip
+from ser_ros.training.evaluation.clip_result import ClipResult, from_records, to_records
 from ser_ros.training.evaluation.metrics import (
     accuracy_change,
     compute_metrics,
@@ -269,3 +271,29 @@ def test_a_change_is_compared_speaker_by_speaker():
     }
     alone = accuracy_change(worse[:1], before[:1], NAMES)
     assert alone == {'accuracy_change': -1, 'accuracy_change_interval': None}
+
+
+def test_clips_whose_files_have_one_name_are_pooled():
+    """`angry/01/1.wav` and `sad/01/1.wav`; records of 0.1.0 have the file's name alone."""
+
+    def subset(emotion, digest, name='1.wav', below=''):
+        clip = Clip(Path(name), emotion, '01', 'mine', digest=digest, name=below + name)
+        rows = np.log([[0.5, 0.3, 0.2]])
+        return subset_results([ClipResult(clip, rows, [None])], NAMES, 'p')
+
+    both = [subset('angry', 'a' * 64, below='angry/01/'), subset('sad', 'b' * 64, below='sad/01/')]
+    pooled = pool_subsets(json.loads(json.dumps(both)), 'both')
+    records = pooled['predictions']
+    assert [r['name'] for r in records] == ['angry/01/1.wav', 'sad/01/1.wav']
+    assert [r['fingerprint'] for r in records] == ['a' * 12, 'b' * 12]
+    again = [result.clip for result in from_records(records)]
+    assert [(c.name, c.fingerprint) for c in again] == [
+        ('angry/01/1.wav', 'a' * 12),
+        ('sad/01/1.wav', 'b' * 12),
+    ]
+    old = [subset('angry', ''), subset('sad', '')]
+    for each in old:
+        del each['predictions'][0]['fingerprint']
+    assert len(pool_subsets(old, 'both')['predictions']) == 2
+    with pytest.raises(SerError, match='1 clips are in more than one'):
+        pool_subsets([both[0], both[0]], 'twice')

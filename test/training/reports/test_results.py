@@ -121,7 +121,7 @@ def test_a_result_is_small(tmp_path):
     )
     assert len(result.predictions['name']) == 240
     write_fold(tmp_path / 'fold1_seed1.json', result)
-    assert (tmp_path / 'fold1_seed1.json').stat().st_size < 40_000
+    assert (tmp_path / 'fold1_seed1.json').stat().st_size < 42_000
 
 
 def test_records_of_clips_can_be_read_back():
