@@ -28,6 +28,7 @@ class ReactToMood(Node):
         self._behaviour = 'none'
         self._publisher = self.create_publisher(String, 'behaviour', 10)
         self.create_subscription(Expression, 'emotion/utterance', self._on_utterance, 10)
+        self.get_logger().info('waiting for emotion/utterance; the behaviour is none')
 
     def _on_utterance(self, message):
         stamp = message.header.stamp.sec + message.header.stamp.nanosec * 1e-9
@@ -37,6 +38,12 @@ class ReactToMood(Node):
         self._arousal = keep * self._arousal + message.confidence * message.arousal
         self._weight = keep * self._weight + message.confidence
         behaviour = self._choose()
+        total = max(self._weight, 1e-6)
+        self.get_logger().info(
+            f'somebody sounds {message.expression} ({message.confidence:.2f}): mood of valence '
+            f'{self._valence / total:+.2f} and arousal {self._arousal / total:+.2f}, '
+            f'behaviour {behaviour}'
+        )
         if behaviour != self._behaviour:
             self._behaviour = behaviour
             self._publisher.publish(String(data=behaviour))

@@ -28,6 +28,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     except ModuleNotFoundError as error:
         print(f"ser_ros: {error}; install it with: pip install '.[train]'", file=sys.stderr)
     except KeyboardInterrupt as interruption:
+        if arguments is None:  # of this process: a second Ctrl-C ends it, without a traceback
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         advice = getattr(options, 'interrupted', '')
         print(f'ser_ros: interrupted{advice}', file=sys.stderr)
         return 128 + next(iter(interruption.args), signal.SIGINT)

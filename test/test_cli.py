@@ -121,3 +121,20 @@ def test_an_empty_path_or_an_invalid_number_is_refused(capsys, arguments):
     status, out, err = exits(capsys, *arguments)
     assert (status, out) == (2, '')
     assert 'is empty' in err or 'nan is not from' in err
+
+
+TWICE = """
+import atexit, os, signal, sys
+from ser_ros import __main__
+atexit.register(os.kill, os.getpid(), signal.SIGINT)  # while torch and others clean up
+sys.argv[1:] = ['models']
+from ser_ros.commands import models
+models.run = lambda _: os.kill(os.getpid(), signal.SIGINT)
+sys.exit(__main__.main())
+"""
+
+
+def test_a_second_interruption_prints_no_traceback():
+    run = subprocess.run([sys.executable, '-c', TWICE], capture_output=True, text=True)
+    assert run.stderr == 'ser_ros: interrupted\n'
+    assert run.returncode in (128 + signal.SIGINT, -signal.SIGINT)

@@ -27,7 +27,9 @@ def configure(commands: argparse._SubParsersAction) -> None:
         help='print the emotions in sound files',
         description='One JSON line for each window, each utterance, and each file as a whole '
         '(kind: window, utterance, clip), times in seconds. A bundle that cannot stream prints '
-        'only the last. With a bundle that adapts, utterances are compared with '
+        'only the last. "probabilities" are of the window alone; "expression", "confidence", '
+        '"valence" and "arousal" come from "smoothed", which continues the windows before it in '
+        'the utterance. With a bundle that adapts, utterances are compared with '
         'the earlier ones of the voice; "unadapted" has the probabilities before that.',
     )
     parser.add_argument('files', nargs='+', metavar='FILE', help='WAV, FLAC, ...')
@@ -206,6 +208,9 @@ def _line(kind: str, estimate: 'Estimate', class_names: Sequence[str]) -> dict[s
         'valence': round(float(estimate.valence), 4),
         'arousal': round(float(estimate.arousal), 4),
         'probabilities': by_class(estimate.probabilities),
+        'smoothed': by_class(
+            estimate.probabilities if estimate.smoothed is None else estimate.smoothed
+        ),
         'unadapted': by_class(estimate.unadapted),
         'utterances': estimate.n_utterances,
     }

@@ -352,6 +352,12 @@ class EmotionNode(ManagedNode):
             self._tracked.rename_anonymous(self.value('voice_id'))
 
     def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        if request.data != self._gate.is_enabled:
+            self.get_logger().info(
+                'listening again: switched on by ~/enable'
+                if request.data
+                else 'not listening: switched off by ~/enable'
+            )
         self._gate.is_enabled = request.data
         response.success = True
         response.message = 'listening' if request.data else 'not listening'

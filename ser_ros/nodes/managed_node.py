@@ -59,6 +59,8 @@ class ManagedNode(LifecycleNode):
         self._outputs: list[LifecyclePublisher] = []
         self._logged: Optional[str] = None
         """The problem logged last, without its numbers."""
+        self._problem = ''
+        """The same with them."""
         self._fixed = {spec.name for spec in parameters if not spec.is_live}
         """Parameters that may not change while the node is configured."""
         self._defaults = {spec.name: spec.default for spec in parameters if not spec.any_type}
@@ -383,12 +385,14 @@ class ManagedNode(LifecycleNode):
         self._log(report)
 
     def _log(self, report: Report) -> None:
-        """Log a new problem once, whatever its numbers, and a lasting one every ten seconds."""
+        """Log a new problem once, whatever its numbers, a lasting one every ten seconds, and its end."""
         problem = re.sub(r'[\d.]+', '', report.message)
         if report.level == Level.OK:
+            if self._logged is not None:
+                self.get_logger().info(f'{report.message}; this is over: {self._problem}')
             self._logged = None
         elif problem != self._logged:
-            self._logged = problem
+            self._logged, self._problem = problem, report.message
             self.get_logger().warning(report.message)
         else:
             self.get_logger().warning(report.message, throttle_duration_sec=10.0, skip_first=True)

@@ -55,6 +55,7 @@ def run(*make_nodes: Callable[[], ManagedNode]) -> int:
         watchdog.stop()
         shutdown.exit_after_timeout()
         _destroy(nodes)
+        shutdown.ignore_signals()
     if any(node.hangs for node in nodes):
         os._exit(1)  # the interpreter may crash if it ends while a thread is within a library
     if any(node.is_misconfigured for node in nodes):

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import threading
 
 REQUESTED = threading.Event()
@@ -20,28 +19,34 @@ def install_signal_handlers() -> None:
     """Make SIGINT and SIGTERM set `REQUESTED`, and nothing else.
 
     Where the main thread hangs in a GPU driver or a sound server, Python runs no signal handler.
-    So that the process ends all the same, a thread receives the signals through a socket.
+    So that the process ends all the same, a thread receives the signals through a pipe.
     """
     if REQUESTED.is_set() or signal.getsignal(signal.SIGTERM) is _request:
         return
     for number in SIGNALS:
         signal.signal(number, _request)
-    reader, writer = socket.socketpair()
-    writer.setblocking(False)
-    signal.set_wakeup_fd(writer.fileno())
-    threading.Thread(target=_watch, args=(reader, writer), daemon=True).start()
+    reader, writer = os.pipe()  # never closed: more signals may come, until the process has ended
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(reader,), daemon=True).start()
 
 
 def _request(*_: object) -> None:
     REQUESTED.set()
 
 
-def _watch(reader: socket.socket, _: socket.socket) -> None:
-    while not set(reader.recv(64)) & set(SIGNALS):
+def _watch(reader: int) -> None:
+    while not set(os.read(reader, 64)) & set(SIGNALS):
         pass
     if not NODES_EXIST.is_set():
         os._exit(0)  # it still imports, which takes seconds, and there is nothing to undo
     exit_after_timeout()
+
+
+def ignore_signals() -> None:
+    """Let no further signal change the exit status: the nodes are gone, and the process ends."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def exit_after_timeout() -> None:

@@ -119,6 +119,9 @@ class Estimate:
     """Earlier utterances that the adaptation comes from; 0 without adaptation."""
     silence_ns: int = 0
     """How much sound after `stamp_ns` was waited for: the silence that ended the utterance."""
+    smoothed: Optional[np.ndarray] = field(default=None, compare=False)
+    """(n_classes,) smoothed over the utterance, that `confidence`, `valence` and `arousal` come from;
+    None: `probabilities` themselves."""
 
     @property
     def log_probabilities(self) -> np.ndarray:

@@ -387,6 +387,7 @@ class Voice:
             n_samples=n_samples,
             unadapted=unadapted,
             n_utterances=self._utterance.n_utterances,
+            smoothed=smoothed,
             silence_ns=is_closing * (self._position - end) * SECOND // SAMPLE_RATE,
         )
 

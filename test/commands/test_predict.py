@@ -25,6 +25,7 @@ KEYS = [
     'valence',
     'arousal',
     'probabilities',
+    'smoothed',
     'unadapted',
     'utterances',
 ]
@@ -59,6 +60,16 @@ def test_it_prints_a_json_line_for_each_estimate(predict, wav, bundle_path, utte
         assert list(estimate['probabilities'].values()) == pytest.approx(
             other.probabilities, abs=1e-3
         )
+        expressions = recognizer.voice.expressions
+        smoothed = np.array(list(estimate['smoothed'].values()))
+        if other.expression is not None:  # the confidence is of these
+            index = expressions.expressions.index(other.expression)
+            confidence = expressions.sum_classes(smoothed)[index]
+            assert confidence == pytest.approx(other.confidence, abs=1e-3)
+    differ = [e['smoothed'] != e['probabilities'] for e in estimates if e['kind'] == 'window']
+    assert differ[0] is False
+    assert any(differ)
+    assert all(e['smoothed'] == e['probabilities'] for e in estimates if e['kind'] == 'utterance')
     assert [estimate['kind'] for estimate in estimates].count('utterance') == 1
     # There is one utterance in it, so that the whole is what that one is.
     assert whole == {**estimates[-1], 'kind': 'clip', 'time': round(len(utterance) / 16_000, 3)}

@@ -98,3 +98,11 @@ def test_uncertain_or_positive_expressions_change_nothing(behaviour_after):
 def test_stamps_that_go_back_do_no_harm(behaviour_after):
     assert behaviour_after('sad', 1000) == 'approach'
     assert behaviour_after('happy', 10, confidence=1.0) == 'none'
+
+
+def test_it_says_what_it_does(capfd, behaviour_after):
+    assert behaviour_after('angry', 1) == 'soften_voice'
+    output = capfd.readouterr().err
+    assert 'waiting for emotion/utterance' in output
+    assert 'somebody sounds angry (0.80)' in output
+    assert 'behaviour soften_voice' in output

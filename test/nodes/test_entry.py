@@ -102,6 +102,23 @@ def test_both_nodes_in_one_process_end_soon_after_a_signal(graph, domain_id, end
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize('name', ['audio_capture_node', 'ser'])
+def test_signals_that_are_repeated_change_nothing(domain_id, name):
+    """A person presses Ctrl-C again; `timeout -s INT` signals a whole group, and launch each node."""
+    process = start(
+        *(name, 'source:=file', f'file:={SPEECH}', 'loop:=true', 'device:=cpu'),
+        domain_id=domain_id,
+    )
+    wait_for(process, 'capturing file')
+    for number in 5 * (signal.SIGINT, signal.SIGINT, signal.SIGTERM):
+        process.send_signal(number)
+        time.sleep(0.02)
+    rest = process.communicate(timeout=20)[1]
+    assert 'Traceback' not in rest
+    assert 'Exception ignored' not in rest
+    assert process.returncode == 0
+
+
 def test_sound_can_be_kept_within_the_process(graph, domain_id):
     windows = graph.subscribe(Classification, 'emotion/probabilities')
     diagnostics = graph.subscribe(DiagnosticArray, '/diagnostics')

@@ -16,7 +16,7 @@ from rclpy.parameter import Parameter  # noqa: E402
 from ser_ros import SerError  # noqa: E402
 from ser_ros.audio import SAMPLE_RATE  # noqa: E402
 from ser_ros.nodes.audio_capture_node import AudioCaptureNode  # noqa: E402
-from ser_ros.nodes.diagnostics import resident_megabytes  # noqa: E402
+from ser_ros.nodes.diagnostics import Level, Report, resident_megabytes  # noqa: E402
 from ser_ros.nodes.emotion_node import EmotionNode  # noqa: E402
 
 CAPTURE = {'source': 'file', 'file': str(SPEECH), 'loop': True}
@@ -260,3 +260,18 @@ def test_a_destroyed_node_leaves_the_graph(graph, node_class):
     graph.wait(lambda: name in names(), 'its name in the graph')
     graph.remove(node)
     graph.wait(lambda: name not in names(), 'its end')
+
+
+def test_the_end_of_a_problem_is_logged_once(graph, capfd):
+    node = graph.make(EmotionNode, device='cpu', autostart=False)
+    reports = [
+        Report(Level.WARN, 'it clips 3 times'),
+        Report(Level.WARN, 'it clips 4 times'),
+        Report(Level.OK, 'listening'),
+        Report(Level.OK, 'listening'),
+    ]
+    graph.run(lambda: [node._log(report) for report in reports])
+    lines = capfd.readouterr().err.splitlines()
+    over = [line for line in lines if 'this is over' in line]
+    assert len(over) == 1
+    assert 'listening; this is over: it clips 3 times' in over[0]

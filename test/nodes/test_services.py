@@ -85,6 +85,15 @@ def other_bundle(tmp_path):
     return path
 
 
+def test_the_log_says_who_switched_the_node_off_and_on(graph, node, capfd):
+    for data in (True, False, False, True):
+        assert enable(graph, data).success
+    lines = [line for line in capfd.readouterr().err.splitlines() if '~/enable' in line]
+    assert len(lines) == 2
+    assert 'not listening: switched off by ~/enable' in lines[0]
+    assert 'listening again: switched on by ~/enable' in lines[1]
+
+
 def test_no_sound_is_processed_while_it_is_disabled(graph, outputs, publisher, node):
     assert enable(graph, False).success
     play(publisher, speech_then_silence()[: 3 * SAMPLE_RATE])

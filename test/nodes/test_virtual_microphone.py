@@ -150,6 +150,9 @@ def test_an_unplugged_microphone_is_an_error_until_it_is_back(graph, virtual_mic
     virtual_microphone.plug()
     graph.wait(lambda: len(blocks) > n_blocks + 10, 'sound again', 5.0 * SLOWNESS)
     assert process.poll() is None
+    graph.wait(lambda: is_at(DiagnosticStatus.OK, 'capturing'), 'the status OK again')
+    process.terminate()
+    assert "capturing; this is over: microphone 'pulse'" in process.communicate(timeout=20)[1]
 
 
 def test_a_sound_server_that_hangs_ends_the_process_for_a_respawn(
