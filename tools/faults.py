@@ -23,6 +23,7 @@ from typing import Any, Optional
 import numpy as np
 import soundfile
 from audio_common_msgs.msg import AudioData, AudioDataStamped, AudioInfo
+from diagnostic_msgs.msg import DiagnosticStatus
 from hri_msgs.msg import Expression
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -33,11 +34,12 @@ from std_msgs.msg import Bool, Header
 from std_srvs.srv import SetBool, Trigger
 from virtual_microphone import VirtualMicrophone, missing_packages
 
-from ser_ros.audio import SAMPLE_RATE
+from ser_ros.audio import SAMPLE_RATE, SECOND
+from ser_ros.audio.formats import encode_s16le
 from ser_ros.audio.sources import read_audio
 from ser_ros.audio.vad import CHUNK, Segmenter, SileroVad
 from ser_ros.bundle import load_bundle, save_bundle
-from ser_ros.nodes.messages import TRANSIENT_LOCAL
+from ser_ros.nodes.messages import TRANSIENT_LOCAL, to_header
 from ser_ros.stream.recognizer import Recognizer
 
 RECOVERY = 5.0
@@ -70,8 +72,8 @@ class Robot:
     ):
         self.folder, self.rig, self.microphone = folder, rig, microphone
         self.fuzz, self.seed = fuzz, seed
-        sound = folder / 'utterance.wav'
-        self.expected = _make_sound(sound)
+        self.sound = folder / 'utterance.wav'
+        self.expected = _make_sound(self.sound)
         self._utterances: list[tuple[float, Expression]] = []
         self.fault_end = 0.0
         """When the last fault ended, by the monotonic clock."""
@@ -79,7 +81,7 @@ class Robot:
         self.rig.start('behaviour', command=[sys.executable, BEHAVIOUR])
         self.start_emotion_node()
         self.start_capture_node()
-        self.microphone.play_in_a_loop(sound)
+        self.microphone.play_in_a_loop(self.sound)
 
     def _receive(self, message: Expression) -> None:
         self._utterances.append((time.monotonic(), message))
@@ -312,10 +314,57 @@ def restart_by_the_life_cycle(robot: Robot) -> str:
             Transition.TRANSITION_CONFIGURE,
             Transition.TRANSITION_ACTIVATE,
         ):
-            request = ChangeState.Request(transition=Transition(id=transition))
-            answer = _call(robot, ChangeState, f'{name}/change_state', request)
-            require(answer.success, f'transition {transition} of {name}')
+            _change_state(robot, name, transition)
     return 'deactivate, cleanup, configure, activate'
+
+
+def gate_the_voice(robot: Robot) -> str:
+    """Instead of the microphone's sound publish the utterance alone, as a gated driver does."""
+    _change_state(robot, 'audio_capture_node', Transition.TRANSITION_DEACTIVATE)
+    samples = read_audio(robot.sound)[:-PAUSE]
+    audio = robot.rig.node.create_publisher(AudioDataStamped, 'audio_stamped', 1_000)
+    robot.rig.wait(audio.get_subscription_count, 10)
+    waited = []
+    for _ in range(2):
+        time.sleep(2.0)  # nothing comes, and what the microphone brought is decided
+        _speak(audio, samples)
+        end = time.monotonic()
+        robot.rig.wait(lambda: robot.recognized_after(end), 5)  # noqa: B023
+        waited.append(robot.recognized_after(end))
+        require(waited[-1] is not None, 'a decision though no silence follows')
+    robot.rig.node.destroy_publisher(audio)
+    _change_state(robot, 'audio_capture_node', Transition.TRANSITION_ACTIVATE)
+    return f'no sound but two utterances, each decided {max(waited):.1f} s after its last block'
+
+
+def _speak(audio: Any, samples: np.ndarray) -> None:
+    """Publish samples in real time, in blocks of 20 ms with their stamps."""
+    n, start, start_ns = SAMPLE_RATE // 50, time.monotonic(), time.time_ns()
+    for i in range(-(-len(samples) // n)):
+        time.sleep(max(0.0, start + (i + 1) / 50 - time.monotonic()))
+        data = array.array('B', encode_s16le(samples[i * n : (i + 1) * n]))
+        header = to_header(start_ns + i * SECOND // 50, 'gated')
+        audio.publish(AudioDataStamped(header=header, audio=AudioData(data=data)))
+
+
+def let_simulated_time_stand_still(robot: Robot) -> str:
+    """Have the node use a /clock that never comes, and the robot speak once in that time."""
+    _set(robot, 'emotion_node', use_sim_time=True)
+    seconds = robot.await_status('emotion_node', '/clock', 10)
+    speaking = robot.rig.node.create_publisher(Bool, 'robot_speaking', TRANSIENT_LOCAL)
+    robot.rig.wait(speaking.get_subscription_count, 10)
+    speaking.publish(Bool(data=True))
+    time.sleep(2.0)
+    since = time.monotonic()
+    speaking.publish(Bool(data=False))
+    robot.rig.wait(lambda: robot.recognized_after(since), 2 * RECOVERY)
+    require(robot.recognized_after(since) is not None, 'an emotion after the robot has spoken')
+    require(
+        robot.rig.status('emotion_node').level == DiagnosticStatus.WARN, 'a warning all the time'
+    )
+    _set(robot, 'emotion_node', use_sim_time=False)
+    robot.rig.node.destroy_publisher(speaking)
+    return f'use_sim_time without /clock, a WARN after {seconds:.1f} s; the robot spoke once'
 
 
 FAULTS: tuple[Callable[[Robot], str], ...] = (
@@ -328,6 +377,8 @@ FAULTS: tuple[Callable[[Robot], str], ...] = (
     flood_with_garbage,
     mute_and_disable,
     restart_by_the_life_cycle,
+    gate_the_voice,
+    let_simulated_time_stand_still,
 )
 
 
@@ -338,6 +389,12 @@ def _call(robot: Robot, service_type: type, name: str, request: Any) -> Any:
     require(robot.rig.wait(answer.done, 30) is not None, f'an answer of {name}')
     robot.rig.node.destroy_client(client)
     return answer.result()
+
+
+def _change_state(robot: Robot, name: str, transition: int) -> None:
+    request = ChangeState.Request(transition=Transition(id=transition))
+    answer = _call(robot, ChangeState, f'{name}/change_state', request)
+    require(answer.success, f'transition {transition} of {name}')
 
 
 def _set(robot: Robot, name: str, **values: Any) -> None:
