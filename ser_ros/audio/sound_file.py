@@ -60,7 +60,8 @@ class SoundFile:
             self._check(str(path))
             with self._path.open('rb') as file:
                 self._header = read_header(file) or Header()
-            self._file = _Forward(self._open())
+            self._source = self._open()
+            self._file = _Forward(self._source)
         except SourceError:
             raise
         # TypeError: a .raw file, which has no header. The others: headers with absurd numbers.
@@ -106,6 +107,8 @@ class SoundFile:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+        if isinstance(self._source, _Edited):
+            self._source.close()
 
     def blocks(
         self, n_frames: Optional[int] = None, start: float = 0.0, end: Optional[float] = None

@@ -23,7 +23,8 @@ def configure(commands: argparse._SubParsersAction) -> None:
         '--kind',
         default='auto',
         help='needed if the file names do not identify it: RAVDESS, SAVEE, CREMA-D, TESS, EmoDB, '
-        'BanglaSER, csv (columns path, emotion, speaker) or folders (EMOTION/SPEAKER_*.wav)',
+        'BanglaSER, csv (columns path, emotion, speaker) or folders (EMOTION/SPEAKER_*.wav or '
+        'SPEAKER/EMOTION/*.wav)',
     )
     parser.add_argument(
         '--labels',
