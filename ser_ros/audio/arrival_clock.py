@@ -1,5 +1,6 @@
 """Capture stamps for blocks that come without any, from their number and from their arrival."""
 
+import math
 from typing import Optional
 
 from ser_ros.audio import SECOND
@@ -43,9 +44,13 @@ class ArrivalClock:
     def reset(self) -> None:
         """Stamp the next block by its arrival."""
         self._next_ns: Optional[int] = None
+        self.continues = False
+        """Whether nothing is missing before the last block: it was not later than others lately."""
 
-    def follow(self, stamp_ns: int, duration_ns: int) -> None:
+    def follow(self, stamp_ns: int, duration_ns: int, tolerance: float = 0.1) -> None:
         """Continue after a block that has a stamp, whatever delay its clock shows."""
+        next_ns = math.inf if self._next_ns is None else self._next_ns
+        self.continues = abs(stamp_ns - next_ns) <= tolerance * SECOND
         self._begin(stamp_ns)
         self._delay_ns = None
         self._next_ns += duration_ns
@@ -56,14 +61,18 @@ class ArrivalClock:
         `tolerance`: seconds by which stamps may deviate where nothing is missing.
         """
         first_ns = arrival_ns - duration_ns
+        self.continues = False
         if self._next_ns is None:
             self._begin(first_ns)
         elif self._delay_ns is None:
             self._delay_ns = first_ns - self._next_ns
+            self.continues = True
         else:
             late_ns = first_ns - self._next_ns - self._delay_ns
+            more_ns = late_ns - max(self._latest_ns, 0)
+            self.continues = more_ns <= tolerance * SECOND
             is_back = arrival_ns < self._arrival_ns - PAUSE * SECOND
-            if is_back or late_ns > max(self._latest_ns, 0) + PAUSE * SECOND:
+            if is_back or more_ns > PAUSE * SECOND:
                 self._begin(first_ns)
             else:
                 self._next_ns += self._correction(late_ns, arrival_ns, duration_ns, tolerance)

@@ -78,6 +78,8 @@ class _Time:
 
     stamp_ns: int
     duration_ns: int
+    continues: bool
+    """Whether nothing is missing before it."""
 
     @property
     def seconds(self) -> float:
@@ -248,16 +250,16 @@ class BlockQueue:
         """Count a block that no longer waits, and what is missing before it; return its time."""
         pcm_format = item.format or self._format
         if pcm_format is None or not (duration_ns := _duration_ns(item.data, pcm_format)):
-            return _Time(0, 0)
+            return _Time(0, 0, continues=False)
         if item.is_broken:
             self._arrivals.reset()
         if (stamp_ns := item.stamp_ns) is None:
             stamp_ns = self._arrivals.stamp(item.arrival_ns, duration_ns, self.gap_tolerance)
         else:
-            self._arrivals.follow(stamp_ns, duration_ns)
+            self._arrivals.follow(stamp_ns, duration_ns, self.gap_tolerance)
         self.counters.lost_seconds += self._losses.advance(stamp_ns, duration_ns) / SECOND
         self.counters.seconds += duration_ns / SECOND
-        return _Time(stamp_ns, duration_ns)
+        return _Time(stamp_ns, duration_ns, self._arrivals.continues)
 
     @property
     def has_block(self) -> bool:
@@ -311,7 +313,8 @@ class BlockQueue:
                 self._stream = PcmStream(pcm_format)
             self._stream.gap_tolerance = self.gap_tolerance
             if when.duration_ns:
-                self.pace.add(item.arrived, when.stamp_ns, when.duration_ns, self.gap_tolerance)
+                end_ns = None if item.stamp_ns is None else item.stamp_ns + when.duration_ns
+                self.pace.add(item.arrived, end_ns, when.continues)
             before_gap, parts = self._stream.divide(item.data, when.stamp_ns)
             ended += before_gap
         return DecodedBlock(ended, parts, item.frame_id, item.is_broken)

@@ -4,8 +4,10 @@ import time
 from collections.abc import Callable
 from typing import Optional
 
-STILL = 3.0
-"""Seconds in which simulated time must advance."""
+NEVER = 3.0
+"""Seconds in which the first time must come on /clock."""
+STILL = 10.0
+"""Seconds in which simulated time must advance; a simulation may be paused for a moment."""
 
 
 class ClockWatch:
@@ -17,12 +19,12 @@ class ClockWatch:
         self._since = 0.0
 
     def problem(self, now_ns: int) -> Optional[str]:
-        """What is wrong, if it has not advanced since another look `STILL` seconds ago or more."""
+        """What is wrong, if it has not advanced between the looks of the last seconds."""
         now = self._clock()
         if now_ns != self._last_ns:
             self._last_ns, self._since = now_ns, now
         seconds = now - self._since
-        if seconds < STILL:
+        if seconds < (STILL if now_ns else NEVER):
             return None
         if not now_ns:
             return (

@@ -68,6 +68,10 @@ class VoiceStream:
     """The rest of the block in progress, `STEP` samples each."""
     frame_id: str = ''
     """Of the sound that was processed last."""
+    leaves_by: Optional[float] = None
+    """When a voice that is removed must be decided, by the monotonic clock."""
+    has_left: threading.Event = field(default_factory=threading.Event)
+    """Set when it is."""
     is_broken: bool = False
     """Whether sound was dropped, skipped or refused before the next piece."""
 
@@ -203,15 +207,17 @@ class Listener:
         """
 
         def remove() -> None:
-            if self._is_running:
-                deadline = time.monotonic() + DRAIN
-                while stream.has_sound and time.monotonic() < deadline:
-                    self._process((stream,))
-                self._end(stream)
             stream.clear()
             stream.report_speaking(False)
             self._streams.remove(stream)
 
+        with self.ready:
+            waits = self._is_running and not self._is_stopped
+            if waits:  # the worker does it, so that its errors end it, as any others
+                stream.leaves_by = time.monotonic() + DRAIN
+                self.ready.notify()
+        if waits:
+            stream.has_left.wait(2 * DRAIN)
         self.call_between_windows(remove)
 
     def replace_bundle(self, bundle: Bundle) -> None:
@@ -315,7 +321,7 @@ class Listener:
                 self._rounds += 1
                 self._run_calls()
                 self._process(self._streams)
-                self._end_silent_streams()
+                self._end_streams()
             for stream in self._streams:
                 self._end(stream)
         finally:
@@ -323,6 +329,7 @@ class Listener:
                 self._is_running = False
                 self._run_calls()
             for stream in self._streams:
+                stream.has_left.set()
                 stream.report_speaking(False)
 
     def stop(self) -> None:
@@ -338,7 +345,7 @@ class Listener:
                 lambda: (
                     self._is_stopped
                     or self._calls
-                    or any(stream.has_sound for stream in self._streams)
+                    or any(s.has_sound or s.leaves_by is not None for s in self._streams)
                 ),
                 TICK,
             )
@@ -391,13 +398,17 @@ class Listener:
             estimates = self.engine.run([stream.voice.interrupt()])[0]
         self._report(stream, estimates)
 
-    def _end_silent_streams(self) -> None:
-        """End the utterances of voices that send nothing; report new voices as not speaking."""
+    def _end_streams(self) -> None:
+        """End the utterances of voices that send nothing or leave; report new ones as silent."""
         now = time.monotonic()
         passed, self._looked = min(now - self._looked, TICK), now
         for stream in self._streams:
             if stream.reported_speaking is None:
                 stream.report_speaking(False)
+            if stream.leaves_by is not None and (not stream.has_sound or now > stream.leaves_by):
+                self._end(stream)
+                stream.leaves_by = None
+                stream.has_left.set()
             if stream.has_sound:
                 continue
             stream.silence += passed

@@ -153,6 +153,20 @@ def test_a_clock_that_stands_still_or_jumps_back():
     assert clock.stamp(10 * SECOND, SECOND // 50) == 10 * SECOND - SECOND // 50
 
 
+def test_a_block_continues_unless_it_is_later_than_others():
+    """In bursts of two seconds all do; of messages with half a second between them none does."""
+    clock, continues = ArrivalClock(), []
+    for i in range(100_000):
+        clock.stamp((2 + i // 100 * 2) * SECOND, SECOND // 50)
+        continues.append(clock.continues)
+    assert continues == [False] + [True] * 99_999
+    clock, continues = ArrivalClock(), []
+    for i in range(20):
+        clock.stamp(round(i * 3.5 * SECOND), 3 * SECOND)
+        continues.append(clock.continues)
+    assert not any(continues)
+
+
 def test_a_block_without_a_stamp_among_others_continues_them():
     """Its arrival is years after the stamps: it is compared with later arrivals only."""
     clock = ArrivalClock()

@@ -10,16 +10,13 @@ from ser_ros.audio.pace import LIVE_PATIENCE, MAX_PAUSE, REPLAY_PATIENCE, Pace
 START = 1_700_000_000 * SECOND
 
 
-def play(duration, speed=1.0, n=400, jitter=lambda i: 0.0):
+def play(duration, speed=1.0, n=400, jitter=lambda i: 0.0, stamped=True):
     """The pace after `n` blocks of `duration` seconds each."""
     pace = Pace()
     for i in range(n):
-        pace.add(
-            50.0 + (i + 1) * duration / speed + jitter(i),
-            START + round(i * duration * SECOND),
-            round(duration * SECOND),
-            0.1,
-        )
+        arrived = 50.0 + (i + 1) * duration / speed + jitter(i)
+        end_ns = START + round((i + 1) * duration * SECOND)
+        pace.add(arrived, end_ns if stamped else None, continues=i > 0)
     return pace
 
 
@@ -41,26 +38,42 @@ def test_a_replay_is_waited_for(speed):
     assert pace.patience > 2 * 0.02 / speed  # a slow one is waited for between its blocks
 
 
+@pytest.mark.parametrize('stamped', [True, False])
 @pytest.mark.parametrize('duration', [0.02, 0.5, 3.0])
-def test_long_blocks_are_waited_for(duration):
-    pace = play(duration)
+def test_long_blocks_are_waited_for(duration, stamped):
+    pace = play(duration, stamped=stamped)
     assert pace.is_live
     assert pace.patience == pytest.approx(LIVE_PATIENCE + duration)
+
+
+def test_bursts_are_waited_for():
+    """A hundred blocks at once, every two seconds."""
+    pace = Pace()
+    for i in range(1_000):
+        pace.add(100.0 + i // 100 * 2.0, None, continues=i > 0)
+        assert i < 100 or LIVE_PATIENCE + 1.7 < pace.patience <= LIVE_PATIENCE + 2.0
+
+
+@pytest.mark.parametrize('speed', [1.0, 100.0])
+def test_sound_without_stamps_is_live(speed):
+    pace = play(0.02, speed, stamped=False)
+    assert pace.is_live
+    assert pace.patience <= LIVE_PATIENCE + 0.021
 
 
 def test_utterances_with_silence_between_them_are_not_waited_for():
     pace = Pace()
     for i in range(20):
-        pace.add(100.0 + 10 * i, START + 10 * i * SECOND, 3 * SECOND, 0.1)
+        pace.add(100.0 + 10 * i, START + (10 * i + 3) * SECOND, continues=False)
     assert pace.is_live
     assert pace.patience == LIVE_PATIENCE
 
 
 def test_a_long_pause_is_limited_and_forgotten():
-    pace = play(0.02)
-    for i in range(21):
-        pause = 3600.0 if i == 0 else 0.02 * i + 3600.0
-        pace.add(58.0 + pause, START + (400 + i) * SECOND // 50, SECOND // 50, 0.1)
-        if i == 0:
-            assert pace.patience == REPLAY_PATIENCE + MAX_PAUSE
-    assert pace.patience == pytest.approx(REPLAY_PATIENCE + 0.02)
+    pace = play(0.02, stamped=False)
+    arrived = 3_600.0
+    pace.add(arrived, None, continues=True)
+    assert pace.patience == LIVE_PATIENCE + MAX_PAUSE
+    for i in range(1, 6_000):
+        pace.add(arrived + i * 0.02, None, continues=True)
+    assert pace.patience == pytest.approx(LIVE_PATIENCE + 0.02)

@@ -1,6 +1,6 @@
 """Simulated time that does not advance is a problem."""
 
-from ser_ros.nodes.clock_watch import STILL, ClockWatch
+from ser_ros.nodes.clock_watch import NEVER, STILL, ClockWatch
 
 
 def test_time_that_stands_still_is_a_problem_until_it_advances():
@@ -11,7 +11,7 @@ def test_time_that_stands_still_is_a_problem_until_it_advances():
     assert watch.problem(7) is None
     now += 2.0
     assert watch.problem(7) == (
-        'simulated time has stood still for 5 s: nothing new comes on /clock'
+        'simulated time has stood still for 12 s: nothing new comes on /clock'
     )
     assert watch.problem(8) is None
     now += 0.1
@@ -22,5 +22,5 @@ def test_time_that_never_came_is_another_problem():
     now = 100.0
     watch = ClockWatch(lambda: now)
     assert watch.problem(0) is None
-    now += STILL
+    now += NEVER
     assert 'no time has come on /clock' in watch.problem(0)

@@ -77,9 +77,3 @@ def test_a_jump_back_ends_the_mute_and_no_utterance(graph, outputs, publisher, r
     graph.wait(lambda: outputs['utterance'], 'the decision')
     assert reported(node)['broken utterances'] == 0
     assert outputs['utterance'][0].header.stamp.sec * SECOND >= START
-
-
-def test_time_that_stands_still_is_named(graph, clock):
-    node = graph.make(EmotionNode, **LARGE_BACKLOG, use_sim_time=True)
-    graph.wait(lambda: (clock(42), node._now_ns())[1] == 42 * SECOND, 'the time of /clock')
-    graph.wait(lambda: 'has stood still for' in node.diagnose().message, 'the warning')

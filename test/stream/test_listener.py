@@ -278,6 +278,21 @@ def test_a_voice_that_is_removed_is_decided_from_all_that_it_sent(worker, bundle
     assert recorder.speaking[-1] is False
 
 
+def test_an_error_while_a_voice_is_removed_ends_the_worker(worker, utterance):
+    stream, recorder = worker.add()
+
+    def fail(*_):
+        raise RuntimeError('CUDA error')
+
+    worker.start()
+    recorder.wait(lambda: recorder.speaking == [False], 'the start')
+    stream.on_estimate = fail
+    feed(stream, utterance[: 2 * SAMPLE_RATE])
+    worker.listener.remove(stream)
+    worker._thread.join(60)
+    assert [str(error) for error in worker.errors] == ['CUDA error']
+
+
 def test_open_utterances_are_decided_at_the_end(worker, bundle, utterance):
     stream, recorder = worker.add()
     worker.start()
