@@ -70,7 +70,7 @@ class ManagedNode(LifecycleNode):
         }
         for spec in parameters:
             self.declare_parameter(spec.name, spec.default, _descriptor(spec))
-        self._doubt_parameters(**kwargs)
+        self._doubt_parameters([spec.name for spec in parameters], **kwargs)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # By the steady clock: diagnostics continue while simulated time stands still.
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -96,12 +96,16 @@ class ManagedNode(LifecycleNode):
         ]
 
     def _doubt_parameters(
-        self, cli_args: Sequence[str] = (), use_global_arguments: bool = True, **_: Any
+        self,
+        known: Sequence[str],
+        cli_args: Sequence[str] = (),
+        use_global_arguments: bool = True,
+        **_: Any,
     ) -> None:
         """Warn of what was given and is ignored, because a name is misspelt."""
         arguments = [*(sys.argv if use_global_arguments else ()), *(cli_args or ())]
         for sentence in (
-            *given_parameters.unknown_parameters(self._parameter_overrides, [*self._defaults]),
+            *given_parameters.unknown_parameters(self._parameter_overrides, known),
             *given_parameters.unused_keys(arguments, self.get_fully_qualified_name()),
         ):
             self.get_logger().warning(sentence)
