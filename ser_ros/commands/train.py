@@ -3,8 +3,12 @@
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ser_ros.commands.arguments import compute, path_of, recipe_names, training_arguments
+
+if TYPE_CHECKING:
+    from ser_ros.training.learning.fit import Compute
 
 
 def configure(commands: argparse._SubParsersAction) -> None:
@@ -57,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     if not (options.recipe or options.source):
         options.usage_error('name a RECIPE, or a bundle with --from')
     machines = compute(options, devices=options.devices, nodes=options.nodes)
-    overrides = ['quick=true', 'refit=false'] * options.quick + options.set
+    overrides = (_quick(machines) if options.quick else []) + options.set
     ending = '_quick' * options.quick
     if options.recipe:
         start = [f'pretrained={json.dumps(str(options.source))}'] if options.source else []
@@ -85,3 +89,13 @@ def run(options: argparse.Namespace) -> int:
     print(f'card: {finished.bundle.with_suffix(".md")}')
     print(f'report: {finished.bundle.with_name("report.html")}')
     return 0
+
+
+def _quick(machines: 'Compute') -> list[str]:
+    """The settings of a quick trial, which explicit ones override."""
+    from ser_ros.training.learning.fit import is_slow_in_bf16
+
+    settings = ['quick=true', 'refit=false']
+    if is_slow_in_bf16(machines.device):
+        settings.append('optimization.precision=32-true')
+    return settings

@@ -25,7 +25,7 @@ from ser_ros.training.evaluation.calibration import calibrate
 from ser_ros.training.evaluation.clip_result import ClipResult
 from ser_ros.training.evaluation.metrics import compute_metrics
 from ser_ros.training.finetuning import finetuning_labels, finetuning_recipe
-from ser_ros.training.learning.fit import Compute, Fit
+from ser_ros.training.learning.fit import Compute, Fit, is_slow_in_bf16
 from ser_ros.training.learning.pretrained import joined, load_source, mark_known, run_digest
 from ser_ros.training.learning.task import EmotionTask
 from ser_ros.training.learning.train import fit_task, load_subset, make_model, prepare_fit
@@ -111,6 +111,11 @@ def train_split(
         logger.warning(
             'the validation set is empty: the bundle decides every expression until `calibrate` '
             'sets its temperature and threshold'
+        )
+    if recipe.optimization.precision == 'bf16-mixed' and is_slow_in_bf16(compute.device):
+        logger.warning(
+            'this processor does not support bf16, which takes several times as long: '
+            '--set optimization.precision=32-true'
         )
     if source := load_source(recipe):
         split = mark_known(split, source.info)

@@ -152,6 +152,26 @@ def test_a_quick_trial_does_not_refit(run, tmp_path, steps):
     assert steps['steps'] == BATCHES
 
 
+@pytest.mark.parametrize('is_slow', [False, True])
+def test_bf16_without_support_is_said_and_not_tried(run, tmp_path, caplog, monkeypatch, is_slow):
+    from ser_ros.training import run as training
+    from ser_ros.training.learning import fit
+
+    for module in (fit, training):
+        monkeypatch.setattr(module, 'is_slow_in_bf16', lambda device: is_slow)
+    (tmp_path / 'once.yaml').write_text(RECIPE)
+    text = 'inherit: once.yaml\noptimization: {precision: bf16-mixed}\n'
+    (tmp_path / 'short.yaml').write_text(text)
+    assert run('--quick')[0] == 0
+    assert 'bf16' not in caplog.text
+    info = load_bundle(tmp_path / 'runs' / 'short_quick' / 'short.safetensors').info
+    precision = '32-true' if is_slow else 'bf16-mixed'
+    assert info.recipe['optimization']['precision'] == precision
+    if is_slow:
+        assert run()[0] == 0
+        assert 'set optimization.precision=32-true' in caplog.text
+
+
 @pytest.fixture
 def table(own_corpus, tmp_path):
     """The clips of `own_corpus` as a CSV file."""

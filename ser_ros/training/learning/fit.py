@@ -70,6 +70,12 @@ class Compute:
             raise SerError(f'devices is {self.devices}, but from {device} on there are {n}')
 
 
+def is_slow_in_bf16(device: str) -> bool:
+    """Whether bf16 is computed without support by the processor, in several times the time."""
+    is_cpu = select_device(device).type == 'cpu'
+    return is_cpu and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 @dataclass(frozen=True)
 class Fit:
     """A finished fit."""
