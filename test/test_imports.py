@@ -16,7 +16,7 @@ ALLOWED = {
     'files': set(),
     'shipped': set(),
     'settings': set(),
-    'audio': set(),
+    'audio': {'files'},
     'features': set(),
     'models': set(),
     'bundle': {'emotions', 'features', 'files', 'models', 'shipped', 'settings'},
