@@ -84,7 +84,7 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
             _convert(kind_of_key, key, f'a key of {where}'): _convert(kind_of_item, item, where)
             for key, item in value.items()
         }
-    elif kind is float and type(value) in (int, float) and is_finite(value):
+    elif kind is float and type(value) in (int, float) and -math.inf < value < math.inf:
         return float(value)
     elif kind is Any or (type(value) is kind and kind is not float):
         return value
@@ -92,14 +92,6 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         raise SerError(f'{where} is {value!r}, not text: put it in quotes')
     name = kind.__name__ if isinstance(kind, type) and origin is None else str(kind)
     raise SerError(f'{where} is {value!r}, not a value of type {name}')
-
-
-def is_finite(value: float) -> bool:
-    """Whether a number is finite as a float."""
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer beyond all floats
-        return False
 
 
 def _kinds_of_items(origin: type, arguments: tuple, n: int) -> Optional[list]:

@@ -9,6 +9,7 @@ ValueError.
 
 import difflib
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,7 +27,6 @@ from ser_ros.models.stacked_cnn_attention_lstm import StackedCnnAttentionLstm
 from ser_ros.models.stacked_cnn_lstm import StackedCnnLstm
 from ser_ros.models.vgg import Vgg
 from ser_ros.models.vggish import Vggish
-from ser_ros.settings import is_finite
 
 MODELS = {
     'parallel_cnn_transformer': ParallelCnnTransformer,
@@ -92,5 +92,5 @@ def _is_like(value: Any, example: Any) -> bool:
         is_list = isinstance(value, Sequence) and not isinstance(value, str)
         return is_list and all(_is_like(item, example[0]) for item in value)
     if isinstance(example, float):
-        return type(value) in (int, float) and is_finite(value)
+        return type(value) in (int, float) and -math.inf < value < math.inf
     return type(value) is type(example)

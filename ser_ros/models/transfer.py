@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from ser_ros import SerError
-from ser_ros.files import user_path
 from ser_ros.models.blocks import (
     MIN_FRAMES,
     Chunks,
@@ -168,7 +167,7 @@ def load_published(model: nn.Module, source: Union[str, Path] = 'published') -> 
             'pretrained, or leave it out'
         )
     published = model.PUBLISHED
-    path = published.cached if str(source) == 'published' else user_path(source)
+    path = published.cached if str(source) == 'published' else Path(source)
     if not path.is_file():
         raise SerError(
             f'{path}: no such file; download the published weights of {name} from {published.url} '

@@ -18,6 +18,7 @@ from vision_msgs.msg import Classification  # noqa: E402
 
 from ser_ros.audio import SECOND  # noqa: E402
 from ser_ros.audio.formats import PcmFormat  # noqa: E402
+from ser_ros.nodes import CONFIGURATION_ERROR  # noqa: E402
 from ser_ros.nodes.emotion_node import EmotionNode  # noqa: E402
 from ser_ros.nodes.messages import TRANSIENT_LOCAL, to_nanoseconds  # noqa: E402
 
@@ -97,17 +98,19 @@ def test_speech_into_the_microphone_is_classified(graph, virtual_microphone, cap
 
 
 @pytest.mark.parametrize(
-    ('parameters', 'message'),
+    ('parameters', 'message', 'status'),
     [
-        ({'microphone': 'nobody'}, "no microphone 'nobody'; there are:"),
-        ({'microphone': 'pulse', 'channels': 63}, '63 channels'),
-        ({'microphone': 'pulse', 'sample_rate': 500}, '500 Hz'),
+        ({'microphone': 'nobody'}, "no microphone 'nobody'; there are:", 1),
+        ({'microphone': 'pulse', 'channels': 63}, '63 channels', CONFIGURATION_ERROR),
+        ({'microphone': 'pulse', 'sample_rate': 500}, '500 Hz', CONFIGURATION_ERROR),
     ],
 )
-def test_an_unavailable_device_is_reported_with_the_available_ones(capture, parameters, message):
+def test_an_unavailable_device_is_reported_with_the_available_ones(
+    capture, parameters, message, status
+):
     process = capture(**parameters)
     output = process.communicate(timeout=30)[1]
-    assert process.returncode == 1
+    assert process.returncode == status
     errors = [line for line in output.splitlines() if '[ERROR]' in line]
     assert len(errors) == 1
     assert message in errors[0]

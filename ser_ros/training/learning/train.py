@@ -15,6 +15,7 @@ from ser_ros import SerError
 from ser_ros.audio.vad import Segment
 from ser_ros.bundle import Bundle
 from ser_ros.features import build_frontend, fit_frontend
+from ser_ros.files import user_path
 from ser_ros.models import build_model
 from ser_ros.models.transfer import freeze, load_published
 from ser_ros.stream.types import StreamConfig
@@ -145,7 +146,7 @@ def make_model(
     if source:
         copy_weights(source, model, class_names)
     elif recipe.pretrained:
-        load_published(model, recipe.pretrained)
+        load_published(model, user_path(recipe.pretrained))
     freeze(model, recipe.freeze)
     return model
 
