@@ -295,9 +295,9 @@ def test_clips_too_short_for_the_model_are_left_out_by_name(tiny_corpus, tmp_pat
     logged = [r.getMessage() for r in caplog.records if r.name.startswith('ser_ros')]
     assert logged == [
         'RAVDESS: files left out: 1 too short (the command corpus names them)',
-        '1 training clips are left out: 03-01-01-01-02-02-02; parallel_cnn_transformer needs at '
+        '1 training clips are left out: 03-01-01-01-02-02-02.wav; parallel_cnn_transformer needs at '
         'least 0.41 s with this recipe',
-        '1 validation clips are left out: 03-01-01-01-02-01-03; parallel_cnn_transformer needs at '
+        '1 validation clips are left out: 03-01-01-01-02-01-03.wav; parallel_cnn_transformer needs at '
         'least 0.41 s with this recipe',
     ]
 
