@@ -33,7 +33,10 @@ def configure(commands: argparse._SubParsersAction) -> None:
         help="classes of its labels, as the recipe's key data.labels: '{bored: bored, cough: null}'",
     )
     parser.add_argument(
-        '--plot', type=Path, metavar='FILE', help='the plot (default corpus_NAME.png here)'
+        '--plot',
+        type=Path,
+        metavar='FILE',
+        help='the plot (default corpus_NAME.png here; NAME_2 if that shows another corpus)',
     )
     parser.add_argument(
         '--json', action='store_true', help='print JSON; write a plot only with --plot'
@@ -57,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the contents, and plot them; return 1 if labels have no class."""
     from ser_ros.training.data.corpora import read_corpus
     from ser_ros.training.reports.corpus_report import corpus_figure, describe
-    from ser_ros.training.reports.plots import check_kind, save
+    from ser_ros.training.reports.plots import check_kind, own_path, save
 
     if options.plot:
         check_kind(options.plot)
@@ -69,9 +72,9 @@ def run(options: argparse.Namespace) -> int:
         _print_contents(contents)
     plot = options.plot
     if plot is None and not options.json:
-        plot = Path(f'corpus_{corpus.name}.png')
+        plot = own_path(Path(f'corpus_{corpus.name}.png'), options.path)
     if plot is not None:
-        save(corpus_figure(corpus), plot)
+        save(corpus_figure(corpus), plot, options.path if options.plot is None else None)
     if not options.json:
         print(f'plot: {plot}')
     for line in corpus.unknown_labels:

@@ -37,7 +37,10 @@ def configure(commands: argparse._SubParsersAction) -> None:
         help="plot versions augmented with this recipe instead (default: the bundle's)",
     )
     parser.add_argument(
-        '--out', type=Path, metavar='PLOT', help='.png, .svg or .pdf (default: FILE.png, here)'
+        '--out',
+        type=Path,
+        metavar='PLOT',
+        help='.png, .svg or .pdf (default: FILE.png, here; FILE_2.png if that shows another file)',
     )
     parser.set_defaults(run=run)
 
@@ -49,14 +52,15 @@ def run(options: argparse.Namespace) -> None:
 
     is_augmented = options.augment is not None
     suffix = '-augmented.png' if is_augmented else '.png'
-    path = options.out or Path(Path(options.file).stem + suffix)
+    subject = None if options.out else Path(options.file)
+    path = options.out or plots.own_path(Path(subject.stem + suffix), subject)
     plots.check_kind(path)
     if is_augmented:
         config = _augmentation(options.augment, options.bundle)
         figure = _draw_versions(options.file, config)
     else:
         figure = _draw_overview(options.file, load_bundle(options.bundle))
-    plots.save(figure, path)
+    plots.save(figure, path, subject)
     print(path)
 
 

@@ -97,6 +97,30 @@ def test_the_plot_has_the_path_of_the_option(run, corpus, tmp_path):
     assert list((tmp_path / 'here').iterdir()) == []
 
 
+def test_a_plot_of_another_corpus_is_kept(run, corpus, tmp_path):
+    sounds = sorted(corpus.rglob('Actor*/*.wav'))
+    paths = [tmp_path / owner / 'mine.csv' for owner in ('ann', 'bob')]
+    for path, labels in zip(paths, (('happy', 'sad'), ('angry', 'sad'))):
+        rows = [f'{sound},{label},ann' for sound, label in zip(sounds, labels)]
+        path.parent.mkdir()
+        path.write_text('\n'.join(['path,emotion,speaker', *rows]))
+    here, seen = tmp_path / 'here', []
+    for path in (*paths, *paths):  # the second time each replaces its own
+        status, out, _ = run(path)
+        assert status == 0
+        seen.append(out.splitlines()[-1])
+    assert seen == ['plot: corpus_mine.png', 'plot: corpus_mine_2.png'] * 2
+    first, second = (
+        (here / name).read_bytes() for name in ('corpus_mine.png', 'corpus_mine_2.png')
+    )
+    assert first != second
+    assert len(list(here.iterdir())) == 2
+    # What cannot be recognised is kept as well, and a name that is given is not changed.
+    (here / 'corpus_mine_2.png').write_bytes(b'a picture of my own')
+    assert run(paths[1])[1].endswith('plot: corpus_mine_3.png\n')
+    assert run(paths[1], '--plot', 'corpus_mine.png')[1].endswith('plot: corpus_mine.png\n')
+
+
 @pytest.mark.parametrize('name', ['mine.doc', 'mine', 'nowhere/mine.png'])
 def test_a_plot_that_cannot_be_written(run, corpus, name, tmp_path):
     status, _, err = run(corpus, '--plot', name)

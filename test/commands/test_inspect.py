@@ -37,6 +37,15 @@ def test_it_plots_predictions(run, here, wav, write_bundle, tmp_path):
     assert written(here) == ['speech.png']
 
 
+def test_a_plot_of_another_file_is_kept(run, here, wav, bundle_path, tmp_path):
+    other = tmp_path / 'other' / wav.name
+    other.parent.mkdir()
+    other.write_bytes(wav.read_bytes())
+    for file, plot in ((wav, 'speech.png'), (other, 'speech_2.png'), (wav, 'speech.png')):
+        assert run('inspect', file, '--bundle', bundle_path)[1] == [plot]
+    assert written(here) == ['speech.png', 'speech_2.png']
+
+
 def test_it_says_where_there_is_no_attention(run, here, wav, bundle_path):
     status, out, err = run('inspect', wav, '--bundle', bundle_path, '--out', 'a.svg')
     assert (status, out) == (0, ['a.svg'])

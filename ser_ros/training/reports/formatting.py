@@ -80,6 +80,35 @@ SUMMARY: dict[str, Callable[[Mapping[str, Any]], str]] = {
 }
 """Rows of the summary of a subset: label → text from its metrics."""
 
+MEANINGS = {
+    'clips without detected speech': 'Nothing is predicted for them: they count as wrong.',
+    'unweighted accuracy': "Mean of the classes' recalls. Brackets: 95 % bootstrap interval over "
+    'speakers.',
+    'macro F1': "Mean of the classes' F1 scores.",
+    'calibration error': 'Mean difference between confidence and accuracy of clips, over 15 bins '
+    'of confidence.',
+    'calibration error by chance': 'What a perfectly calibrated model is expected to have with as '
+    'many clips.',
+    'window calibration error': 'The calibration error of the windows that the stream classifies, '
+    'of which a clip has several; by chance: as for clips.',
+    'area under risk–coverage': 'Mean share of wrong predictions among the most certain 1 %, 2 %, '
+    '… of the clips; 0 is best.',
+    'expressions decided': 'Share of the utterances whose confidence is not below the threshold; '
+    'for the others a robot receives no expression.',
+    'right when decided': 'Share of right expressions among those that are decided.',
+}
+"""What rows of the summary mean, for those who do not know them."""
+
+CLASSES_HEADER = ('class', 'clips', 'precision', 'recall', 'F1')
+
+
+def class_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Rows of the table of a subset's classes."""
+    return [
+        (name, str(row['clips']), *(percent(row[key]) for key in ('precision', 'recall', 'f1')))
+        for name, row in metrics['classes'].items()
+    ]
+
 
 NONSPEECH_HEADER = ('sound', 'count', 'too uncertain', 'mean confidence', 'decided in a stream')
 

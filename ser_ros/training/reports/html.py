@@ -26,9 +26,12 @@ from ser_ros.files import write_atomically
 from ser_ros.training.evaluation.clip_result import ClipResult
 from ser_ros.training.reports import plots
 from ser_ros.training.reports.formatting import (
+    CLASSES_HEADER,
     CONDITIONS_HEADER,
+    MEANINGS,
     NONSPEECH_HEADER,
     SUMMARY,
+    class_rows,
     condition_rows,
     decimal,
     nonspeech_rows,
@@ -62,7 +65,6 @@ def write_report(path: Path, results: Results, clip_results: Sequence[ClipResult
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(
         percent=percent,
-        with_interval=with_interval,
         indented=lambda value: json.dumps(value, indent=2),
     )
     page = environment.from_string(TEMPLATE.read_text(encoding='utf-8')).render(
@@ -72,6 +74,11 @@ def write_report(path: Path, results: Results, clip_results: Sequence[ClipResult
         summary=_summary([subset['metrics'] for subset in subsets.values()]),
         training=_training(results['history']),
         plots={name: _plots(subset['metrics']) for name, subset in subsets.items()},
+        meanings=MEANINGS,
+        classes_header=CLASSES_HEADER,
+        classes={name: class_rows(subset['metrics']) for name, subset in subsets.items()},
+        groups_header=GROUPS_HEADER,
+        groups={name: _groups(subset['metrics']) for name, subset in subsets.items()},
         nonspeech_header=NONSPEECH_HEADER,
         nonspeech={name: nonspeech_rows(subset['metrics']) for name, subset in subsets.items()},
         conditions_header=CONDITIONS_HEADER,
@@ -88,8 +95,29 @@ def write_report(path: Path, results: Results, clip_results: Sequence[ClipResult
     write_atomically(path, page)
 
 
-def _summary(subsets: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
-    return [(label, [write(metrics) for metrics in subsets]) for label, write in SUMMARY.items()]
+GROUPS_HEADER = ('speakers', 'clips', 'unweighted accuracy', 'accuracy')
+
+
+def _groups(metrics: Mapping[str, Any]) -> dict[str, list[tuple[str, ...]]]:
+    """What the clips are divided by, but for voices → a row for each value."""
+    return {
+        attribute.replace('_', ' '): [
+            (
+                value,
+                str(group['speakers']),
+                str(group['clips']),
+                with_interval(group),
+                percent(group['accuracy']),
+            )
+            for value, group in groups.items()
+        ]
+        for attribute, groups in metrics['groups'].items()
+        if groups and attribute != 'voice'
+    }
+
+
+def _summary(subsets: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    return [[label, *(write(metrics) for metrics in subsets)] for label, write in SUMMARY.items()]
 
 
 def hardest(results: Sequence[ClipResult], class_names: Sequence[str]) -> list[ClipResult]:

@@ -3,6 +3,7 @@
 Every function returns a new Figure; pyplot's state is neither used nor changed.
 """
 
+import hashlib
 import io
 import itertools
 from collections.abc import Mapping, Sequence
@@ -102,12 +103,41 @@ def check_kind(path: Path) -> None:
 
 
 @_styled
-def save(figure: Figure, path: Path) -> None:
-    """Write a plot on white, completely or not at all; SerError if it cannot be written."""
+def save(figure: Figure, path: Path, subject: Optional[Path] = None) -> None:
+    """Write a plot on white, completely or not at all; SerError if it cannot be written.
+
+    `subject`: what a PNG shows, for `own_path`.
+    """
     check_kind(path)
-    image = io.BytesIO()
-    figure.savefig(image, format=path.suffix[1:].lower(), dpi=120, facecolor='white')
+    image, metadata = io.BytesIO(), {}
+    if subject:
+        metadata = {'metadata': {'Source': _mark(subject)}}
+    figure.savefig(image, format=path.suffix[1:].lower(), dpi=120, facecolor='white', **metadata)
     write_atomically(path, image.getvalue())
+
+
+def own_path(path: Path, subject: Path) -> Path:
+    """The path of a PNG, or NAME_2, NAME_3, ...: the first that shows this subject, or is not there.
+
+    So that two corpora of one name do not overwrite each other's plot.
+    """
+    names = itertools.chain(
+        [path], (path.with_stem(f'{path.stem}_{n}') for n in itertools.count(2))
+    )
+    return next(name for name in names if not name.exists() or _shows(name, subject))
+
+
+def _mark(subject: Path) -> str:
+    """A name for the subject that does not tell where it is: plots are shared."""
+    return hashlib.sha256(str(subject.resolve()).encode(errors='replace')).hexdigest()
+
+
+def _shows(path: Path, subject: Path) -> bool:
+    """Whether `save` wrote this PNG with this subject: its chunk of text is not compressed."""
+    try:
+        return f'Source\0{_mark(subject)}'.encode() in path.read_bytes()
+    except OSError:
+        return False
 
 
 @_styled

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from markupsafe import escape
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -17,7 +18,7 @@ from ser_ros.training.data.corpora import Clip
 from ser_ros.training.evaluation.clip_result import ClipResult
 from ser_ros.training.evaluation.metrics import KEPT, subset_results
 from ser_ros.training.reports import html
-from ser_ros.training.reports.formatting import SUMMARY, percent, with_interval
+from ser_ros.training.reports.formatting import MEANINGS, SUMMARY, percent, with_interval
 from ser_ros.training.reports.html import (
     MAX_SECONDS,
     N_HARDEST,
@@ -316,6 +317,40 @@ def test_it_fits_on_a_telephone(browser, page, scheme):
     assert chromium.execute_script('return document.documentElement.scrollWidth') <= 360
     paper = chromium.execute_script('return getComputedStyle(document.body).backgroundColor')
     assert paper == {'light': 'rgb(255, 255, 255)', 'dark': 'rgb(21, 24, 28)'}[scheme]
+
+
+CUT = """
+return [...document.querySelectorAll('table')].filter(table =>
+    Math.max(table.scrollWidth, table.parentElement.scrollWidth) > table.parentElement.clientWidth
+    || table.getBoundingClientRect().right > innerWidth).map(table => table.className || table.id)
+"""
+
+
+@pytest.mark.parametrize('width', [2560, 1920, 1280, 1024, 900, 850, 768, 600, 360])
+def test_no_table_is_cut_at_any_width(browser, page, width):
+    chromium = browser(page, width=width)
+    assert chromium.execute_script(CUT) == []
+
+
+def test_a_wide_window_is_used(browser, page):
+    chromium = browser(page, width=1920)
+    right = "return Math.max(...[...document.querySelectorAll('%s')].map(e => e.getBoundingClientRect().right))"
+    assert chromium.execute_script(right % '#subset-2 table') > 1200
+    assert chromium.execute_script(right % '#subset-2 figure') > 1700
+
+
+def test_a_telephone_shows_the_title_of_each_number(browser, page):
+    chromium = browser(page, width=360)
+    title = "return getComputedStyle(document.querySelector('.classes td'), '::before').content"
+    assert chromium.execute_script(title) == '"clips"'
+
+
+def test_the_rows_of_the_summary_are_explained(page):
+    text = page.read_text()
+    assert set(MEANINGS) <= set(SUMMARY)
+    for label, meaning in MEANINGS.items():
+        assert f'<dt>{label}</dt>' in text
+        assert f'<dd>{escape(meaning)}</dd>' in text
 
 
 def test_the_page_loads_nothing_from_elsewhere(browser, page, tmp_path):
