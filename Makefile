@@ -13,7 +13,7 @@ help:
 	@echo 'make test [ARGS=...]  all tests; ARGS go to pytest'
 	@echo 'make lint             ruff'
 	@echo 'make soak             an hour of speech at up to ten times real time: memory and losses'
-	@echo 'make faults           inject eight faults into real processes: what a robot receives after each'
+	@echo 'make faults           inject faults into real processes: what a robot receives after each'
 
 setup:
 	@tools/setup.sh

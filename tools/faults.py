@@ -70,8 +70,8 @@ class Robot:
     ):
         self.folder, self.rig, self.microphone = folder, rig, microphone
         self.fuzz, self.seed = fuzz, seed
-        sound = folder / 'utterance.wav'
-        self.expected = _make_sound(sound)
+        self.sound = folder / 'utterance.wav'
+        self.expected = _make_sound(self.sound)
         self._utterances: list[tuple[float, Expression]] = []
         self.fault_end = 0.0
         """When the last fault ended, by the monotonic clock."""
@@ -79,7 +79,7 @@ class Robot:
         self.rig.start('behaviour', command=[sys.executable, BEHAVIOUR])
         self.start_emotion_node()
         self.start_capture_node()
-        self.microphone.play_in_a_loop(sound)
+        self.microphone.play_in_a_loop(self.sound)
 
     def _receive(self, message: Expression) -> None:
         self._utterances.append((time.monotonic(), message))
@@ -88,11 +88,11 @@ class Robot:
         """Start it as the launch file does."""
         self.rig.start('emotion_node', {'threshold': 0.0, 'device': 'cpu'})
 
-    def start_capture_node(self) -> None:
-        """Start it as the launch file does."""
+    def start_capture_node(self, **parameters: Any) -> None:
+        """Start it as the launch file does, by default with the virtual microphone."""
         self.rig.start(
             'audio_capture_node',
-            {'microphone': 'pulse', 'sample_rate': SAMPLE_RATE},
+            parameters or {'microphone': 'pulse', 'sample_rate': SAMPLE_RATE},
             environment=self.microphone.environment,
         )
 
@@ -186,6 +186,27 @@ def stop_the_sound_server(robot: Robot) -> str:
     robot.start_capture_node()
     robot.await_status('audio_capture_node', 'capturing', START_UP)
     return 'SIGSTOP; the node ended with status 1 and was started again'
+
+
+def channels_that_differ(robot: Robot) -> str:
+    """Capture an array with the utterance and what the robot plays, until one channel is chosen."""
+    utterance = read_audio(robot.sound)
+    played = np.roll(utterance[::-1], len(utterance) // 2)
+    path = robot.folder / 'array.wav'
+    channels = (utterance, 0.5 * utterance, played)
+    soundfile.write(path, np.stack(channels, axis=1), SAMPLE_RATE, subtype='PCM_16')
+    robot.rig.kill('audio_capture_node')
+    robot.start_capture_node(source='file', file=path, loop=True)
+    seconds = robot.await_status('emotion_node', 'the parameter channel', START_UP)
+    _set(robot, 'emotion_node', channel=0)
+    since = time.monotonic()
+    robot.rig.wait(lambda: robot.recognized_after(since), START_UP)
+    require(robot.recognized_after(since), 'the expected emotion from the chosen channel')
+    robot.rig.kill('audio_capture_node')
+    _set(robot, 'emotion_node', channel=-1)
+    robot.start_capture_node()
+    robot.await_status('audio_capture_node', 'capturing', START_UP)
+    return f'a WARN after {seconds:.1f} s; the channel with the voice was recognised when chosen'
 
 
 def swap_the_bundle(robot: Robot) -> str:
@@ -287,6 +308,7 @@ FAULTS: tuple[Callable[[Robot], str], ...] = (
     kill_the_capture_node,
     pull_the_microphone,
     stop_the_sound_server,
+    channels_that_differ,
     swap_the_bundle,
     flood_with_garbage,
     mute_and_disable,

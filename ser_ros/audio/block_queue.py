@@ -10,7 +10,9 @@ from typing import Optional
 import numpy as np
 
 from ser_ros.audio import SECOND
+from ser_ros.audio.channels import AVERAGE, ChannelError, check_channel
 from ser_ros.audio.formats import AudioFormatError, PcmFormat
+from ser_ros.audio.full_scale import FullScale
 from ser_ros.audio.stream import LossMeter, PcmStream
 
 Part = tuple[np.ndarray, int]
@@ -42,6 +44,10 @@ class BlockCounters:
     """Of these, in blocks that were skipped and dropped."""
     lost_seconds: float = 0.0
     """Missing between those blocks, by their stamps."""
+    samples_beyond_full_scale: int = 0
+    """Float samples that were clipped."""
+    samples_not_numbers: int = 0
+    """Float samples that were NaN, for which zero was used."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +77,8 @@ class BlockQueue:
     The condition `ready` guards it and is notified when a block is available; several queues may
     share one.
 
-    While no format is known, blocks wait; while the announced one cannot be decoded, they are
-    refused. When more than `max_backlog` seconds of sound wait, the oldest are dropped.
+    While no format is known, blocks wait; while the announced one cannot be decoded, or lacks the
+    chosen channel, they are refused. When more than `max_backlog` seconds of sound wait, the oldest are dropped.
     """
 
     def __init__(
@@ -81,14 +87,21 @@ class BlockQueue:
         gap_tolerance: float = 0.1,
         pcm_format: Optional[PcmFormat] = None,
         ready: Optional[threading.Condition] = None,
+        channel: int = AVERAGE,
+        full_scale: float = 1.0,
     ):
-        """`pcm_format`: used until another is announced."""
+        """`pcm_format`: used until another is announced.
+
+        `channel`: of the sound, or `AVERAGE`; `full_scale`: value of float samples that is full scale.
+        """
         self.counters = BlockCounters()
         self._max_backlog = max_backlog
         self.gap_tolerance = gap_tolerance
         """Seconds; may be changed at any time."""
-        self._format = pcm_format
+        self._format: Optional[PcmFormat] = None
         self._announced: Optional[tuple] = None
+        self._channel = channel
+        self._full_scale = FullScale(full_scale)
         self.refusal: Optional[str] = None
         """Why the announced format cannot be decoded, while it cannot."""
         self._is_broken = False
@@ -99,6 +112,26 @@ class BlockQueue:
         self._losses = LossMeter()
         self._last_block = time.monotonic()
         self.ready = ready or threading.Condition()
+        if pcm_format is not None:
+            self.announce(*dataclasses.astuple(pcm_format))
+
+    @property
+    def n_channels(self) -> Optional[int]:
+        """Of the announced format, decodable or not; None while there is none."""
+        return self._announced[1] if self._announced else None
+
+    @property
+    def channel_problem(self) -> Optional[str]:
+        """Why the channels should not be averaged, if they are: see `ChannelMeter`."""
+        return self._stream.channel_problem if self._stream is not None else None
+
+    def choose_channel(self, channel: int) -> None:
+        """Use another channel, or the average; it starts a new stream. See also `refusal`."""
+        with self.ready:
+            announced, self._announced, self._channel = self._announced, None, channel
+            self._mark_broken()
+            if announced is not None:
+                self.announce(*announced)
 
     @property
     def format(self) -> Optional[PcmFormat]:
@@ -133,8 +166,9 @@ class BlockQueue:
             self._announced = announced
             try:
                 self._format = PcmFormat(*announced)
+                check_channel(self._channel, self._format.channels)
                 self.refusal = None
-            except AudioFormatError as error:
+            except (AudioFormatError, ChannelError) as error:
                 self._format = None
                 self.refusal = str(error)
                 self.counters.refused_formats += 1
@@ -232,12 +266,13 @@ class BlockQueue:
             item = self._items.popleft()
             self._n_bytes -= len(item.data)
             self._account(item)
-            pcm_format = item.format or self._format
-            if pcm_format is None:
+            pcm_format, channel = item.format or self._format, self._channel
+            if pcm_format is None or channel >= pcm_format.channels:
+                pcm_format = None
                 self.counters.refused_blocks += 1
                 self._mark_broken()
         return DecodedBlock(
-            parts=self._decode(item, pcm_format),
+            parts=self._decode(item, pcm_format, channel),
             frame_id=item.frame_id,
             is_broken=item.is_broken,
         )
@@ -254,7 +289,7 @@ class BlockQueue:
         else:
             self._is_broken = True
 
-    def _decode(self, item: _Item, pcm_format: Optional[PcmFormat]) -> list[Part]:
+    def _decode(self, item: _Item, pcm_format: Optional[PcmFormat], channel: int) -> list[Part]:
         """Decode in the worker; no callback uses the attributes it changes."""
         if pcm_format is None:
             return []
@@ -264,7 +299,7 @@ class BlockQueue:
         if self._stream is None or item.is_broken or self._stream.format != pcm_format:
             if self._stream is not None and not item.is_broken:
                 parts = self._stream.flush()
-            self._stream = PcmStream(pcm_format)
+            self._stream = PcmStream(pcm_format, channel=channel, full_scale=self._full_scale)
             self._next_ns = None
         self._stream.gap_tolerance = self.gap_tolerance
         duration_ns = _duration_ns(item.data, pcm_format)
@@ -272,7 +307,10 @@ class BlockQueue:
         if stamp_ns is None:
             stamp_ns = item.arrival_ns - duration_ns if self._next_ns is None else self._next_ns
         self._next_ns = stamp_ns + duration_ns
-        return parts + self._stream.push(item.data, stamp_ns)
+        parts += self._stream.push(item.data, stamp_ns)
+        self.counters.samples_beyond_full_scale = self._full_scale.beyond
+        self.counters.samples_not_numbers = self._full_scale.not_numbers
+        return parts
 
 
 def _duration_ns(data: bytes, pcm_format: PcmFormat) -> int:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Protocol, Union
@@ -13,20 +13,36 @@ import soxr
 
 from ser_ros import SerError
 from ser_ros.audio import SAMPLE_RATE, SECOND
+from ser_ros.audio.channels import ChannelError, check_channel
 from ser_ros.audio.formats import AudioFormatError, PcmFormat, encode_s16le, sanitize
+from ser_ros.audio.full_scale import FullScale
+from ser_ros.audio.reading import DEFAULT_READING, FLOATS, Mixdown, Reading
 
 
 class SourceError(SerError):
     """Sound that is not available; the message says which, and what there is instead."""
 
 
-def read_audio(path: Union[str, Path], sample_rate: int = SAMPLE_RATE) -> np.ndarray:
-    """A sound file as float32 (n,) samples at `sample_rate`, channels averaged.
+def read_audio(
+    path: Union[str, Path],
+    sample_rate: int = SAMPLE_RATE,
+    reading: Reading = DEFAULT_READING,
+    warn: Callable[[str], None] = lambda line: None,
+) -> np.ndarray:
+    """A sound file as float32 (n,) samples in [-1, 1] at `sample_rate`.
 
-    Raises SourceError for a file that is missing, empty or not sound.
+    `reading`: which channel, by default their average, and what counts as full scale. `warn` is
+    called with a line for each fault of the sound that is put up with. Raises SourceError for a
+    file that is missing, empty or not sound, or has no such channel.
     """
     with _open_file(path) as file:
-        samples = sanitize(_read(file, file.frames)).mean(axis=1)
+        try:
+            mixdown = Mixdown(file.channels, file.samplerate, file.subtype, reading)
+        except ChannelError as error:
+            raise SourceError(f'sound file {path}: {error}') from error
+        samples = mixdown.push(_read(file, file.frames))
+    for line in mixdown.warnings:
+        warn(line)
     return (
         samples
         if file.samplerate == sample_rate
@@ -78,6 +94,8 @@ class SourceCounters:
     """Blocks for which the queue behind the callback had no room."""
     losses: int = 0
     """Times that the source delivered nothing any more and was reopened."""
+    samples_beyond_full_scale: int = 0
+    """Float samples of a file that were clipped."""
 
 
 class Source(Protocol):
@@ -111,9 +129,11 @@ class FileSource:
         speed: float = 1.0,
         loop: bool = False,
         trailing_silence: float = 1.0,
+        full_scale: float = 1.0,
     ):
         """`trailing_silence`: seconds after each end, so that the last utterance closes.
 
+        `full_scale`: the value of float samples that is full scale.
         Raises SourceError for a file that cannot be read.
         """
         if not speed > 0:
@@ -125,6 +145,7 @@ class FileSource:
                 raise SourceError(f'sound file {path}: {error}') from error
             self.duration = file.frames / file.samplerate
             """Seconds of sound, without the silence after it."""
+            self._full_scale = FullScale(full_scale) if file.subtype in FLOATS else None
         self._path = path
         self._speed = speed
         self._loop = loop
@@ -162,6 +183,9 @@ class FileSource:
     def _frames(self) -> Iterator[np.ndarray]:
         while True:
             while len(frames := _read(self._file, self._block_frames)):
+                if self._full_scale is not None:
+                    frames = self._full_scale.scale(frames)
+                    self.counters.samples_beyond_full_scale = self._full_scale.beyond
                 yield sanitize(frames)
             for first in range(0, self._silent_frames, self._block_frames):
                 n = min(self._block_frames, self._silent_frames - first)
@@ -173,3 +197,48 @@ class FileSource:
     def close(self) -> None:
         """See `Source`."""
         self._closed.set()
+
+
+class OneChannel:
+    """One channel of another source."""
+
+    def __init__(self, source: Source, channel: int):
+        """Raises SourceError for a channel that the source does not have."""
+        try:
+            check_channel(channel, source.format.channels)
+        except ChannelError as error:
+            raise SourceError(f'{source.description}: {error}') from error
+        self._source = source
+        self._channel = channel
+        self.description = f'channel {channel} of {source.description}'
+        self.format = PcmFormat('S16LE', 1, source.format.sample_rate)
+
+    @property
+    def counters(self) -> SourceCounters:
+        """See `Source`."""
+        return self._source.counters
+
+    @property
+    def problem(self) -> Optional[str]:
+        """See `Source`."""
+        return self._source.problem
+
+    @property
+    def n_waiting(self) -> int:
+        """See `Source`."""
+        return self._source.n_waiting
+
+    def open(self) -> None:
+        """See `Source`."""
+        self._source.open()
+
+    def blocks(self) -> Iterator[Block]:
+        """See `Source`."""
+        n_channels = self._source.format.channels
+        for block in self._source.blocks():
+            frames = np.frombuffer(block.data, '<i2').reshape(-1, n_channels)
+            yield Block(frames[:, self._channel].tobytes(), block.stamp_ns)
+
+    def close(self) -> None:
+        """See `Source`."""
+        self._source.close()

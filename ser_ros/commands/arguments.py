@@ -1,12 +1,17 @@
 """Arguments that several commands take."""
 
 import argparse
+import math
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 from ser_ros.shipped import shipped_recipes
 
 if TYPE_CHECKING:
+    from ser_ros.audio.reading import Reading
+    from ser_ros.training.data.corpora import CorpusPath
     from ser_ros.training.learning.fit import Compute
 
 
@@ -20,8 +25,8 @@ def device_argument() -> argparse.ArgumentParser:
 
 
 def corpus_argument() -> argparse.ArgumentParser:
-    """A parent parser with `--corpus`, a list of paths with their kinds, for `read_corpora`."""
-    parser = argparse.ArgumentParser(add_help=False)
+    """A parent parser with `--corpus` and what to use of its files; see `corpora`."""
+    parser = argparse.ArgumentParser(add_help=False, parents=[sound_arguments()])
     parser.add_argument(
         '--corpus',
         type=_kind_and_path,
@@ -38,6 +43,65 @@ def _kind_and_path(text: str) -> tuple[Path, str]:
     kind, separator, path = text.partition('=')
     is_named = separator and '/' not in kind
     return (path_of(path), kind) if is_named else (path_of(text), 'auto')
+
+
+def sound_arguments() -> argparse.ArgumentParser:
+    """A parent parser with what to use of sound files; see `reading`."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument(
+        '--channel',
+        type=_channel,
+        default=-1,
+        metavar='N',
+        help='the one channel to use of files with several, from 0 (default -1: their average)',
+    )
+    parser.add_argument(
+        '--full-scale',
+        type=_positive,
+        default=1.0,
+        metavar='VALUE',
+        help='the value that is full scale in files of float samples (default 1; 32768 for the '
+        'values of 16-bit integers)',
+    )
+    return parser
+
+
+def _channel(text: str) -> int:
+    if not text.removeprefix('-').isdecimal() or (channel := int(text)) < -1:
+        raise argparse.ArgumentTypeError(f'{text!r} is not the number of a channel, nor -1')
+    return channel
+
+
+def _positive(text: str) -> float:
+    if not 0 < (value := float(text)) < math.inf:
+        raise argparse.ArgumentTypeError(f'{text} is not more than 0')
+    return value
+
+
+def reading(options: argparse.Namespace) -> 'Reading':
+    """What to use of sound files, from the options of `sound_arguments`."""
+    from ser_ros.audio.reading import Reading
+
+    return Reading(options.channel, options.full_scale)
+
+
+def warn_of(file: object) -> Callable[[str], None]:
+    """For `read_audio`: print a warning about a file, the same one of several files only once."""
+
+    def warn(line: str) -> None:
+        if line not in _warned:
+            _warned.add(line)
+            print(f'ser_ros: {file}: {line}', file=sys.stderr)
+
+    return warn
+
+
+_warned: set[str] = set()
+
+
+def corpora(options: argparse.Namespace) -> list['CorpusPath']:
+    """The corpora of `corpus_argument`, for `read_corpora`."""
+    return [(path, kind, reading(options)) for path, kind in options.corpus]
 
 
 def path_of(text: str) -> Path:

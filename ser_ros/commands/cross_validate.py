@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ser_ros import SerError
-from ser_ros.commands.arguments import compute, recipe_names, training_arguments
+from ser_ros.commands.arguments import compute, corpora, recipe_names, training_arguments
 
 if TYPE_CHECKING:
     from ser_ros.training.attempts import Attempts
@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
             raise SerError('--folds cannot be used with --leave-out-corpus: leave one of them out')
         return _leave_out(options, recipe, results, machine)
     outcome = cross_validate(
-        recipe, options.corpus, options.out, options.folds, options.seeds, results, machine
+        recipe, corpora(options), options.out, options.folds, options.seeds, results, machine
     )
     if outcome.summary:
         print(f'{recipe.name}: {outcome.summary.pooled["metrics"]["protocol"]}')
@@ -100,7 +100,7 @@ def _leave_out(
 
     names = options.leave_out_corpus
     outcome = leave_out_corpora(
-        recipe, options.corpus, names, options.out, options.seeds, results, machine
+        recipe, corpora(options), names, options.out, options.seeds, results, machine
     )
     if outcome.summaries:
         print('\n'.join(text_table(HEADER, rows(outcome.summaries))))

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ser_ros import SerError
-from ser_ros.commands.arguments import path_of
+from ser_ros.commands.arguments import path_of, reading, sound_arguments, warn_of
 
 if TYPE_CHECKING:
+    from ser_ros.audio.reading import Reading
     from ser_ros.stream.enrolment import Phrase
 
 
@@ -15,6 +16,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
     """Add the parser of `enroll`."""
     parser = commands.add_parser(
         'enroll',
+        parents=[sound_arguments()],
         help='make an enrolment of a voice from a few labelled phrases',
         description='From a few phrases that one person says in at least two emotions, compute '
         'how the voice usually sounds, for predict --enrolment and the parameter enrolment of '
@@ -46,13 +48,14 @@ def run(options: argparse.Namespace) -> None:
 
     torch.set_num_threads(1)  # a window is too little work for several
     bundle = load_bundle(options.bundle)
-    enrolment = enrol(bundle, [phrase for text in options.phrases for phrase in _read(text)])
+    phrases = [p for text in options.phrases for p in _read(text, reading(options))]
+    enrolment = enrol(bundle, phrases)
     save_enrolment(options.out, enrolment)
-    phrases = ', '.join(f'{n} {name}' for name, n in enrolment.phrases.items())
-    print(f'{options.out}: {phrases}')
+    counts = ', '.join(f'{n} {name}' for name, n in enrolment.phrases.items())
+    print(f'{options.out}: {counts}')
 
 
-def _read(text: str) -> list['Phrase']:
+def _read(text: str, reading: 'Reading') -> list['Phrase']:
     """The phrases of one argument; SerError for one without an emotion, or that is not sound."""
     from ser_ros.audio.sources import read_audio
     from ser_ros.emotions import EMOTIONS, class_of
@@ -62,7 +65,8 @@ def _read(text: str) -> list['Phrase']:
     for word, file in _labelled_files(text):
         if (emotion := class_of(word)) is None:
             raise SerError(f'{file}: {word!r} is not an emotion: use one of {", ".join(EMOTIONS)}')
-        phrases.append(Phrase(str(file), emotion, read_audio(file)))
+        samples = read_audio(file, reading=reading, warn=warn_of(file))
+        phrases.append(Phrase(str(file), emotion, samples))
     return phrases
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ser_ros import SerError
-from ser_ros.commands.arguments import corpus_argument, device_argument, path_of
+from ser_ros.commands.arguments import corpora, corpus_argument, device_argument, path_of
 
 if TYPE_CHECKING:
     from ser_ros.bundle import Bundle
@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> None:
         check_can_stream(bundle)
         conditions = read_conditions(options.conditions)
     quoted = _quote(options.quote)
-    selections = select(bundle.info, read_corpora(options.corpus), options.subset)
+    selections = select(bundle.info, read_corpora(corpora(options)), options.subset)
     for selection in selections:
         notes = selection.notes
         if selection.missing:

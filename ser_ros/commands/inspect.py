@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ser_ros import SerError
+from ser_ros.commands.arguments import reading, sound_arguments, warn_of
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from ser_ros.audio.reading import Reading
     from ser_ros.bundle import Bundle
     from ser_ros.training.recipe import AugmentationConfig
     from ser_ros.training.reports.plots import Figure
@@ -22,6 +24,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
     """Add the parser of `inspect`."""
     parser = commands.add_parser(
         'inspect',
+        parents=[sound_arguments()],
         help='plot the predictions of a bundle for a sound file, or augmented versions of it',
         description='Plot the waveform with voice activity, the spectrogram, attention over time '
         'and the emotion timeline. With --augment: several versions of the file as training '
@@ -53,14 +56,14 @@ def run(options: argparse.Namespace) -> None:
     plots.check_kind(path)
     if is_augmented:
         config = _augmentation(options.augment, options.bundle)
-        figure = _draw_versions(options.file, config)
+        figure = _draw_versions(options.file, reading(options), config)
     else:
-        figure = _draw_overview(options.file, load_bundle(options.bundle))
+        figure = _draw_overview(options.file, reading(options), load_bundle(options.bundle))
     plots.save(figure, path)
     print(path)
 
 
-def _draw_overview(file: str, bundle: 'Bundle') -> 'Figure':
+def _draw_overview(file: str, reading: 'Reading', bundle: 'Bundle') -> 'Figure':
     from ser_ros.audio import SAMPLE_RATE
     from ser_ros.audio.sources import read_audio
     from ser_ros.bundle import BundleError
@@ -68,8 +71,8 @@ def _draw_overview(file: str, bundle: 'Bundle') -> 'Figure':
     from ser_ros.training.reports.inspection import inspect, voice_activity
 
     rate = bundle.frontend.sample_rate
-    samples = read_audio(file)
-    inputs = samples if rate == SAMPLE_RATE else read_audio(file, rate)
+    samples = read_audio(file, reading=reading, warn=warn_of(file))
+    inputs = samples if rate == SAMPLE_RATE else read_audio(file, rate, reading)
     samples = _beginning(file, samples, MAX_SECONDS)
     try:
         inspection = inspect(bundle, inputs[: MAX_SECONDS * rate])
@@ -81,14 +84,15 @@ def _draw_overview(file: str, bundle: 'Bundle') -> 'Figure':
     return plots.overview(samples, voice_activity(samples), **vars(inspection))
 
 
-def _draw_versions(file: str, config: 'AugmentationConfig') -> 'Figure':
+def _draw_versions(file: str, reading: 'Reading', config: 'AugmentationConfig') -> 'Figure':
     from ser_ros.audio import SAMPLE_RATE
     from ser_ros.audio.sources import read_audio
     from ser_ros.training.data.corpora import MIN_DURATION
     from ser_ros.training.reports import plots
     from ser_ros.training.reports.augmented import versions
 
-    samples = _beginning(file, read_audio(file), MAX_AUGMENTED_SECONDS)
+    whole = read_audio(file, reading=reading, warn=warn_of(file))
+    samples = _beginning(file, whole, MAX_AUGMENTED_SECONDS)
     if len(samples) < MIN_DURATION * SAMPLE_RATE:
         raise SerError(f'{file}: shorter than {MIN_DURATION} s, the least for a training clip')
     made = versions(samples, config)

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ser_ros import SerError
-from ser_ros.commands.arguments import device_argument, path_of
+from ser_ros.commands.arguments import device_argument, path_of, reading, sound_arguments, warn_of
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from ser_ros.audio.reading import Reading
     from ser_ros.bundle import Bundle
     from ser_ros.stream.recognizer import Recognizer
     from ser_ros.stream.types import Estimate
@@ -21,7 +22,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
     """Add the parser of `predict`."""
     parser = commands.add_parser(
         'predict',
-        parents=[device_argument()],
+        parents=[device_argument(), sound_arguments()],
         help='print the emotions in sound files',
         description='One JSON line for each window, each utterance, and each file as a whole '
         '(kind: window, utterance, clip), times in seconds. A bundle that cannot stream prints '
@@ -83,9 +84,9 @@ def run(options: argparse.Namespace) -> int:
     for file in options.files:
         try:
             if recognizer is None:
-                lines = _classify(bundle, file)
+                lines = _classify(bundle, file, reading(options))
             else:
-                lines = _stream(recognizer, file, options.one_voice)
+                lines = _stream(recognizer, file, reading(options), options.one_voice)
         except SerError as error:
             print(f'ser_ros: {error}', file=sys.stderr)
             failed = True
@@ -97,7 +98,9 @@ def run(options: argparse.Namespace) -> int:
     return int(failed)
 
 
-def _stream(recognizer: 'Recognizer', file: str, is_known: bool) -> list[dict[str, Any]]:
+def _stream(
+    recognizer: 'Recognizer', file: str, reading: 'Reading', is_known: bool
+) -> list[dict[str, Any]]:
     """The lines of one streamed file; none without detected speech.
 
     `is_known`: whether its voice is that of the files before.
@@ -108,7 +111,7 @@ def _stream(recognizer: 'Recognizer', file: str, is_known: bool) -> list[dict[st
     from ser_ros.stream.types import MIN_PROBABILITY
     from ser_ros.stream.voice import pool_windows
 
-    samples = read_audio(file)
+    samples = read_audio(file, reading=reading, warn=warn_of(file))
     if not is_known:
         recognizer.reset()
     estimates = recognizer.push(samples, 0) + recognizer.flush()
@@ -130,14 +133,14 @@ def _stream(recognizer: 'Recognizer', file: str, is_known: bool) -> list[dict[st
     return [*lines, _line('clip', clip, names)]
 
 
-def _classify(bundle: 'Bundle', file: str) -> list[dict[str, Any]]:
+def _classify(bundle: 'Bundle', file: str, reading: 'Reading') -> list[dict[str, Any]]:
     """The line of one file that is classified as a whole."""
     import torch
 
     from ser_ros.audio.sources import read_audio
     from ser_ros.bundle import BundleError
 
-    samples = read_audio(file, bundle.frontend.sample_rate)
+    samples = read_audio(file, bundle.frontend.sample_rate, reading, warn_of(file))
     try:
         score = bundle.classify(torch.from_numpy(samples)).double().numpy()
     except BundleError as error:

@@ -4,7 +4,13 @@ import argparse
 import json
 from pathlib import Path
 
-from ser_ros.commands.arguments import compute, path_of, recipe_names, training_arguments
+from ser_ros.commands.arguments import (
+    compute,
+    corpora,
+    path_of,
+    recipe_names,
+    training_arguments,
+)
 
 
 def configure(commands: argparse._SubParsersAction) -> None:
@@ -55,10 +61,10 @@ def run(options: argparse.Namespace) -> int:
         start = [f'pretrained={json.dumps(str(options.source))}'] if options.source else []
         recipe = load_recipe(options.recipe, [*options.set, *start])
         out = options.out or Path('runs', recipe.name)
-        finished = train(recipe, options.corpus, out, machines)
+        finished = train(recipe, corpora(options), out, machines)
     else:
         out = options.out or Path('runs', NAME)
-        finished = finetune(str(options.source), options.corpus, options.set, out, machines)
+        finished = finetune(str(options.source), corpora(options), options.set, out, machines)
     if finished is None:  # only the first process reports
         return 0
     subsets = write_run_report(

@@ -10,13 +10,20 @@ from audio_common_msgs.msg import AudioData, AudioDataStamped, AudioInfo
 from rclpy.qos import QoSProfile
 
 from ser_ros import SerError
+from ser_ros.audio.channels import AVERAGE, ChannelMeter, averaging
 from ser_ros.audio.formats import PcmFormat
 from ser_ros.audio.level import LevelMeter
 from ser_ros.audio.microphone import Microphone, PortAudioHangError
-from ser_ros.audio.sources import Block, FileSource, Source
+from ser_ros.audio.sources import Block, FileSource, OneChannel, Source
 from ser_ros.nodes import messages, parameters
 from ser_ros.nodes.counter_window import CounterWindow
-from ser_ros.nodes.diagnostics import Level, Report, counter_values
+from ser_ros.nodes.diagnostics import (
+    BEYOND_FULL_SCALE,
+    CHOOSE_CHANNEL,
+    Level,
+    Report,
+    counter_values,
+)
 from ser_ros.nodes.managed_node import ManagedNode
 
 BlockReceiver = Callable[[PcmFormat, Block, str], None]
@@ -46,6 +53,7 @@ class AudioCaptureNode(ManagedNode):
             )
         self._source = self._make_source()
         self._meter = LevelMeter(self._source.format.sample_rate)
+        self._channels = self._make_channel_meter()
         self._window = CounterWindow()
         self._window.add({})
         self._frame_id = self.value('frame_id')
@@ -59,7 +67,14 @@ class AudioCaptureNode(ManagedNode):
             self._unstamped = self.make_output(AudioData, 'audio', depth)
         self._info = self.make_output(AudioInfo, 'audio_info', messages.TRANSIENT_LOCAL)
 
+    def _make_channel_meter(self) -> ChannelMeter:
+        return ChannelMeter(self._source.format.channels, self._source.format.sample_rate)
+
     def _make_source(self) -> Source:
+        channel, source = self.value('channel'), self._make_whole_source()
+        return source if channel == AVERAGE else OneChannel(source, channel)
+
+    def _make_whole_source(self) -> Source:
         if self.value('source') == 'file':
             return FileSource(
                 self.value('file'),
@@ -67,11 +82,15 @@ class AudioCaptureNode(ManagedNode):
                 speed=self.value('speed'),
                 loop=self.value('loop'),
                 trailing_silence=self.value('trailing_silence'),
+                full_scale=self.value('full_scale'),
             )
+        n_channels = self.value('channels')
+        if self.value('channel') != AVERAGE and n_channels == 1:
+            n_channels = 0  # of one, which may be an average already, none can be chosen
         return Microphone(
             str(self.value('microphone')),
             sample_rate=self.value('sample_rate'),
-            channels=self.value('channels'),
+            channels=n_channels,
             block_duration=self.value('block_duration'),
             watchdog_timeout=self.value('watchdog_timeout'),
         )
@@ -83,8 +102,11 @@ class AudioCaptureNode(ManagedNode):
         self._has_ended = False
         self._stopping.clear()
         self._meter.reset()
+        self._channels = self._make_channel_meter()
         self._source.open()
         self.get_logger().info(f'capturing {self._source.description}')
+        if about := averaging(self._source.format.channels):
+            self.get_logger().warning(f'{about}: {CHOOSE_CHANNEL}', once=True)
 
     def every_second(self) -> None:
         """See `ManagedNode`; publishes the format again, in case another node published one."""
@@ -110,7 +132,9 @@ class AudioCaptureNode(ManagedNode):
         if self._stamped is not None and self.value('source') == 'file':
             self._wait_for_subscriber()
         for block in self._source.blocks():
-            self._meter.push(self._source.format.decode(block.data))
+            frames = self._source.format.decode(block.data)
+            self._meter.push(frames)
+            self._channels.push(frames)
             self._publish(block)
         self._has_ended = not self._stopping.is_set()
 
@@ -151,6 +175,10 @@ class AudioCaptureNode(ManagedNode):
             return Report(Level.OK, 'end of file', values)
         if problem := self.value('source') == 'microphone' and self._meter.problem:
             return Report(Level.WARN, problem, values)
+        if problem := self._channels.problem:
+            return Report(Level.WARN, f'{problem}: {CHOOSE_CHANNEL}', values)
+        if increase['samples beyond full scale']:
+            return Report(Level.WARN, f'{self._source.description}: {BEYOND_FULL_SCALE}', values)
         if lost:
             message = (
                 f'sound was lost {lost:.0f} times in {seconds:.0f} s: the machine is too busy'

@@ -18,13 +18,14 @@ from std_srvs.srv import SetBool, Trigger
 from ser_ros import SerError
 from ser_ros.audio import SECOND
 from ser_ros.audio.block_queue import BlockQueue
+from ser_ros.audio.channels import AVERAGE, averaging, check_channel
 from ser_ros.audio.formats import PcmFormat
 from ser_ros.audio.gate import Gate
 from ser_ros.audio.sources import Block
 from ser_ros.bundle import Bundle, load_bundle
 from ser_ros.nodes import messages, parameters
 from ser_ros.nodes.absent_voices import AbsentVoices
-from ser_ros.nodes.diagnostics import Report, counter_values
+from ser_ros.nodes.diagnostics import CHOOSE_CHANNEL, Report, counter_values
 from ser_ros.nodes.emotion_diagnostics import EmotionDiagnostics, NodeStatus, VoiceStatus
 from ser_ros.nodes.managed_node import ManagedNode
 from ser_ros.nodes.publishers import EmotionPublishers, Topics, topics_of
@@ -108,6 +109,8 @@ class EmotionNode(ManagedNode):
                 self.value('channels'),
                 self.value('sample_rate'),
             )
+        if self.value('sample_format'):
+            check_channel(self.value('channel'), self.value('channels'))
         bundle, self._baseline = _load(self.value('bundle'), self.value('enrolment'))
         self._device = select_device(self.value('device'))
         self._stream_config({})  # raises SerError where the settings do not fit together
@@ -223,6 +226,8 @@ class EmotionNode(ManagedNode):
             gap_tolerance=self.value('gap_tolerance'),
             pcm_format=self._pcm_format,
             ready=self._listener.ready,
+            channel=self.value('channel'),
+            full_scale=self.value('full_scale'),
         )
         stream = self._listener.add(
             queue,
@@ -314,6 +319,9 @@ class EmotionNode(ManagedNode):
             self._stream_config(changed)
         if 'voice_id' in changed:
             check_voice_id(changed['voice_id'])
+        for connection in self._connections.values():
+            if 'channel' in changed and (n_channels := connection.stream.queue.n_channels):
+                check_channel(changed['channel'], n_channels)
 
     def apply_parameters(self, changed: set[str]) -> None:
         """See `ManagedNode`; while the node is inactive `start` reads them later."""
@@ -321,6 +329,9 @@ class EmotionNode(ManagedNode):
             self._listener.configure(self._stream_config({}))
             for connection in self._connections.values():
                 connection.subscription.queue.gap_tolerance = self.value('gap_tolerance')
+        if 'channel' in changed:
+            for connection in self._connections.values():
+                connection.stream.queue.choose_channel(self.value('channel'))
         if 'voice_id' in changed and self._tracked is not None:
             self._tracked.rename_anonymous(self.value('voice_id'))
 
@@ -396,6 +407,7 @@ class EmotionNode(ManagedNode):
         if self._tracked is not None:
             self._tracked.check_publishers()
         self._absent.forget_old()
+        self._say_what_is_averaged()
         topic = self.value('robot_speaking_topic')
         is_speaking = self._gate.robot_has_spoken(self._now_ns()) is not None
         if is_speaking and not self.count_publishers(topic):
@@ -404,6 +416,16 @@ class EmotionNode(ManagedNode):
                 f'the publisher of {topic} is gone while it said that the robot speaks: '
                 'listening again'
             )
+
+    def _say_what_is_averaged(self) -> None:
+        if self.value('channel') != AVERAGE:
+            return
+        for connection in self._connections.values():
+            if about := averaging(connection.stream.queue.n_channels or 1):
+                topic = connection.subscription.topic
+                self.get_logger().warning(
+                    f'sound on {topic}: {about}: {CHOOSE_CHANNEL}', once=True
+                )
 
     def report(self) -> Report:
         """See `ManagedNode`."""
@@ -448,6 +470,7 @@ class EmotionNode(ManagedNode):
                 self.resolve_topic_name(self.value('info_topic')) if waits else None
             ),
             level_problem=connection.stream.meter.problem,
+            channel_problem=queue.channel_problem,
             has_incompatible_publishers=subscription.counters.incompatible_publishers > 0,
         )
 

@@ -17,6 +17,8 @@ import soundfile
 from tqdm import tqdm
 
 from ser_ros import SerError
+from ser_ros.audio.channels import AVERAGE, ChannelError, mix
+from ser_ros.audio.reading import DEFAULT_READING, Mixdown, Reading
 from ser_ros.emotions import EMOTIONS, LABELS, class_of
 from ser_ros.files import walk_files
 from ser_ros.training.data.naming import NAMINGS, Naming
@@ -33,8 +35,8 @@ MIN_PEAK = 1e-3
 """Share of full scale, −60 dBFS; a clip below it is silent."""
 LFS_POINTER = b'version https://git-lfs.github.com/spec/'
 
-CorpusPath = Union[Path, tuple[Path, str]]
-"""Path of a corpus, optionally with its kind, see `read_corpus`."""
+CorpusPath = Union[Path, tuple[Path, str], tuple[Path, str, Reading]]
+"""Path of a corpus, optionally with its kind and what is used of its files: see `read_corpus`."""
 
 LICENSES = {
     'RAVDESS': 'CC-BY-NC-SA-4.0',
@@ -80,9 +82,11 @@ class Clip:
     duration: float = 0.0
     """Seconds."""
     digest: str = ''
-    """Hash of the decoded sound, channels averaged: clips with the same one are one recording."""
+    """Hash of the decoded sound, one channel or their average: clips with the same one are one recording."""
     age: Optional[int] = None
     """Years; None if the corpus does not state them."""
+    reading: Reading = DEFAULT_READING
+    """What is used of the file."""
 
     @property
     def name(self) -> str:
@@ -186,8 +190,8 @@ def read_corpora(paths: Sequence[CorpusPath]) -> list[Corpus]:
     corpora: list[Corpus] = []
     owners: dict[str, Clip] = {}
     for given in paths:
-        path, kind = given if isinstance(given, tuple) else (given, 'auto')
-        corpus = read_corpus(path, kind)
+        path, *others = given if isinstance(given, tuple) else (given,)
+        corpus = read_corpus(path, *others)
         if corpus.name in (other.name for other in corpora):
             raise SerError(f'corpus {path}: there are two corpora {corpus.name}; leave one out')
         fresh = [clip for clip in corpus.clips if clip.digest not in owners]
@@ -200,12 +204,13 @@ def read_corpora(paths: Sequence[CorpusPath]) -> list[Corpus]:
     return corpora
 
 
-def read_corpus(path: Path, kind: str = 'auto') -> Corpus:
+def read_corpus(path: Path, kind: str = 'auto', reading: Reading = DEFAULT_READING) -> Corpus:
     """The corpus in a folder or a CSV file: its usable clips, each recording once.
 
     `kind`: one of `KINDS`, or auto to identify it by the files' names. The published corpora are
     described in `ser_ros.training.data.naming`. A CSV file has the columns path (relative to the
-    file), emotion and speaker, and may have gender, age and intensity. A folder per emotion has
+    file), emotion and speaker, and may have gender, age, intensity, and the channel to use of the
+    file. `reading`: what is used of the files, where a CSV file does not say it. A folder per emotion has
     `EMOTION/SPEAKER/*.wav` or `EMOTION/SPEAKER_*.wav`. Every file is decoded once, to find silent,
     truncated and duplicate ones.
 
@@ -215,7 +220,7 @@ def read_corpus(path: Path, kind: str = 'auto') -> Corpus:
     path = Path(path)
     kind = _known_kind(kind)
     if kind in ('auto', 'csv') and path.is_file():
-        return _use(path, path.stem, *_read_table(path))
+        return _use(path, path.stem, *_read_table(path, reading))
     if not path.is_dir():
         raise SerError(f'corpus {path}: no such folder or CSV file')
     if kind == 'csv':
@@ -229,6 +234,7 @@ def read_corpus(path: Path, kind: str = 'auto') -> Corpus:
         name, (entries, more) = path.resolve().name, _read_folders(path, paths)
     else:
         name, (entries, more) = kind, _read_names(NAMINGS[kind], paths)
+    entries = [_with_reading(entry, reading) for entry in entries]
     return _use(path, name, entries, problems + more)
 
 
@@ -283,6 +289,10 @@ class _Entry:
     clip: Clip
     label: str
     recording: tuple[str, ...]
+
+
+def _with_reading(entry: _Entry, reading: Reading) -> _Entry:
+    return dataclasses.replace(entry, clip=dataclasses.replace(entry.clip, reading=reading))
 
 
 def _read_names(naming: Naming, paths: Sequence[Path]) -> tuple[list[_Entry], list[Problem]]:
@@ -341,7 +351,7 @@ def _read_folders(root: Path, paths: Sequence[Path]) -> tuple[list[_Entry], list
     return entries, problems
 
 
-def _read_table(path: Path) -> tuple[list[_Entry], list[Problem]]:
+def _read_table(path: Path, reading: Reading) -> tuple[list[_Entry], list[Problem]]:
     try:
         with path.open(encoding='utf-8-sig', newline='') as file:
             reader = csv.DictReader(file, skipinitialspace=True, strict=True)
@@ -377,9 +387,21 @@ def _read_table(path: Path) -> tuple[list[_Entry], list[Problem]]:
                 GENDERS[gender],
                 row.get('intensity') or None,
                 age=int(age) if age else None,
+                reading=_with_channel(reading, row.get('channel', ''), f'{path}: row {number}'),
             )
             entries.append(_Entry(clip, row['emotion'], (str(number),)))
     return entries, problems
+
+
+def _with_channel(reading: Reading, text: str, where: str) -> Reading:
+    """`text`: of a column channel; empty for the channel of `reading`."""
+    if not text:
+        return reading
+    if not text.removeprefix('-').isdecimal() or int(text) < AVERAGE:
+        raise SerError(
+            f'corpus {where}: channel is {text!r}, not a number from 0, or {AVERAGE} for the average'
+        )
+    return dataclasses.replace(reading, channel=int(text))
 
 
 GENDERS = {'f': 'female', 'female': 'female', 'm': 'male', 'male': 'male', '': None}
@@ -388,19 +410,22 @@ GENDERS = {'f': 'female', 'female': 'female', 'm': 'male', 'male': 'male', '': N
 @dataclass(frozen=True)
 class _Sound:
     duration: float
-    channels: int
     digest: str
+    channel_note: str
+    """That several channels are averaged; '' for one."""
+    full_scale_note: str
+    """That some samples are beyond full scale; '' where none are."""
 
 
 def _use(root: Path, name: str, entries: Sequence[_Entry], problems: list[Problem]) -> Corpus:
     """Decode every file, and keep one clip of each recording."""
-    paths = [entry.clip.path for entry in entries]
+    clips = [entry.clip for entry in entries]
     with ThreadPoolExecutor() as pool:
         sounds = list(
             tqdm(
-                pool.map(_decode, paths),
+                pool.map(_decode, clips),
                 desc=f'checking {name}',
-                total=len(paths),
+                total=len(clips),
                 unit='file',
                 leave=False,
             )
@@ -417,9 +442,11 @@ def _use(root: Path, name: str, entries: Sequence[_Entry], problems: list[Proble
             reason = 'copy' if copies else 'another version'
             problems.append(Problem(path, reason, f'of {before.path}, which is used'))
             continue
-        if sound.channels > 1:
-            detail = f'the average of its {sound.channels} channels is used'
-            problems.append(Problem(path, 'not mono', detail, is_used=True))
+        if sound.channel_note:
+            problems.append(Problem(path, 'not mono', sound.channel_note, is_used=True))
+        if sound.full_scale_note:
+            note = sound.full_scale_note
+            problems.append(Problem(path, BEYOND_FULL_SCALE, note, is_used=True))
         kept[entry.recording] = dataclasses.replace(
             entry.clip, duration=sound.duration, digest=sound.digest
         )
@@ -433,18 +460,26 @@ def _use(root: Path, name: str, entries: Sequence[_Entry], problems: list[Proble
     return Corpus(name, clips, problems, dict(sorted(labels.items())))
 
 
-def _decode(path: Path) -> Union[_Sound, Problem]:
-    """Decode a file; a Problem if it cannot be used."""
+BEYOND_FULL_SCALE = 'beyond full scale'
+CHOOSE_CHANNEL = 'choose one with --channel, or with a column channel of a CSV file'
+
+
+def _decode(clip: Clip) -> Union[_Sound, Problem]:
+    """Decode the file of a clip; a Problem if it cannot be used."""
+    path = clip.path
     try:
         with path.open('rb') as file:
             if file.read(len(LFS_POINTER)) == LFS_POINTER:
                 return Problem(path, 'Git LFS pointer', 'fetch the sound with: git lfs pull')
         with soundfile.SoundFile(path) as file:
-            samples = file.read(dtype='float32', always_2d=True).mean(axis=1)
-            rate, channels = file.samplerate, file.channels
+            mixdown = Mixdown(file.channels, file.samplerate, file.subtype, clip.reading)
+            samples = mix(mixdown.select(file.read(dtype='float32', always_2d=True)))
+            rate = file.samplerate
             promised, log = file.frames, file.extra_info
     except FileNotFoundError:
         return Problem(path, 'no such file')
+    except ChannelError as error:
+        return Problem(path, 'no such channel', str(error))
     # The last two: the header has no length, or one that does not fit into memory.
     except (OSError, soundfile.SoundFileError, ValueError, MemoryError) as error:
         return Problem(path, 'unreadable', ' '.join(str(error).split()))
@@ -456,9 +491,24 @@ def _decode(path: Path) -> Union[_Sound, Problem]:
     if not np.isfinite(peak):
         return Problem(path, 'unreadable', 'some of its samples are not finite')
     if peak < MIN_PEAK:
-        return Problem(path, 'silent', 'its peak is below -60 dBFS')
+        about = mixdown.channel_problem
+        detail = f'{about}; {CHOOSE_CHANNEL}' if about else 'its peak is below -60 dBFS'
+        return Problem(path, 'silent', detail)
+    full_scale = mixdown.full_scale
+    full_scale_note = (full_scale and full_scale.problem) or ''
+    if full_scale and full_scale.is_unscaled:
+        return Problem(path, BEYOND_FULL_SCALE, f'{full_scale_note}; scale it with --full-scale')
     digest = hashlib.sha256(samples).hexdigest()
-    return _Sound(len(samples) / rate, channels, digest)
+    return _Sound(len(samples) / rate, digest, _channel_note(mixdown), full_scale_note)
+
+
+def _channel_note(mixdown: Mixdown) -> str:
+    if mixdown.is_chosen or mixdown.n_channels == 1:
+        return ''
+    note = f'the average of its {mixdown.n_channels} channels is used'
+    if about := mixdown.channel_problem:
+        return f'{note}, but {about}; {CHOOSE_CHANNEL}'
+    return note if mixdown.n_channels == 2 else f'{note}; {CHOOSE_CHANNEL}'
 
 
 def _is_cut_short(log: str) -> bool:

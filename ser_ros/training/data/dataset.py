@@ -64,8 +64,9 @@ def load_utterances(
     store = cache and Cache(cache / 'audio')
     utterances = []
     for clip in tqdm(clips, desc='reading', unit='clip', leave=False):
-        make = functools.partial(standardise, clip.path)
-        sound = store.get(cache_key(content_of(clip.path), settings), make) if store else make()
+        make = functools.partial(standardise, clip)
+        key = {**settings, **clip.reading.settings()}
+        sound = store.get(cache_key(content_of(clip.path), key), make) if store else make()
         samples = sound['samples'].astype(np.float32) / 2.0**15
         speech = Segment(*map(int, sound['speech'])) if len(sound['speech']) else None
         if speech is None or speech.end - speech.start < sample_rate // 2:
@@ -104,10 +105,13 @@ class _Standardise:
             'vad': vad.VERSION,
         }
 
-    def __call__(self, path: Path) -> dict[str, np.ndarray]:
-        samples = read_audio(path, self.sample_rate)
+    def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
+        samples = read_audio(clip.path, self.sample_rate, clip.reading)
         speech = speech_span(
-            self._vad, samples if self.sample_rate == SAMPLE_RATE else read_audio(path)
+            self._vad,
+            samples
+            if self.sample_rate == SAMPLE_RATE
+            else read_audio(clip.path, reading=clip.reading),
         )
         ends = () if speech is None else (speech.start, speech.end)
         scaled = [min(round(end * self.sample_rate / SAMPLE_RATE), len(samples)) for end in ends]

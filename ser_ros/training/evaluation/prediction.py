@@ -80,7 +80,9 @@ def stream_clips(
     results = []
     for clip in tqdm(clips, desc='streaming', unit='clip', leave=False):
         seed = int(clip.fingerprint or '0', 16)
-        estimates = stream_sound(recognizer, read_audio(clip.path), degrade, seed)
+        estimates = stream_sound(
+            recognizer, read_audio(clip.path, reading=clip.reading), degrade, seed
+        )
         windows = [e for e in estimates if e.is_window]
         finals = [e for e in estimates if e.is_final]
         results.append(
@@ -140,7 +142,8 @@ def classify_clips(
     expressions = ExpressionMap(bundle.info.class_names)
     results = []
     for clip in tqdm(clips, desc='classifying', unit='clip', leave=False):
-        samples = read_audio(clip.path, bundle.frontend.sample_rate) * np.float32(gain)
+        samples = read_audio(clip.path, bundle.frontend.sample_rate, clip.reading)
+        samples *= np.float32(gain)
         try:
             scores = bundle.classify(torch.from_numpy(samples)).double().numpy()[None]
             scores = np.maximum(scores, np.log(MIN_PROBABILITY))

@@ -146,7 +146,8 @@ def find_utterances(
     found = []
     for clip in tqdm(clips, desc='finding utterances', unit='clip', leave=False):
         make = functools.partial(_windows, bundle, config, clip)
-        arrays = store.get(cache_key(content_of(clip.path), settings), make) if store else make()
+        key = {**settings, **clip.reading.settings()}
+        arrays = store.get(cache_key(content_of(clip.path), key), make) if store else make()
         features = torch.from_numpy(arrays['features']).split(arrays['frames'].tolist(), dim=1)
         windows: dict[int, list[torch.Tensor]] = {}
         for window, index in zip(features, arrays['utterance'].tolist()):
@@ -161,7 +162,7 @@ def _windows(bundle: Bundle, config: StreamConfig, clip: Clip) -> dict[str, np.n
 
     `n_samples`: of the windows of each utterance.
     """
-    voice, samples = Voice(bundle, config), received(read_audio(clip.path))
+    voice, samples = Voice(bundle, config), received(read_audio(clip.path, reading=clip.reading))
     unknown = np.log(np.full(len(bundle.info.class_names), 1 / len(bundle.info.class_names)))
     windows: list[list[Window]] = [[]]
     for requests in (

@@ -105,7 +105,7 @@ def hardest(results: Sequence[ClipResult], class_names: Sequence[str]) -> list[C
 
 def _clip(result: ClipResult, class_names: Sequence[str]) -> dict[str, Any]:
     clip = result.clip
-    samples = read_audio(clip.path)[: MAX_SECONDS * SAMPLE_RATE]
+    samples = read_audio(clip.path, reading=clip.reading)[: MAX_SECONDS * SAMPLE_RATE]
     shares = np.exp(result.score).tolist() if result.has_speech else []
     probabilities = dict(zip(class_names, shares))
     return {

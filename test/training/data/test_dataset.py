@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from ser_ros import SerError
 from ser_ros.audio import SAMPLE_RATE, vad
+from ser_ros.audio.reading import Reading
 from ser_ros.audio.vad import Segment
 from ser_ros.stream.recognizer import Recognizer
 from ser_ros.stream.types import StreamConfig
@@ -519,3 +520,14 @@ def test_the_voice_of_an_item_is_its_speaker(tmp_path):
     clip = Clip(tmp_path / 'a.wav', 'sad', 'anna', 'mine')
     items = WholeClips(load_utterances([clip], NAMES), DataConfig(), AS_IT_IS, 1)
     assert items.voice(0) == 'mine:anna'
+
+
+def test_each_clip_has_its_own_channel_with_and_without_the_cache(tmp_path):
+    sounds = [0.1 * tone(frequency=hertz).samples for hertz in (300, 1_000)]
+    path = tmp_path / 'two.wav'
+    soundfile.write(path, np.stack(sounds, axis=1), SAMPLE_RATE)
+    clips = [Clip(path, 'sad', 'anna', 'mine', reading=Reading(channel=n)) for n in (-1, 0, 1)]
+    expected = [(sounds[0] + sounds[1]) / 2, *sounds]
+    for cache in (None, tmp_path / 'cache', tmp_path / 'cache'):
+        for utterance, sound in zip(load_utterances(clips, NAMES, cache=cache), expected):
+            np.testing.assert_allclose(utterance.samples, sound, atol=1e-4)
