@@ -106,6 +106,8 @@ class Source(Protocol):
     counters: SourceCounters
     problem: Optional[str]
     """Why there is no sound, while there is none."""
+    warning: Optional[str]
+    """What to know of it before it is opened."""
     n_waiting: int
     """Blocks that have arrived and are not yielded yet."""
 
@@ -156,7 +158,7 @@ class FileSource:
             f'file {path} at {self.format.sample_rate} Hz with {self.format.channels} channels'
         )
         self.counters = SourceCounters()
-        self.problem = None
+        self.problem = self.warning = None
         self.n_waiting = 0
 
     def open(self) -> None:
@@ -210,8 +212,13 @@ class OneChannel:
             raise SourceError(f'{source.description}: {error}') from error
         self._source = source
         self._channel = channel
-        self.description = f'channel {channel} of {source.description}'
+        self.warning = source.warning
         self.format = PcmFormat('S16LE', 1, source.format.sample_rate)
+
+    @property
+    def description(self) -> str:
+        """See `Source`."""
+        return f'channel {self._channel} of {self._source.description}'
 
     @property
     def counters(self) -> SourceCounters:

@@ -103,6 +103,8 @@ class AudioCaptureNode(ManagedNode):
         self._stopping.clear()
         self._meter.reset()
         self._channels = self._make_channel_meter()
+        if self._source.warning:
+            self.get_logger().warning(self._source.warning, once=True)
         self._source.open()
         self.get_logger().info(f'capturing {self._source.description}')
         if about := averaging(self._source.format.channels):
