@@ -33,14 +33,15 @@ class PcmFormat:
     coding_format: str = ''
 
     def __post_init__(self):
-        object.__setattr__(self, 'sample_format', self.sample_format.upper())
+        stated = self.sample_format
+        object.__setattr__(self, 'sample_format', stated.upper())
         if self.coding_format.lower() not in RAW_CODINGS:
             raise AudioFormatError(
                 f'coding_format {self.coding_format!r} is not PCM; have the publisher send "wave"'
             )
         if self.sample_format not in SAMPLE_FORMATS:
             raise AudioFormatError(
-                f'sample_format {self.sample_format!r} is not one of {", ".join(SAMPLE_FORMATS)}'
+                f'sample_format {stated!r} is not one of {", ".join(SAMPLE_FORMATS)}'
             )
         if not 1 <= self.channels <= MAX_CHANNELS:
             raise AudioFormatError(

@@ -1,12 +1,10 @@
 """A microphone or a sound file in, audio messages out."""
 
-import array
 import math
 import threading
 from collections.abc import Callable
 from typing import Any, Optional
 
-from audio_common_msgs.msg import AudioData, AudioDataStamped, AudioInfo
 from rclpy.qos import QoSProfile
 
 from ser_ros import SerError
@@ -16,6 +14,7 @@ from ser_ros.audio.level import LevelMeter
 from ser_ros.audio.microphone import Microphone, PortAudioHangError
 from ser_ros.audio.sources import Block, FileSource, OneChannel, Source
 from ser_ros.nodes import messages, parameters
+from ser_ros.nodes.audio_messages import SOUND
 from ser_ros.nodes.counter_window import CounterWindow
 from ser_ros.nodes.diagnostics import (
     BEYOND_FULL_SCALE,
@@ -43,7 +42,6 @@ class AudioCaptureNode(ManagedNode):
 
     def setup(self) -> None:
         """See `ManagedNode`."""
-        messages.check_audio_messages()
         if self.value('source') not in ('microphone', 'file'):
             raise SerError(f'source {self.value("source")!r} is not microphone or file')
         if not self.value('publish_audio') and self.receiver is None:
@@ -57,15 +55,16 @@ class AudioCaptureNode(ManagedNode):
         self._window = CounterWindow()
         self._window.add({})
         self._frame_id = self.value('frame_id')
-        self._stamped = self._unstamped = None
+        self._stamped = self._unstamped = self._info = None
         if not self.value('publish_audio'):
             return
         # Two seconds of sound, so that a subscriber that stalls for less loses nothing here.
         depth = QoSProfile(depth=math.ceil(2.0 / self.value('block_duration')))
-        self._stamped = self.make_output(AudioDataStamped, 'audio_stamped', depth)
+        self._stamped = self.make_output(SOUND.stamped, 'audio_stamped', depth)
         if self.value('publish_unstamped'):
-            self._unstamped = self.make_output(AudioData, 'audio', depth)
-        self._info = self.make_output(AudioInfo, 'audio_info', messages.TRANSIENT_LOCAL)
+            self._unstamped = self.make_output(SOUND.unstamped, 'audio', depth)
+        if SOUND.info is not None:
+            self._info = self.make_output(SOUND.info, 'audio_info', messages.TRANSIENT_LOCAL)
 
     def _make_channel_meter(self) -> ChannelMeter:
         return ChannelMeter(self._source.format.channels, self._source.format.sample_rate)
@@ -112,7 +111,7 @@ class AudioCaptureNode(ManagedNode):
 
     def every_second(self) -> None:
         """See `ManagedNode`; publishes the format again, in case another node published one."""
-        if self._stamped is not None:
+        if self._info is not None:
             self._info.publish(messages.to_audio_info(self._source.format))
 
     def stop(self) -> None:
@@ -151,9 +150,9 @@ class AudioCaptureNode(ManagedNode):
         if self._stamped is None:
             self.receiver(self._source.format, block, self._frame_id)
             return
-        audio = AudioData(data=array.array('B', block.data))
+        audio = SOUND.pack(block.data, self._source.format)
         header = messages.to_header(block.stamp_ns, self._frame_id)
-        self._stamped.publish(AudioDataStamped(header=header, audio=audio))
+        self._stamped.publish(SOUND.stamped(header=header, audio=audio))
         if self._unstamped is not None:
             self._unstamped.publish(audio)
 

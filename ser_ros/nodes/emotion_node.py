@@ -25,6 +25,7 @@ from ser_ros.audio.sources import Block
 from ser_ros.bundle import Bundle, load_bundle
 from ser_ros.nodes import messages, parameters
 from ser_ros.nodes.absent_voices import AbsentVoices
+from ser_ros.nodes.audio_messages import SOUND
 from ser_ros.nodes.diagnostics import CHOOSE_CHANNEL, Report, counter_values
 from ser_ros.nodes.emotion_diagnostics import EmotionDiagnostics, NodeStatus, VoiceStatus
 from ser_ros.nodes.managed_node import ManagedNode
@@ -93,7 +94,6 @@ class EmotionNode(ManagedNode):
 
     def setup(self) -> None:
         """See `ManagedNode`."""
-        messages.check_audio_messages()
         torch.set_num_threads(self.value('num_threads'))
         if self.value('reliability') not in RELIABILITIES:
             raise SerError(
@@ -236,7 +236,10 @@ class EmotionNode(ManagedNode):
             adaptation=self._absent.pop(_known_as(voice_id, is_plain))
             or Adaptation(self._baseline if is_plain else None),
         )
-        source: dict[str, Any] = {'topic': f'/humans/voices/{voice_id}/audio'}
+        source: dict[str, Any] = {
+            'topic': f'/humans/voices/{voice_id}/audio',
+            'is_stamped': SOUND.info is None,
+        }
         if is_plain:
             source = {
                 'topic': self.value('audio_topic'),
