@@ -10,7 +10,7 @@ from typing import Any, Optional, TypeVar
 
 from ser_ros.audio import SECOND
 from ser_ros.audio.clock import SampleClock
-from ser_ros.audio.formats import AudioFormatError, PcmFormat
+from ser_ros.audio.formats import MAX_CHANNELS, AudioFormatError, PcmFormat
 from ser_ros.audio.sources import Block, SourceCounters, SourceError
 from ser_ros.audio.twins import AmbiguousError, Opened, rivals
 
@@ -62,7 +62,7 @@ class Microphone:
         self._asked = device
         index, info, self._opened, others = self._patiently(lambda: _look_up(device))
         rate = sample_rate or round(info['default_samplerate'])
-        channels = channels or info['max_input_channels']
+        channels = channels or min(info['max_input_channels'], MAX_CHANNELS)
         self._way = f'at {rate} Hz with {channels} channels'
         self.description = f'microphone {info["name"]!r} {self._way}'
         self.warning: Optional[str] = None

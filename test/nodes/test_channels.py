@@ -41,14 +41,15 @@ def array_of_six():
     return frames
 
 
-def play(publisher, node, frames):
+def play(publisher, node, frames, sample_format='S16LE'):
     publisher.wait_for_subscriber(node)
-    n_channels = frames.shape[1]
-    publisher.announce(channels=n_channels)
+    publisher.announce(sample_format, channels=frames.shape[1])
     publisher.graph.wait(
-        lambda: f'channels={n_channels}' in reported(node)['format'], 'its format'
+        lambda: f'channels={frames.shape[1]}' in reported(node)['format'], 'its format'
     )
-    publisher.play(encode_s16le(frames), frame_bytes=2 * n_channels, period=0.001)
+    is_float = sample_format == 'F32LE'
+    data = frames.astype('<f4').tobytes() if is_float else encode_s16le(frames)
+    publisher.play(data, frame_bytes=len(data) // len(frames), period=0.001)
 
 
 def set_parameter(graph, node, **values):
@@ -186,11 +187,9 @@ def test_the_capture_node_warns_of_channels_that_differ(graph, tmp_path):
 def test_float_sound_beyond_full_scale_is_a_warning_and_scaled_if_that_is_asked_for(
     graph, outputs, publisher
 ):
-    data = (32_768 * sound()).astype('<f4').tobytes()
+    loud = 32_768 * sound()[:, None]
     node = graph.make(EmotionNode, **LARGE_BACKLOG)
-    publisher.wait_for_subscriber(node)
-    publisher.announce('F32LE')
-    publisher.play(data, frame_bytes=4, period=0.001)
+    play(publisher, node, loud, 'F32LE')
     wait_until_processed(graph, node, outputs, 4 * SAMPLE_RATE)
     report = node.diagnose()
     assert report.level == WARN
@@ -198,11 +197,10 @@ def test_float_sound_beyond_full_scale_is_a_warning_and_scaled_if_that_is_asked_
     assert 'full_scale' in report.message
     assert report.values['samples beyond full scale'] > SAMPLE_RATE
     graph.remove(node)
+    graph.wait(lambda: not publisher.audio.get_subscription_count(), 'the end of the first node')
     outputs['probabilities'].clear()
     node = graph.make(EmotionNode, **LARGE_BACKLOG, full_scale=32_768.0)
-    publisher.wait_for_subscriber(node)
-    publisher.announce('F32LE')
-    publisher.play(data, frame_bytes=4, period=0.001)
+    play(publisher, node, loud, 'F32LE')
     wait_until_processed(graph, node, outputs, 4 * SAMPLE_RATE)
     assert reported(node)['samples beyond full scale'] == 0
     expected = {e.stamp_ns: e.probabilities for e in recognize(sound()) if e.is_window}
