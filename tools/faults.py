@@ -90,11 +90,11 @@ class Robot:
         """Start it as the launch file does."""
         self.rig.start('emotion_node', {'threshold': 0.0, 'device': 'cpu'})
 
-    def start_capture_node(self) -> None:
-        """Start it as the launch file does."""
+    def start_capture_node(self, **parameters: Any) -> None:
+        """Start it as the launch file does, by default with the virtual microphone."""
         self.rig.start(
             'audio_capture_node',
-            {'microphone': 'pulse', 'sample_rate': SAMPLE_RATE},
+            parameters or {'microphone': 'pulse', 'sample_rate': SAMPLE_RATE},
             environment=self.microphone.environment,
         )
 
@@ -224,6 +224,27 @@ def let_the_worker_hang(robot: Robot) -> str:
     robot.start_emotion_node()
     robot.await_status('emotion_node', 'listening', START_UP)
     return f'its model never returned; it ended with status 1 after {seconds:.1f} s, started again'
+
+
+def channels_that_differ(robot: Robot) -> str:
+    """Capture an array with the utterance and what the robot plays, until one channel is chosen."""
+    utterance = read_audio(robot.sound)
+    played = np.roll(utterance[::-1], len(utterance) // 2)
+    path = robot.folder / 'array.wav'
+    channels = (utterance, 0.5 * utterance, played)
+    soundfile.write(path, np.stack(channels, axis=1), SAMPLE_RATE, subtype='PCM_16')
+    robot.rig.kill('audio_capture_node')
+    robot.start_capture_node(source='file', file=path, loop=True)
+    seconds = robot.await_status('emotion_node', 'the parameter channel', START_UP)
+    _set(robot, 'emotion_node', channel=0)
+    since = time.monotonic()
+    robot.rig.wait(lambda: robot.recognized_after(since), START_UP)
+    require(robot.recognized_after(since), 'the expected emotion from the chosen channel')
+    robot.rig.kill('audio_capture_node')
+    _set(robot, 'emotion_node', channel=-1)
+    robot.start_capture_node()
+    robot.await_status('audio_capture_node', 'capturing', START_UP)
+    return f'a WARN after {seconds:.1f} s; the channel with the voice was recognised when chosen'
 
 
 def swap_the_bundle(robot: Robot) -> str:
@@ -373,6 +394,7 @@ FAULTS: tuple[Callable[[Robot], str], ...] = (
     pull_the_microphone,
     stop_the_sound_server,
     let_the_worker_hang,
+    channels_that_differ,
     swap_the_bundle,
     flood_with_garbage,
     mute_and_disable,

@@ -161,17 +161,18 @@ fi
 
 # --- ROS packages ----------------------------------------------------------------------------
 
-# build FOLDER ARGUMENT...: colcon builds the packages of FOLDER into .venv/ros/install.
+# build WORKSPACE FOLDER ARGUMENT...: colcon builds the packages of FOLDER into WORKSPACE/install.
 build() {
-    "$venv/bin/python" -m colcon --log-base "$venv/ros/log" build --merge-install \
-        --build-base "$venv/ros/build" --install-base "$venv/ros/install" \
+    "$venv/bin/python" -m colcon --log-base "$1/log" build --merge-install \
+        --build-base "$1/build" --install-base "$1/install" \
         --event-handlers console_direct+ desktop_notification- status- \
-        --base-paths "$@"
+        --base-paths "${@:2}"
 }
 
+# build_messages WORKSPACE FOLDER
 build_messages() {
     AMENT_PREFIX_PATH=$venv CMAKE_PREFIX_PATH=$venv PATH=$venv/bin:$PATH \
-        build tools/ros_messages --cmake-args -DBUILD_TESTING=OFF -DCMAKE_BUILD_TYPE=Release \
+        build "$1" "$2" --cmake-args -DBUILD_TESTING=OFF -DCMAKE_BUILD_TYPE=Release \
         "-DPython3_EXECUTABLE=$venv/bin/python"
 }
 
@@ -179,8 +180,18 @@ messages_key="$environment_key $(hash_of tools/ros_messages/*/{*,msg/*}.*)"
 if [[ -z $ros ]] && ! is_done messages "$messages_key"; then
     say 'building the message packages that PyPI does not have (half a minute or more)'
     rm -rf "$venv/ros" "$venv/stamps/package"
-    logged messages build_messages
+    logged messages build_messages "$venv/ros" tools/ros_messages
     done_with messages "$messages_key"
+fi
+
+# The other package called audio_common_msgs, in a workspace of its own: only its tests use it.
+other=test/namesake
+other_key="$environment_key $(hash_of $other/*/{*,msg/*}.*)"
+if [[ -z $ros ]] && ! is_done other_messages "$other_key"; then
+    say 'building the other audio_common_msgs, for its tests'
+    rm -rf "$venv/namesake"
+    logged other_messages build_messages "$venv/namesake" "$other"
+    done_with other_messages "$other_key"
 fi
 
 # The sources are linked, not copied: only files that setup.py installs elsewhere need a new build.
@@ -190,7 +201,7 @@ package_key="$messages_key $(hash_of package.xml setup.py setup.cfg) $(
 if ! is_done package "$package_key"; then
     say 'building ser_ros'
     rm -rf "$venv"/ros/{build,install/lib,install/share}/ser_ros
-    logged package build . --symlink-install
+    logged package build "$venv/ros" . --symlink-install
     for package in rclpy audio_common_msgs hri_msgs vision_msgs; do
         [[ -z $ros ]] || "$venv/bin/python" -c "import $package" 2> /dev/null \
             || say "this ROS 2 lacks $package: sudo apt-get install ros-$ros-${package//_/-}"

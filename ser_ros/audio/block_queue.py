@@ -12,7 +12,9 @@ import numpy as np
 
 from ser_ros.audio import SECOND
 from ser_ros.audio.arrival_clock import ArrivalClock
+from ser_ros.audio.channels import AVERAGE, ChannelError, check_channel
 from ser_ros.audio.formats import AudioFormatError, PcmFormat
+from ser_ros.audio.full_scale import FullScale
 from ser_ros.audio.pace import Pace
 from ser_ros.audio.stream import LossMeter, PcmStream
 
@@ -45,6 +47,10 @@ class BlockCounters:
     """Of these, in blocks that were skipped and dropped."""
     lost_seconds: float = 0.0
     """Missing between those blocks, by their stamps."""
+    samples_beyond_full_scale: int = 0
+    """Float samples that were clipped."""
+    samples_not_numbers: int = 0
+    """Float samples that were NaN, for which zero was used."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +99,10 @@ class BlockQueue:
     The condition `ready` guards it and is notified when a block is available; several queues may
     share one.
 
-    While no format is known, blocks wait; while the announced one cannot be decoded, they are
-    refused. When more than `max_backlog` seconds of sound wait, the oldest are dropped; a block that
-    is longer than that itself does not count, so that it is not dropped on an idle machine.
+    While no format is known, blocks wait; while the announced one cannot be decoded, or lacks the
+    chosen channel, they are refused. When more than `max_backlog` seconds of sound wait, the oldest
+    are dropped; a block that is longer than that itself does not count, so that it is not dropped on
+    an idle machine.
     """
 
     def __init__(
@@ -105,14 +112,21 @@ class BlockQueue:
         pcm_format: Optional[PcmFormat] = None,
         ready: Optional[threading.Condition] = None,
         clock: Callable[[], float] = time.monotonic,
+        channel: int = AVERAGE,
+        full_scale: float = 1.0,
     ):
-        """`pcm_format`: used until another is announced; `clock`: one that always advances."""
+        """`pcm_format`: used until another is announced; `clock`: one that always advances.
+
+        `channel`: of the sound, or `AVERAGE`; `full_scale`: value of float samples that is full scale.
+        """
         self.counters = BlockCounters()
         self._max_backlog = max_backlog
         self.gap_tolerance = gap_tolerance
         """Seconds; may be changed at any time."""
-        self._format = pcm_format
+        self._format: Optional[PcmFormat] = None
         self._announced: Optional[tuple] = None
+        self._channel = channel
+        self._full_scale = FullScale(full_scale)
         self.refusal: Optional[str] = None
         """Why the announced format cannot be decoded, while it cannot."""
         self.has_ended = False
@@ -128,6 +142,26 @@ class BlockQueue:
         self.pace = Pace()
         """How the blocks come that `get` returns; for its thread."""
         self.ready = ready or threading.Condition()
+        if pcm_format is not None:
+            self.announce(*dataclasses.astuple(pcm_format))
+
+    @property
+    def n_channels(self) -> Optional[int]:
+        """Of the announced format, decodable or not; None while there is none."""
+        return self._announced[1] if self._announced else None
+
+    @property
+    def channel_problem(self) -> Optional[str]:
+        """Why the channels should not be averaged, if they are: see `ChannelMeter`."""
+        return self._stream.channel_problem if self._stream is not None else None
+
+    def choose_channel(self, channel: int) -> None:
+        """Use another channel, or the average; it starts a new stream. See also `refusal`."""
+        with self.ready:
+            self._channel = channel
+            self._mark_broken()
+            if self._announced is not None:
+                self._use_format(self._announced)
 
     @property
     def format(self) -> Optional[PcmFormat]:
@@ -159,17 +193,20 @@ class BlockQueue:
         self.has_ended = False
         announced = (sample_format, channels, sample_rate, coding_format)
         with self.ready:
-            if announced == self._announced:
-                return
-            self._announced = announced
-            try:
-                self._format = PcmFormat(*announced)
-                self.refusal = None
-            except AudioFormatError as error:
-                self._format = None
-                self.refusal = str(error)
-                self.counters.refused_formats += 1
-            self.ready.notify()
+            if announced != self._announced:
+                self._use_format(announced)
+
+    def _use_format(self, announced: tuple) -> None:
+        self._announced = announced
+        try:
+            self._format = PcmFormat(*announced)
+            check_channel(self._channel, self._format.channels)
+            self.refusal = None
+        except (AudioFormatError, ChannelError) as error:
+            self._format = None
+            self.refusal = str(error)
+            self.counters.refused_formats += 1
+        self.ready.notify()
 
     def announce_end(self) -> None:
         """Say that no sound follows, as an AudioInfo without any value does; see `has_ended`."""
@@ -274,16 +311,17 @@ class BlockQueue:
             item = self._items.popleft()
             self._n_bytes -= len(item.data)
             when = self._account(item)
-            pcm_format = item.format or self._format
-            if pcm_format is None:
+            pcm_format, channel = item.format or self._format, self._channel
+            if pcm_format is None or channel >= pcm_format.channels:
+                pcm_format = None
                 self.counters.refused_blocks += 1
                 self._mark_broken()
-        return self._decode(item, pcm_format, when)
+        return self._decode(item, pcm_format, channel, when)
 
     def end_stream(self) -> list[Part]:
         """What the resampler holds back: nothing follows. To be called where `get` is."""
-        stream, self._stream = self._stream, None
-        return stream.flush() if stream is not None else []
+        # The stream stays, since it knows whether its channels can be averaged.
+        return self._stream.flush() if self._stream is not None else []
 
     def _is_too_much(self) -> bool:
         """Whether more waits than may, besides the longest block if that alone is more."""
@@ -301,22 +339,27 @@ class BlockQueue:
         else:
             self._is_broken = True
 
-    def _decode(self, item: _Item, pcm_format: Optional[PcmFormat], when: _Time) -> DecodedBlock:
+    def _decode(
+        self, item: _Item, pcm_format: Optional[PcmFormat], channel: int, when: _Time
+    ) -> DecodedBlock:
         """Decode in the worker; no callback uses the attributes it changes."""
         ended, parts = [], []
         if pcm_format is not None:
             if len(item.data) % pcm_format.frame_bytes:
                 self.counters.cut_blocks += 1
-            if item.is_broken or (self._stream and self._stream.format != pcm_format):
+            is_same = self._stream is not None and self._stream.is_of(pcm_format, channel)
+            if item.is_broken or not is_same:
                 ended = self.end_stream()
-            if self._stream is None:
-                self._stream = PcmStream(pcm_format)
+            if not is_same:
+                self._stream = PcmStream(pcm_format, channel=channel, full_scale=self._full_scale)
             self._stream.gap_tolerance = self.gap_tolerance
             if when.duration_ns:
                 end_ns = None if item.stamp_ns is None else item.stamp_ns + when.duration_ns
                 self.pace.add(item.arrived, end_ns, when.continues)
             before_gap, parts = self._stream.divide(item.data, when.stamp_ns)
             ended += before_gap
+            self.counters.samples_beyond_full_scale = self._full_scale.beyond
+            self.counters.samples_not_numbers = self._full_scale.not_numbers
         return DecodedBlock(ended, parts, item.frame_id, item.is_broken)
 
 

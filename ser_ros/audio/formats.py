@@ -34,14 +34,15 @@ class PcmFormat:
     coding_format: str = ''
 
     def __post_init__(self):
-        object.__setattr__(self, 'sample_format', self.sample_format.upper())
+        stated = self.sample_format
+        object.__setattr__(self, 'sample_format', stated.upper())
         if self.coding_format.lower() not in RAW_CODINGS:
             raise AudioFormatError(
                 f'coding_format {self.coding_format!r} is not PCM; have the publisher send "wave"'
             )
         if self.sample_format not in SAMPLE_FORMATS:
             raise AudioFormatError(
-                f'sample_format {self.sample_format!r} is not one of {", ".join(SAMPLE_FORMATS)}'
+                f'sample_format {stated!r} is not one of {", ".join(SAMPLE_FORMATS)}'
             )
         if not 1 <= self.channels <= MAX_CHANNELS:
             raise AudioFormatError(
@@ -57,6 +58,11 @@ class PcmFormat:
         return f'{self.sample_format}, {channels}, {self.sample_rate} Hz'
 
     @property
+    def is_float(self) -> bool:
+        """Whether samples may be beyond full scale."""
+        return self.sample_format == 'F32LE'
+
+    @property
     def frame_bytes(self) -> int:
         """Bytes of one sample of every channel."""
         return SAMPLE_FORMATS[self.sample_format] * self.channels
@@ -67,6 +73,11 @@ class PcmFormat:
         Float samples beyond full scale are clipped and those that are not numbers become zero:
         one NaN would stay in the state of every filter behind.
         """
+        frames = self.unpack(data)
+        return sanitize(frames) if self.is_float else frames
+
+    def unpack(self, data: bytes) -> np.ndarray:
+        """As `decode`, with float samples as they came."""
         n_samples = len(data) // self.frame_bytes * self.channels
         return self._samples(data, n_samples).reshape(-1, self.channels)
 
@@ -81,7 +92,7 @@ class PcmFormat:
             return wide.view('<i4')[:, 0].astype(np.float32) / 2.0**31
         if self.sample_format == 'S32LE':
             return np.frombuffer(data, '<i4', n).astype(np.float32) / 2.0**31
-        return sanitize(np.frombuffer(data, '<f4', n))
+        return np.frombuffer(data, '<f4', n)
 
 
 def sanitize(samples: np.ndarray) -> np.ndarray:

@@ -3,17 +3,17 @@
 import contextlib
 import ctypes
 import queue
-import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Optional, TypeVar
 
 from ser_ros import HangError, TransientError
 from ser_ros.audio import SECOND
 from ser_ros.audio.clock import SampleClock
-from ser_ros.audio.formats import AudioFormatError, PcmFormat
+from ser_ros.audio.formats import MAX_CHANNELS, AudioFormatError, PcmFormat
 from ser_ros.audio.sources import Block, SourceCounters, SourceError
+from ser_ros.audio.twins import AmbiguousError, Opened, rivals
 
 T = TypeVar('T')
 
@@ -44,7 +44,8 @@ class PortAudioHangError(SourceError, HangError):
 class Microphone:
     """An input device of PortAudio.
 
-    When it delivers nothing any more, it is searched by its name and reopened until it is back. A
+    When it delivers nothing any more, it is searched by its name and reopened until it is back; a
+    twin, another device of that name, is not taken for it. A
     PortAudio that hangs, for example because the sound server was stopped, cannot be freed from
     within the process: then `blocks` and `close` raise PortAudioHangError.
     """
@@ -67,11 +68,17 @@ class Microphone:
         self.description = f'microphone {device!r}'
         self._hangs = False
         self._asked = device
-        index, info = self._patiently(lambda: _look_up(device))
+        index, info, self._opened, others = self._patiently(lambda: _look_up(device))
         rate = sample_rate or round(info['default_samplerate'])
-        channels = channels or info['max_input_channels']
-        self._name = info['name']
-        self.description = f'microphone {self._name!r} at {rate} Hz with {channels} channels'
+        channels = channels or min(info['max_input_channels'], MAX_CHANNELS)
+        self._way = f'at {rate} Hz with {channels} channels'
+        self.description = f'microphone {info["name"]!r} {self._way}'
+        self.warning: Optional[str] = None
+        if others:
+            self.warning = (
+                f'{self.description} is one of several that {device!r} or its name could mean, the '
+                f'others are {", ".join(others)}: choose it by its index, or unplug the others'
+            )
         self.counters = SourceCounters()
         self.problem: Optional[str] = None
         self._watchdog_timeout = max(watchdog_timeout, LEAST_BLOCKS * block_duration)
@@ -119,9 +126,12 @@ class Microphone:
         self._clock = SampleClock(self.format.sample_rate)
         self._has_called = False
 
-        def make() -> Any:
+        def make() -> tuple[Any, Opened]:
+            before = self._opened
+            index = find_again(before.name, self._asked, before.there, before.place)
+            opened = Opened.of(index, input_devices())
             stream = sounddevice.RawInputStream(
-                device=find_again(self._name, self._asked),
+                device=index,
                 blocksize=self._block_frames,
                 callback=self._callback,
                 **self._settings,
@@ -131,11 +141,13 @@ class Microphone:
             except sounddevice.PortAudioError:
                 stream.close()
                 raise
-            return stream
+            return stream, opened
 
         with self._lock:
             if not self._closed.is_set():
-                self._stream = self._patiently(make)
+                self._stream, self._opened = self._patiently(make)
+                # The number in it may be another one.
+                self.description = f'microphone {self._opened.name!r} {self._way}'
 
     def _close_stream(self) -> None:
         with self._lock:
@@ -259,10 +271,12 @@ def import_sounddevice() -> Any:
     return sounddevice
 
 
-def _look_up(device: str) -> tuple[int, dict]:
+def _look_up(asked: str) -> tuple[int, dict, Opened, list[str]]:
+    """Index and description of a device, what identifies it, and its rivals."""
     _quieten_libraries()
-    index = find_input_device(device)
-    return index, import_sounddevice().query_devices(index, 'input')
+    index, devices = find_input_device(asked), input_devices()
+    info = import_sounddevice().query_devices(index, 'input')
+    return index, info, Opened.of(index, devices), rivals(asked, index, devices)
 
 
 @ctypes.CFUNCTYPE(None, ctypes.c_void_p)
@@ -308,16 +322,17 @@ def find_input_device(name: str) -> int:
     return matches[0]
 
 
-def find_again(name: str, asked: str) -> int:
-    """The index of the device that had this name when it was found by `asked`.
+def find_again(name: str, asked: str, there: Sequence[str] = (), place: int = 0) -> int:
+    """The index of the device of this name that was found by `asked` before, and lost since.
 
-    When it is plugged in again, ALSA may number it differently, also in its name: `(hw:2,0)`. An
-    index and `default` may mean another microphone by now. SourceError as above.
+    `there`, `place`: see `Opened`. When it is plugged in again, ALSA may number it differently, also
+    in its name. An index and `default` may mean another microphone by now. MicrophoneAwayError naming
+    the devices that there are.
     """
-    words = [name, re.sub(r' \(hw:\d+,\d+\)$', '', name)]
-    if asked not in ('', 'default') and not asked.isdecimal():
-        words.append(asked)
-    for word in words[:-1]:
-        with contextlib.suppress(SourceError):
-            return find_input_device(word)
-    return find_input_device(words[-1])
+    try:
+        return Opened(name, place, tuple(there)).find(asked, input_devices())
+    except AmbiguousError as error:
+        reason = f' that is surely the one from before: {error}'
+    except KeyError:
+        reason = ''
+    raise MicrophoneAwayError(f'no microphone {name!r}{reason}; there are: {list_input_devices()}')

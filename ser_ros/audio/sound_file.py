@@ -11,8 +11,10 @@ import soundfile
 import soxr
 
 from ser_ros import SerError
-from ser_ros.audio.formats import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, sanitize
+from ser_ros.audio.channels import ChannelError
+from ser_ros.audio.formats import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from ser_ros.audio.headers import Header, read_header
+from ser_ros.audio.reading import DEFAULT_READING, Mixdown, Reading
 from ser_ros.files import printable, user_path
 
 BLOCK = 1 << 18
@@ -47,13 +49,18 @@ class EmptySoundError(SourceError):
     """A file, or the part of it that was asked for, has no samples."""
 
 
+class NoSuchChannelError(SourceError):
+    """A file does not have the channel that was chosen."""
+
+
 class SoundFile:
     """A sound file, to be decoded once.
 
-    SourceError for a file that is missing, has no sound, or a rate that cannot be used.
+    SourceError for a file that is missing, has no sound, a rate that cannot be used, or not the
+    channel of `reading`.
     """
 
-    def __init__(self, path: Union[str, Path]):
+    def __init__(self, path: Union[str, Path], reading: Reading = DEFAULT_READING):
         self.name = printable(path) or repr('')
         self._path = user_path(path)
         try:
@@ -76,6 +83,12 @@ class SoundFile:
         if not self._file.frames:
             self.close()
             raise self._empty('it holds no samples')
+        try:
+            self.mixdown = Mixdown(self.channels, self.sample_rate, self._file.subtype, reading)
+            """Makes one channel of the blocks, and knows what is to be said of those so far."""
+        except ChannelError as error:
+            self.close()
+            raise NoSuchChannelError(f'sound file {self.name}: {error}') from error
         self._n_read = 0
         self._is_read = False
         self._damage = ''
@@ -113,7 +126,7 @@ class SoundFile:
     def blocks(
         self, n_frames: Optional[int] = None, start: float = 0.0, end: Optional[float] = None
     ) -> Iterator[np.ndarray]:
-        """Float32 (frames, channels) blocks from `start` to `end`, in seconds.
+        """Float32 (frames, channels) blocks as they are in the file, from `start` to `end`, in seconds.
 
         The last block, or a damaged one, has fewer than `n_frames`. SourceError if there is
         nothing, or not enough memory.
@@ -162,8 +175,8 @@ class SoundFile:
     def mono(
         self, sample_rate: int, start: float = 0.0, end: Optional[float] = None
     ) -> Iterator[np.ndarray]:
-        """Float32 (n,) blocks at `sample_rate`, channels averaged, from `start` to `end`."""
-        blocks = (sanitize(block).mean(axis=1) for block in self.blocks(None, start, end))
+        """Float32 (n,) blocks in [-1, 1] at `sample_rate`, from `start` to `end`; see `mixdown`."""
+        blocks = map(self.mixdown.push, self.blocks(None, start, end))
         if sample_rate == self.sample_rate:
             yield from blocks
             return
@@ -202,8 +215,17 @@ class SoundFile:
     @property
     def note(self) -> str:
         """The `fault` as a line about this file; '' for none."""
+        return self._fault and f'sound file {self.name}: {self._fault}'
+
+    @property
+    def warnings(self) -> list[str]:
+        """A line for the `fault`, and for each of the `mixdown`, complete after all blocks of `mono`."""
+        return [line for line in (self._fault, *self.mixdown.warnings) if line]
+
+    @property
+    def _fault(self) -> str:
         reason, detail = self.fault
-        return reason and f'sound file {self.name}: {reason}: {detail}'
+        return reason and f'{reason}: {detail}'
 
 
 def _reason(error: Exception) -> str:

@@ -7,7 +7,9 @@ import numpy as np
 import soxr
 
 from ser_ros.audio import SAMPLE_RATE, SECOND
-from ser_ros.audio.formats import PcmFormat
+from ser_ros.audio.channels import AVERAGE, ChannelMeter, check_channel, mix, pick
+from ser_ros.audio.formats import PcmFormat, sanitize
+from ser_ros.audio.full_scale import FullScale
 
 
 class StampTracker:
@@ -76,10 +78,24 @@ class LossMeter:
 
 
 class PcmStream:
-    """Decodes, averages the channels and resamples one stream of one format."""
+    """Decodes, makes one channel of several and resamples one stream of one format."""
 
-    def __init__(self, pcm_format: PcmFormat, gap_tolerance: float = 0.1):
+    def __init__(
+        self,
+        pcm_format: PcmFormat,
+        gap_tolerance: float = 0.1,
+        channel: int = AVERAGE,
+        full_scale: Optional[FullScale] = None,
+    ):
+        """`full_scale`: scales and counts float samples, here those of the channel that is used.
+
+        Raises ChannelError for a channel that the format does not have.
+        """
+        check_channel(channel, pcm_format.channels)
         self.format = pcm_format
+        self._channel = channel
+        self._full_scale = full_scale or FullScale()
+        self._channels = ChannelMeter(pcm_format.channels, pcm_format.sample_rate)
         self._tracker = StampTracker(pcm_format.sample_rate, gap_tolerance)
         self._resampler = (
             None
@@ -90,6 +106,10 @@ class PcmStream:
         self._n_out = 0
         self._anchor_ns = 0
         """The time of sample 0, by the stamp of the newest block."""
+
+    def is_of(self, pcm_format: PcmFormat, channel: int) -> bool:
+        """Whether it decodes this format and uses this channel."""
+        return (self.format, self._channel) == (pcm_format, channel)
 
     @property
     def gap_tolerance(self) -> float:
@@ -114,7 +134,7 @@ class PcmStream:
         self, data: bytes, stamp_ns: int
     ) -> tuple[list[tuple[np.ndarray, int]], list[tuple[np.ndarray, int]]]:
         """As `push`, but what belongs to the time before a jump of the stamps is apart."""
-        mono = self.format.decode(data).mean(axis=1, dtype=np.float32)
+        mono = self._mix(self.format.unpack(data))
         if not len(mono):
             return [], []
         ended = []
@@ -124,6 +144,19 @@ class PcmStream:
         self._anchor_ns = stamp_ns - self._n_in * SECOND // self.format.sample_rate
         self._n_in += len(mono)
         return ended, self._convert(mono, last=False)
+
+    @property
+    def channel_problem(self) -> Optional[str]:
+        """Why the channels should not be averaged, if they are: see `ChannelMeter`."""
+        return self._channels.problem
+
+    def _mix(self, frames: np.ndarray) -> np.ndarray:
+        frames = pick(frames, self._channel)
+        if self.format.is_float:
+            frames = sanitize(self._full_scale.scale(frames))
+        if self._channel == AVERAGE:
+            self._channels.push(frames)
+        return mix(frames)
 
     def flush(self) -> list[tuple[np.ndarray, int]]:
         """End the stream: return the delayed samples; the next block starts a new one."""

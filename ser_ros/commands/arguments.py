@@ -1,6 +1,7 @@
 """Arguments that several commands take."""
 
 import argparse
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
@@ -8,6 +9,8 @@ from ser_ros.files import user_path
 from ser_ros.shipped import shipped_recipes
 
 if TYPE_CHECKING:
+    from ser_ros.audio.reading import Reading
+    from ser_ros.training.data.corpora import CorpusPath
     from ser_ros.training.learning.fit import Compute
 
 
@@ -21,8 +24,8 @@ def device_argument() -> argparse.ArgumentParser:
 
 
 def corpus_argument() -> argparse.ArgumentParser:
-    """A parent parser with `--corpus`, a list of paths with their kinds, for `read_corpora`."""
-    parser = argparse.ArgumentParser(add_help=False)
+    """A parent parser with `--corpus` and what to use of its files; see `corpora`."""
+    parser = argparse.ArgumentParser(add_help=False, parents=[sound_arguments()])
     parser.add_argument(
         '--corpus',
         type=_kind_and_path,
@@ -39,6 +42,51 @@ def _kind_and_path(text: str) -> tuple[Path, str]:
     kind, separator, path = text.partition('=')
     is_named = separator and '/' not in kind
     return (path_of(path), kind) if is_named else (path_of(text), 'auto')
+
+
+def sound_arguments() -> argparse.ArgumentParser:
+    """A parent parser with what to use of sound files; see `reading`."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument(
+        '--channel',
+        type=_channel,
+        default=-1,
+        metavar='N',
+        help='the one channel to use of files with several, from 0 (default -1: their average)',
+    )
+    parser.add_argument(
+        '--full-scale',
+        type=_positive,
+        default=1.0,
+        metavar='VALUE',
+        help='the value that is full scale in files of float samples (default 1; 32768 for the '
+        'values of 16-bit integers)',
+    )
+    return parser
+
+
+def _channel(text: str) -> int:
+    if not text.removeprefix('-').isdecimal() or (channel := int(text)) < -1:
+        raise argparse.ArgumentTypeError(f'{text!r} is not the number of a channel, nor -1')
+    return channel
+
+
+def _positive(text: str) -> float:
+    if not 0 < (value := float(text)) < math.inf:
+        raise argparse.ArgumentTypeError(f'{text} is not more than 0')
+    return value
+
+
+def reading(options: argparse.Namespace) -> 'Reading':
+    """What to use of sound files, from the options of `sound_arguments`."""
+    from ser_ros.audio.reading import Reading
+
+    return Reading(options.channel, options.full_scale)
+
+
+def corpora(options: argparse.Namespace) -> list['CorpusPath']:
+    """The corpora of `corpus_argument`, for `read_corpora`."""
+    return [(path, kind, reading(options)) for path, kind in options.corpus]
 
 
 def path_of(text: str) -> Path:

@@ -6,13 +6,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ser_ros.commands.arguments import path_of
+from ser_ros.commands.arguments import path_of, reading, sound_arguments
 
 
 def configure(commands: argparse._SubParsersAction) -> None:
     """Add the parser of `corpus`."""
     parser = commands.add_parser(
         'corpus',
+        parents=[sound_arguments()],
         help='print and plot the contents of a corpus of labelled speech',
         description='Read a corpus as training does: its clips by emotion, gender, intensity and '
         'speaker, their lengths, and every file that is not used, with the reason. The exit status '
@@ -65,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
 
     if options.plot:
         check_kind(options.plot)
-    corpus = read_corpus(options.path, options.kind, options.labels)
+    corpus = read_corpus(options.path, options.kind, reading(options), options.labels)
     contents = describe(corpus)
     if options.json:
         print(json.dumps(contents))

@@ -6,7 +6,13 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from ser_ros import SerError
-from ser_ros.commands.arguments import compute, path_of, recipe_names, training_arguments
+from ser_ros.commands.arguments import (
+    compute,
+    corpora,
+    path_of,
+    recipe_names,
+    training_arguments,
+)
 
 if TYPE_CHECKING:
     from ser_ros.training.attempts import Attempts
@@ -79,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
         return _leave_out(options, recipe, explicit, machine)
     outcome = cross_validate(
         recipe,
-        options.corpus,
+        corpora(options),
         options.out,
         options.folds,
         options.seeds,
@@ -108,7 +114,7 @@ def _leave_out(
     names = options.leave_out_corpus
     results = results_folder(options.results, recipe) if options.results else options.out
     outcome = leave_out_corpora(
-        recipe, options.corpus, names, options.out, options.seeds, results, machine, explicit
+        recipe, corpora(options), names, options.out, options.seeds, results, machine, explicit
     )
     if outcome.summaries:
         print('\n'.join(text_table(HEADER, rows(outcome.summaries))))

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ser_ros import SerError
-from ser_ros.commands.arguments import path_of
-from ser_ros.commands.sounds import read_sound
+from ser_ros.commands.arguments import path_of, reading, sound_arguments
+from ser_ros.commands.sounds import SoundReader
 from ser_ros.files import printable
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
     """Add the parser of `enroll`."""
     parser = commands.add_parser(
         'enroll',
+        parents=[sound_arguments()],
         help='make an enrolment of a voice from a few labelled phrases',
         description='From a few phrases that one person says in at least two emotions, compute '
         'how the voice usually sounds, for predict --enrolment and the parameter enrolment of '
@@ -49,15 +50,15 @@ def run(options: argparse.Namespace) -> None:
 
     torch.set_num_threads(1)  # a window is too little work for several
     bundle = load_bundle(options.bundle)
-    enrolment = enrol(
-        bundle, [phrase for text in options.phrases for phrase in _read(text, bundle)]
-    )
+    reader = SoundReader(reading(options))
+    phrases = [phrase for text in options.phrases for phrase in _read(text, bundle, reader)]
+    enrolment = enrol(bundle, phrases)
     save_enrolment(options.out, enrolment)
-    phrases = ', '.join(f'{n} {name}' for name, n in enrolment.phrases.items())
-    print(f'{options.out}: {phrases}')
+    counts = ', '.join(f'{n} {name}' for name, n in enrolment.phrases.items())
+    print(f'{options.out}: {counts}')
 
 
-def _read(text: str, bundle: 'Bundle') -> list['Phrase']:
+def _read(text: str, bundle: 'Bundle', reader: SoundReader) -> list['Phrase']:
     """The phrases of one argument; SerError for one without an emotion, or that is not sound."""
     from ser_ros.emotions import EMOTIONS, class_of, plain_word
     from ser_ros.stream.enrolment import Phrase
@@ -69,7 +70,7 @@ def _read(text: str, bundle: 'Bundle') -> list['Phrase']:
         if emotion is None:
             known = ', '.join((*EMOTIONS, *own))
             raise SerError(f'{file}: {word!r} is not an emotion: use one of {known}')
-        phrases.append(Phrase(printable(file), emotion, read_sound(file)))
+        phrases.append(Phrase(printable(file), emotion, reader.read(file)))
     return phrases
 
 

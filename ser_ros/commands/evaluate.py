@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ser_ros import SerError
-from ser_ros.commands.arguments import corpus_argument, device_argument, path_of
+from ser_ros.commands.arguments import corpora, corpus_argument, device_argument, path_of
 
 if TYPE_CHECKING:
     from ser_ros.bundle import Bundle
@@ -88,9 +88,9 @@ def run(options: argparse.Namespace) -> None:
         conditions = read_conditions(options.conditions)
     quoted = _quote(options.quote)
     labels = bundle.info.recipe.get('data', {}).get('labels', {})
-    corpora = read_corpora(options.corpus, labels)
-    subset = options.subset or default_subset(bundle.info, corpora)
-    selections = select(bundle.info, corpora, subset)
+    loaded = read_corpora(corpora(options), labels)
+    subset = options.subset or default_subset(bundle.info, loaded)
+    selections = select(bundle.info, loaded, subset)
     for selection in selections:
         notes = selection.notes
         if selection.missing:

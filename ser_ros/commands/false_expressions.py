@@ -4,7 +4,7 @@ import argparse
 import json
 
 from ser_ros import SerError
-from ser_ros.commands.arguments import device_argument, path_of
+from ser_ros.commands.arguments import device_argument, path_of, reading, sound_arguments
 from ser_ros.files import printable
 
 
@@ -12,7 +12,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
     """Add the parser of `false-expressions`."""
     parser = commands.add_parser(
         'false-expressions',
-        parents=[device_argument()],
+        parents=[device_argument(), sound_arguments()],
         help='count the expressions for sound in which no emotion is meant',
         description='Stream sound in which no emotion is meant, such as spoken orders or household '
         'machines, and print for each folder how many expressions a robot would receive in an '
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     device = str(select_device(options.device))
     # One recogniser for each folder: nothing is carried from one to the next.
     rows = {
-        name: count_expressions(Recognizer(bundle, device), paths)
+        name: count_expressions(Recognizer(bundle, device), paths, reading(options))
         for name, paths in sounds.items()
     }
     metrics = {'protocol': PROTOCOL, 'rows': rows}

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ser_ros import SerError
-from ser_ros.commands.arguments import path_of
-from ser_ros.commands.sounds import read_sound
+from ser_ros.commands.arguments import path_of, reading, sound_arguments
+from ser_ros.commands.sounds import SoundReader
 from ser_ros.files import printable
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
     """Add the parser of `inspect`."""
     parser = commands.add_parser(
         'inspect',
+        parents=[sound_arguments()],
         help='plot the predictions of a bundle for a sound file, or augmented versions of it',
         description='Plot the waveform with voice activity, the spectrogram, attention over time '
         'and the emotion timeline. With --augment: several versions of the file as training '
@@ -53,6 +54,7 @@ def run(options: argparse.Namespace) -> None:
     from ser_ros.bundle import load_bundle
     from ser_ros.training.reports import plots
 
+    reader = SoundReader(reading(options))
     is_augmented = options.augment is not None
     suffix = '-augmented.png' if is_augmented else '.png'
     subject = None if options.out else Path(options.file)
@@ -60,14 +62,14 @@ def run(options: argparse.Namespace) -> None:
     plots.check_kind(path)
     if is_augmented:
         config = _augmentation(options.augment, options.bundle)
-        figure = _draw_versions(options.file, config)
+        figure = _draw_versions(options.file, reader, config)
     else:
-        figure = _draw_overview(options.file, load_bundle(options.bundle))
+        figure = _draw_overview(options.file, reader, load_bundle(options.bundle))
     plots.save(figure, path, subject)
     print(printable(path))
 
 
-def _draw_overview(file: str, bundle: 'Bundle') -> 'Figure':
+def _draw_overview(file: str, reader: SoundReader, bundle: 'Bundle') -> 'Figure':
     from ser_ros.audio import SAMPLE_RATE
     from ser_ros.audio.sources import read_audio
     from ser_ros.bundle import BundleError
@@ -75,8 +77,10 @@ def _draw_overview(file: str, bundle: 'Bundle') -> 'Figure':
     from ser_ros.training.reports.inspection import inspect, voice_activity
 
     rate = bundle.frontend.sample_rate
-    samples = _beginning(file, MAX_SECONDS)
-    inputs = samples if rate == SAMPLE_RATE else read_audio(file, rate, end=MAX_SECONDS)
+    samples = _beginning(file, reader, MAX_SECONDS)
+    inputs = samples
+    if rate != SAMPLE_RATE:
+        inputs = read_audio(file, rate, end=MAX_SECONDS, reading=reader.reading)
     try:
         inspection = inspect(bundle, inputs)
     except BundleError as error:
@@ -87,13 +91,13 @@ def _draw_overview(file: str, bundle: 'Bundle') -> 'Figure':
     return plots.overview(samples, voice_activity(samples), **vars(inspection))
 
 
-def _draw_versions(file: str, config: 'AugmentationConfig') -> 'Figure':
+def _draw_versions(file: str, reader: SoundReader, config: 'AugmentationConfig') -> 'Figure':
     from ser_ros.audio import SAMPLE_RATE
     from ser_ros.training.data.corpora import MIN_DURATION
     from ser_ros.training.reports import plots
     from ser_ros.training.reports.augmented import versions
 
-    samples = _beginning(file, MAX_AUGMENTED_SECONDS)
+    samples = _beginning(file, reader, MAX_AUGMENTED_SECONDS)
     if len(samples) < MIN_DURATION * SAMPLE_RATE:
         raise SerError(
             f'{printable(file)}: shorter than {MIN_DURATION} s, the least for a training clip'
@@ -102,11 +106,11 @@ def _draw_versions(file: str, config: 'AugmentationConfig') -> 'Figure':
     return plots.versions([(v.title, v.samples, v.features) for v in made])
 
 
-def _beginning(file: str, seconds: int) -> 'np.ndarray':
+def _beginning(file: str, reader: SoundReader, seconds: int) -> 'np.ndarray':
     """Float32 (n,) samples at 16 kHz, of the part of a file that fits into a plot."""
     from ser_ros.audio import SAMPLE_RATE
 
-    samples = read_sound(file, end=seconds + 1)
+    samples = reader.read(file, end=seconds + 1)
     if len(samples) > seconds * SAMPLE_RATE:
         print(
             f'ser_ros: {printable(file)}: only its first {seconds} s are plotted', file=sys.stderr

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ser_ros import SerError
-from ser_ros.commands.arguments import device_argument, path_of
-from ser_ros.commands.sounds import read_blocks, read_sound
+from ser_ros.commands.arguments import device_argument, path_of, reading, sound_arguments
+from ser_ros.commands.sounds import SoundReader
 from ser_ros.files import printable
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
     """Add the parser of `predict`."""
     parser = commands.add_parser(
         'predict',
-        parents=[device_argument()],
+        parents=[device_argument(), sound_arguments()],
         help='print the emotions in sound files',
         description='One JSON line for each window, each utterance, and each file as a whole '
         '(kind: window, utterance, clip), times in seconds. A bundle that cannot stream prints '
@@ -83,14 +83,14 @@ def run(options: argparse.Namespace) -> int:
     else:
         recognizer = None
         bundle.model.to(select_device(options.device))
-    failed = False
+    reader, failed = SoundReader(reading(options)), False
     for file in options.files:
         name = printable(file)
         try:
             if recognizer is None:
-                lines = _classify(bundle, file)
+                lines = _classify(bundle, file, reader)
             else:
-                lines = _stream(recognizer, file, options.one_voice)
+                lines = _stream(recognizer, file, reader, options.one_voice)
         except SerError as error:
             print(f'ser_ros: {error}', file=sys.stderr)
             failed = True
@@ -108,7 +108,9 @@ def run(options: argparse.Namespace) -> int:
     return int(failed)
 
 
-def _stream(recognizer: 'Recognizer', file: str, is_known: bool) -> list[dict[str, Any]]:
+def _stream(
+    recognizer: 'Recognizer', file: str, reader: SoundReader, is_known: bool
+) -> list[dict[str, Any]]:
     """The lines of one streamed file; none without detected speech.
 
     `is_known`: whether its voice is that of the files before.
@@ -122,7 +124,7 @@ def _stream(recognizer: 'Recognizer', file: str, is_known: bool) -> list[dict[st
     if not is_known:
         recognizer.reset()
     estimates, n_samples = [], 0
-    for samples in read_blocks(file):
+    for samples in reader.blocks(file):
         estimates += recognizer.push(samples, n_samples * SECOND // SAMPLE_RATE)
         n_samples += len(samples)
     estimates += recognizer.flush()
@@ -144,13 +146,13 @@ def _stream(recognizer: 'Recognizer', file: str, is_known: bool) -> list[dict[st
     return [*lines, _line('clip', clip, names)]
 
 
-def _classify(bundle: 'Bundle', file: str) -> list[dict[str, Any]]:
+def _classify(bundle: 'Bundle', file: str, reader: SoundReader) -> list[dict[str, Any]]:
     """The line of one file that is classified as a whole."""
     import torch
 
     from ser_ros.bundle import BundleError
 
-    samples = read_sound(file, bundle.frontend.sample_rate)
+    samples = reader.read(file, bundle.frontend.sample_rate)
     try:
         score = bundle.classify(torch.from_numpy(samples)).double().numpy()
     except BundleError as error:

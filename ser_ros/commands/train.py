@@ -5,7 +5,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ser_ros.commands.arguments import compute, path_of, recipe_names, training_arguments
+from ser_ros.commands.arguments import (
+    compute,
+    corpora,
+    path_of,
+    recipe_names,
+    training_arguments,
+)
 
 if TYPE_CHECKING:
     from ser_ros.training.learning.fit import Compute
@@ -68,10 +74,10 @@ def run(options: argparse.Namespace) -> int:
         recipe = load_recipe(options.recipe, [*overrides, *start])
         out = options.out or Path('runs', recipe.name + ending)
         explicit = explicit_settings(options.recipe, options.set)
-        finished = train(recipe, options.corpus, out, machines, explicit)
+        finished = train(recipe, corpora(options), out, machines, explicit)
     else:
         out = options.out or Path('runs', NAME + ending)
-        finished = finetune(str(options.source), options.corpus, overrides, out, machines)
+        finished = finetune(str(options.source), corpora(options), overrides, out, machines)
     if finished is None:  # only the first process reports
         return 0
     subsets = write_run_report(

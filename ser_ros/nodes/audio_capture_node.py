@@ -1,22 +1,28 @@
 """A microphone or a sound file in, audio messages out."""
 
-import array
 import math
 import threading
 from collections.abc import Callable
 from typing import Any, Optional
 
-from audio_common_msgs.msg import AudioData, AudioDataStamped, AudioInfo
 from rclpy.qos import QoSProfile
 
 from ser_ros import SerError
+from ser_ros.audio.channels import AVERAGE, ChannelMeter, averaging
 from ser_ros.audio.formats import PcmFormat
 from ser_ros.audio.level import LevelMeter
 from ser_ros.audio.microphone import Microphone
-from ser_ros.audio.sources import Block, FileSource, Source
+from ser_ros.audio.sources import Block, FileSource, OneChannel, Source
 from ser_ros.nodes import messages, parameters
+from ser_ros.nodes.audio_messages import SOUND
 from ser_ros.nodes.counter_window import CounterWindow
-from ser_ros.nodes.diagnostics import Level, Report, counter_values
+from ser_ros.nodes.diagnostics import (
+    BEYOND_FULL_SCALE,
+    CHOOSE_CHANNEL,
+    Level,
+    Report,
+    counter_values,
+)
 from ser_ros.nodes.managed_node import ManagedNode
 
 BlockReceiver = Callable[[PcmFormat, Block, str], None]
@@ -40,7 +46,6 @@ class AudioCaptureNode(ManagedNode):
 
     def setup(self) -> None:
         """See `ManagedNode`."""
-        messages.check_audio_messages()
         if self.value('source') not in ('microphone', 'file'):
             raise SerError(f'source {self.value("source")!r} is not microphone or file')
         if not self.value('publish_audio') and self.receiver is None:
@@ -50,20 +55,29 @@ class AudioCaptureNode(ManagedNode):
             )
         self._source = self._make_source()
         self._meter = LevelMeter(self._source.format.sample_rate)
+        self._channels = self._make_channel_meter()
         self._window = CounterWindow()
         self._window.add({})
         self._frame_id = self.value('frame_id')
-        self._stamped = self._unstamped = None
+        self._stamped = self._unstamped = self._info = None
         if not self.value('publish_audio'):
             return
         # Two seconds of sound, so that a subscriber that stalls for less loses nothing here.
         depth = QoSProfile(depth=math.ceil(2.0 / self.value('block_duration')))
-        self._stamped = self.make_output(AudioDataStamped, 'audio_stamped', depth)
+        self._stamped = self.make_output(SOUND.stamped, 'audio_stamped', depth)
         if self.value('publish_unstamped'):
-            self._unstamped = self.make_output(AudioData, 'audio', depth)
-        self._info = self.make_output(AudioInfo, 'audio_info', messages.TRANSIENT_LOCAL)
+            self._unstamped = self.make_output(SOUND.unstamped, 'audio', depth)
+        if SOUND.info is not None:
+            self._info = self.make_output(SOUND.info, 'audio_info', messages.TRANSIENT_LOCAL)
+
+    def _make_channel_meter(self) -> ChannelMeter:
+        return ChannelMeter(self._source.format.channels, self._source.format.sample_rate)
 
     def _make_source(self) -> Source:
+        channel, source = self.value('channel'), self._make_whole_source()
+        return source if channel == AVERAGE else OneChannel(source, channel)
+
+    def _make_whole_source(self) -> Source:
         if self.value('source') == 'file':
             return FileSource(
                 self.value('file'),
@@ -71,11 +85,15 @@ class AudioCaptureNode(ManagedNode):
                 speed=self.value('speed'),
                 loop=self.value('loop'),
                 trailing_silence=self.value('trailing_silence'),
+                full_scale=self.value('full_scale'),
             )
+        n_channels = self.value('channels')
+        if self.value('channel') != AVERAGE and n_channels == 1:
+            n_channels = 0  # of one, which may be an average already, none can be chosen
         return Microphone(
             str(self.value('microphone')),
             sample_rate=self.value('sample_rate'),
-            channels=self.value('channels'),
+            channels=n_channels,
             block_duration=self.value('block_duration'),
             watchdog_timeout=self.value('watchdog_timeout'),
         )
@@ -85,22 +103,25 @@ class AudioCaptureNode(ManagedNode):
         if self.value('use_sim_time'):
             self.get_logger().warning('use_sim_time is set; sound is stamped with system time')
         self._has_ended = False
-        self._warned_of = ''
+        self._warned_of: Optional[str] = None
         self._stopping.clear()
         self._meter.reset()
+        self._channels = self._make_channel_meter()
+        self._warn_of_source()
         self._source.open()
         self.get_logger().info(f'capturing {self._source.description}')
-        self._warn_of_file()
+        if about := averaging(self._source.format.channels):
+            self.get_logger().warning(f'{about}: {CHOOSE_CHANNEL}', once=True)
 
     def every_second(self) -> None:
         """See `ManagedNode`; publishes the format again, in case another node published one.
 
         After the end of a file an empty format says that no sound follows.
         """
-        if self._stamped is not None:
+        if self._info is not None:
             pcm_format = self._source.format
             self._info.publish(
-                AudioInfo() if self._has_ended else messages.to_audio_info(pcm_format)
+                SOUND.info() if self._has_ended else messages.to_audio_info(pcm_format)
             )
 
     def stop(self) -> None:
@@ -118,9 +139,11 @@ class AudioCaptureNode(ManagedNode):
         if self._stamped is not None and self.value('source') == 'file':
             self._wait_for_subscriber()
         for block in self._source.blocks():
-            self._meter.push(self._source.format.decode(block.data))
+            frames = self._source.format.decode(block.data)
+            self._meter.push(frames)
+            self._channels.push(frames)
             self._publish(block)
-        self._warn_of_file()
+        self._warn_of_source()
         if not self._stopping.is_set():
             self._end()
 
@@ -132,11 +155,12 @@ class AudioCaptureNode(ManagedNode):
         if self._stamped is None and self.on_end is not None:
             self.on_end()
 
-    def _warn_of_file(self) -> None:
-        """Of a file that is not whole; some faults show only when it was decoded."""
-        if isinstance(self._source, FileSource) and self._source.note != self._warned_of:
-            self._warned_of = self._source.note
-            self.get_logger().warning(self._warned_of)
+    def _warn_of_source(self) -> None:
+        """What there is to know of it; some faults of a file show only when it was decoded."""
+        warning = self._source.warning
+        if warning and warning != self._warned_of:
+            self._warned_of = warning
+            self.get_logger().warning(warning)
 
     def _wait_for_subscriber(self) -> None:
         """Without one, of either topic of sound, the beginning of the file would be lost."""
@@ -156,9 +180,9 @@ class AudioCaptureNode(ManagedNode):
         if self._stamped is None:
             self.receiver(self._source.format, block, self._frame_id)
             return
-        audio = AudioData(data=array.array('B', block.data))
+        audio = SOUND.pack(block.data, self._source.format)
         header = messages.to_header(block.stamp_ns, self._frame_id)
-        self._stamped.publish(AudioDataStamped(header=header, audio=audio))
+        self._stamped.publish(SOUND.stamped(header=header, audio=audio))
         if self._unstamped is not None:
             self._unstamped.publish(audio)
 
@@ -184,6 +208,10 @@ class AudioCaptureNode(ManagedNode):
             return Report(Level.OK, f'the file waits for a subscriber of {awaited}', values)
         if problem := self.value('source') == 'microphone' and self._meter.problem:
             return Report(Level.WARN, problem, values)
+        if problem := self._channels.problem:
+            return Report(Level.WARN, f'{problem}: {CHOOSE_CHANNEL}', values)
+        if increase['samples beyond full scale']:
+            return Report(Level.WARN, f'{self._source.description}: {BEYOND_FULL_SCALE}', values)
         if lost:
             message = (
                 f'sound was lost {lost:.0f} times in {seconds:.0f} s: the machine is too busy'

@@ -6,6 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+CHOOSE_CHANNEL = 'choose one with the parameter channel'
+"""What to do about channels that should not be averaged."""
+
+BEYOND_FULL_SCALE = (
+    'float samples are beyond full scale and clipped: have them scaled to -1 to 1, or set '
+    'full_scale to the value that is full scale (32768 for 16-bit integers)'
+)
+"""What float sound in another unit means, and what to do."""
+
 
 class Level(bytes, enum.Enum):
     """The levels of diagnostic_msgs/DiagnosticStatus."""

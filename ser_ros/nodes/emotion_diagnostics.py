@@ -9,7 +9,13 @@ from typing import Any, Optional
 import numpy as np
 
 from ser_ros.nodes.counter_window import CounterWindow
-from ser_ros.nodes.diagnostics import Level, Report, sum_counters
+from ser_ros.nodes.diagnostics import (
+    BEYOND_FULL_SCALE,
+    CHOOSE_CHANNEL,
+    Level,
+    Report,
+    sum_counters,
+)
 from ser_ros.stream.types import MIN_PROBABILITY, Estimate
 
 STALE_AFTER = 5.0
@@ -24,6 +30,8 @@ CLOCK_ERROR = 1.0
 BUSY = 0.9
 """Real-time factor from which on the machine hardly keeps up."""
 
+BEYOND = 'samples beyond full scale'
+
 WARNINGS = {
     'dropped seconds': 'seconds of sound were dropped lately: more than max_backlog waited, because '
     'the machine is too slow or much sound comes at once',
@@ -34,6 +42,8 @@ WARNINGS = {
     'way, published only while somebody speaks, or not stamped with its capture time',
     'gaps': 'times lately the stamps of the sound jumped',
     'skipped windows': 'windows were skipped lately: the GPU has no memory left',
+    BEYOND: BEYOND_FULL_SCALE,
+    'samples not numbers': 'samples lately were not numbers: zero was used for them',
 }
 """Counter → what its increase means; the first that increased is reported."""
 
@@ -74,6 +84,8 @@ class VoiceStatus:
     """The topic of the AudioInfo that sound waits for."""
     level_problem: Optional[str] = None
     """Muted, silent or clipping: see `audio.level`."""
+    channel_problem: Optional[str] = None
+    """Why its channels should not be averaged: see `audio.channels`."""
     has_incompatible_publishers: bool = False
     lost_since_block: int = 0
     """Messages that the middleware reports as lost since the last one that came."""
@@ -139,6 +151,8 @@ class VoiceStatus:
                 f'sound waits for its format: no AudioInfo came on {self.waits_for_format_on}; '
                 'have it published or set sample_format, channels and sample_rate'
             )
+        if self.channel_problem:  # which may be why the average is silent
+            return f'{self.channel_problem}: {CHOOSE_CHANNEL}'
         return self.level_problem
 
 
@@ -261,6 +275,8 @@ def _worst(status: NodeStatus, increase: Mapping[str, float], seconds: float) ->
         for voice in status.voices:
             if voice.rivals:
                 return Level.WARN, voice.rivals
+    if increase.get(BEYOND):  # before the level, which is that of a gain too high
+        return Level.WARN, f'{increase[BEYOND]:.3g} {WARNINGS[BEYOND]}'
     for voice in status.voices:
         if not (voice.is_stale or voice.has_ended) and voice.problem:
             return Level.WARN, voice.problem

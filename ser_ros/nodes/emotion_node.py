@@ -20,14 +20,16 @@ from std_srvs.srv import SetBool, Trigger
 from ser_ros import SerError, TransientError
 from ser_ros.audio import SECOND
 from ser_ros.audio.block_queue import BlockQueue
+from ser_ros.audio.channels import AVERAGE, averaging, check_channel
 from ser_ros.audio.formats import PcmFormat
 from ser_ros.audio.gate import Gate
 from ser_ros.audio.sources import Block
 from ser_ros.bundle import Bundle, load_bundle
 from ser_ros.nodes import messages, parameters
 from ser_ros.nodes.absent_voices import AbsentVoices
+from ser_ros.nodes.audio_messages import SOUND
 from ser_ros.nodes.clock_watch import ClockWatch
-from ser_ros.nodes.diagnostics import Report, counter_values
+from ser_ros.nodes.diagnostics import CHOOSE_CHANNEL, Report, counter_values
 from ser_ros.nodes.emotion_diagnostics import EmotionDiagnostics, NodeStatus, VoiceStatus
 from ser_ros.nodes.managed_node import ManagedNode
 from ser_ros.nodes.publishers import EmotionPublishers, Topics, topics_of
@@ -104,7 +106,6 @@ class EmotionNode(ManagedNode):
 
     def setup(self) -> None:
         """See `ManagedNode`."""
-        messages.check_audio_messages()
         torch.set_num_threads(self.value('num_threads'))
         if self.value('reliability') not in RELIABILITIES:
             raise SerError(
@@ -120,6 +121,8 @@ class EmotionNode(ManagedNode):
                 self.value('channels'),
                 self.value('sample_rate'),
             )
+        if self.value('sample_format'):
+            check_channel(self.value('channel'), self.value('channels'))
         bundle, self._baseline = _load(self.value('bundle'), self.value('enrolment'))
         self._device = select_device(self.value('device'))
         self._stream_config({})  # raises SerError where the settings do not fit together
@@ -236,6 +239,8 @@ class EmotionNode(ManagedNode):
             gap_tolerance=self.value('gap_tolerance'),
             pcm_format=self._pcm_format,
             ready=self._listener.ready,
+            channel=self.value('channel'),
+            full_scale=self.value('full_scale'),
         )
         stream = self._listener.add(
             queue,
@@ -244,7 +249,10 @@ class EmotionNode(ManagedNode):
             adaptation=self._absent.pop(_known_as(voice_id, is_plain))
             or Adaptation(self._baseline if is_plain else None),
         )
-        source: dict[str, Any] = {'topic': f'/humans/voices/{voice_id}/audio'}
+        source: dict[str, Any] = {
+            'topic': f'/humans/voices/{voice_id}/audio',
+            'is_stamped': SOUND.info is None,
+        }
         if is_plain:
             source = {
                 'topic': self.value('audio_topic'),
@@ -340,6 +348,9 @@ class EmotionNode(ManagedNode):
             self._stream_config(changed)
         if 'voice_id' in changed:
             check_voice_id(changed['voice_id'])
+        for connection in self._connections.values():
+            if 'channel' in changed and (n_channels := connection.stream.queue.n_channels):
+                check_channel(changed['channel'], n_channels)
 
     def apply_parameters(self, changed: set[str]) -> None:
         """See `ManagedNode`; while the node is inactive `start` reads them later."""
@@ -348,6 +359,9 @@ class EmotionNode(ManagedNode):
             self.ask_worker(functools.partial(self._listener.configure, config))
             for connection in self._connections.values():
                 connection.subscription.queue.gap_tolerance = self.value('gap_tolerance')
+        if 'channel' in changed:
+            for connection in self._connections.values():
+                connection.stream.queue.choose_channel(self.value('channel'))
         if 'voice_id' in changed and self._tracked is not None:
             self._tracked.rename_anonymous(self.value('voice_id'))
 
@@ -448,6 +462,7 @@ class EmotionNode(ManagedNode):
         if self._tracked is not None:
             self._tracked.check_publishers()
         self._absent.forget_old()
+        self._say_what_is_averaged()
         topic = self.value('robot_speaking_topic')
         is_speaking = self._gate.robot_has_spoken(time.monotonic_ns()) is not None
         if is_speaking and not self.count_publishers(topic):
@@ -456,6 +471,16 @@ class EmotionNode(ManagedNode):
                 f'the publisher of {topic} is gone while it said that the robot speaks: '
                 'listening again'
             )
+
+    def _say_what_is_averaged(self) -> None:
+        if self.value('channel') != AVERAGE:
+            return
+        for connection in self._connections.values():
+            if about := averaging(connection.stream.queue.n_channels or 1):
+                topic = connection.subscription.topic
+                self.get_logger().warning(
+                    f'sound on {topic}: {about}: {CHOOSE_CHANNEL}', once=True
+                )
 
     def report(self) -> Report:
         """See `ManagedNode`."""
@@ -501,6 +526,7 @@ class EmotionNode(ManagedNode):
                 self.resolve_topic_name(self.value('info_topic')) if waits else None
             ),
             level_problem=connection.stream.meter.problem,
+            channel_problem=queue.channel_problem,
             has_incompatible_publishers=subscription.counters.incompatible_publishers > 0,
             lost_since_block=subscription.lost_since_block,
             is_reliable=self.value('reliability') == 'reliable',

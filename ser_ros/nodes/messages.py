@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from audio_common_msgs.msg import AudioData, AudioInfo
+from audio_common_msgs.msg import AudioInfo
 from builtin_interfaces.msg import Time
 from hri_msgs.msg import Expression
 from rclpy.event_handler import SubscriptionEventCallbacks
@@ -16,10 +16,8 @@ from rclpy.subscription import Subscription
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification, ObjectHypothesis
 
-from ser_ros import SerError
 from ser_ros.audio import SECOND
 from ser_ros.audio.formats import PcmFormat
-from ser_ros.nodes import NAMESAKE
 
 if TYPE_CHECKING:  # sound is captured without torch
     from ser_ros.stream.types import Estimate
@@ -55,12 +53,6 @@ def subscribe_transient_local(
     ]
 
 
-def check_audio_messages() -> None:
-    """Raise SerError where another package of the name audio_common_msgs is installed."""
-    if AudioData.get_fields_and_field_types() != {'data': 'sequence<uint8>'}:
-        raise SerError(NAMESAKE)
-
-
 def type_name(message_type: type) -> str:
     """A message's type as the middleware names it, such as `std_msgs/msg/Bool`."""
     package, folder, *_ = message_type.__module__.split('.')
@@ -79,7 +71,7 @@ def to_header(stamp_ns: int, frame_id: str) -> Header:
 
 
 def to_audio_info(pcm_format: PcmFormat) -> AudioInfo:
-    """AudioInfo of a PCM stream."""
+    """AudioInfo of a PCM stream, as ros-drivers' package has it."""
     return AudioInfo(
         channels=pcm_format.channels,
         sample_rate=pcm_format.sample_rate,

@@ -4,10 +4,16 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from ser_ros.audio.channels import AVERAGE
+from ser_ros.audio.formats import MAX_CHANNELS
 from ser_ros.stream.types import StreamConfig
 
 UNSET = -1.0
 """Value of a parameter that is left to the bundle; ROS parameters have no None."""
+
+
+FULL_SCALES = (1e-6, 2.0**31)
+"""Values that float samples may have at full scale."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,13 @@ CAPTURE = (
     ParameterSpec('microphone', 'default', 'Index, part of the name, or default.', any_type=True),
     ParameterSpec('sample_rate', 0, "Hz; 0 for the microphone's own.", (0, 768_000)),
     ParameterSpec('channels', 1, 'Channels; 0 for all the microphone has.', (0, 64)),
+    ParameterSpec(
+        'channel',
+        AVERAGE,
+        'The one channel to publish, from 0; a microphone is then opened with all it has, unless '
+        'channels is more than 1. -1 publishes all, of which subscribers use the average.',
+        (AVERAGE, MAX_CHANNELS - 1),
+    ),
     ParameterSpec('block_duration', 0.02, 'Seconds of sound in a message.', (0.001, 1.0)),
     ParameterSpec(
         'watchdog_timeout',
@@ -56,6 +69,9 @@ CAPTURE = (
         (0.2, 60.0),
     ),
     ParameterSpec('file', '', 'Sound file (WAV, FLAC, ...) to play when source is file.'),
+    ParameterSpec(
+        'full_scale', 1.0, 'The value that is full scale in a file of float samples.', FULL_SCALES
+    ),
     ParameterSpec('speed', 1.0, 'Speed of the file, times real time.', (0.01, 1000.0)),
     ParameterSpec('loop', False, 'Play the file again and again.'),
     ParameterSpec('trailing_silence', 1.0, 'Seconds of silence after the file.', (1.0, 60.0)),
@@ -110,6 +126,14 @@ EMOTION = (
     ParameterSpec('sample_format', '', 'Format where no AudioInfo comes: S16LE, F32LE, ...'),
     ParameterSpec('channels', 1, 'Channels where no AudioInfo comes.', (1, 64)),
     ParameterSpec('sample_rate', 16_000, 'Hz where no AudioInfo comes.', (1_000, 768_000)),
+    ParameterSpec(
+        'channel',
+        AVERAGE,
+        'The one channel to use, from 0; -1 for the average of all.',
+        (AVERAGE, MAX_CHANNELS - 1),
+        is_live=True,
+    ),
+    ParameterSpec('full_scale', 1.0, 'The value that is full scale in float sound.', FULL_SCALES),
     ParameterSpec('max_backlog', 5.0, 'Seconds of sound that may wait.', (0.1, 3600.0)),
     ParameterSpec(
         'robot_speaking_topic',

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Optional
+from typing import Any, Optional
 
-from audio_common_msgs.msg import AudioData, AudioDataStamped, AudioInfo
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -12,6 +11,7 @@ from rclpy.subscription import Subscription
 
 from ser_ros.audio.block_queue import BlockQueue
 from ser_ros.nodes import messages
+from ser_ros.nodes.audio_messages import SOUND
 from ser_ros.nodes.emotion_diagnostics import Publisher
 
 RELIABILITIES = {
@@ -49,15 +49,15 @@ class AudioSubscription:
         self.counters = SubscriptionCounters()
         self.lost_since_block = 0
         """Messages that the middleware reports as lost since the last one that came."""
-        self._type = AudioDataStamped if is_stamped else AudioData
+        self._type = SOUND.stamped if is_stamped else SOUND.unstamped
         self._node = node
         self._is_open = is_open
         self._subscriptions: list[Subscription] = []
-        if info_topic is not None:
+        if info_topic is not None and SOUND.info is not None:
             # First: of two messages that wait, an executor takes that of the older subscription,
             # and sound must not overtake the message that says how to decode it.
             self._subscriptions += messages.subscribe_transient_local(
-                node, AudioInfo, info_topic, self._on_info
+                node, SOUND.info, info_topic, self._on_info
             )
         self._audio = node.create_subscription(
             self._type,
@@ -94,22 +94,28 @@ class AudioSubscription:
     def _now_ns(self) -> int:
         return self._node.get_clock().now().nanoseconds
 
-    def _on_info(self, info: AudioInfo) -> None:
-        if info == AudioInfo():
+    def _on_info(self, info: Any) -> None:
+        if info == SOUND.info():
             self.queue.announce_end()
             return
         self.queue.announce(
             info.sample_format, info.channels, info.sample_rate, info.coding_format
         )
 
-    def _on_stamped(self, message: AudioDataStamped) -> None:
+    def _on_stamped(self, message: Any) -> None:
         header = message.header
         # A stamp of zero means that there is none.
         stamp_ns = messages.to_nanoseconds(header.stamp) or None
-        self.put(message.audio.data.tobytes(), stamp_ns, header.frame_id)
+        self.put(self._unpack(message.audio), stamp_ns, header.frame_id)
 
-    def _on_unstamped(self, message: AudioData) -> None:
-        self.put(message.data.tobytes(), None, '')
+    def _on_unstamped(self, message: Any) -> None:
+        self.put(self._unpack(message), None, '')
+
+    def _unpack(self, audio: Any) -> bytes:
+        data, announced = SOUND.unpack(audio)
+        if announced is not None:
+            self.queue.announce(*announced)
+        return data
 
     def put(self, data: bytes, stamp_ns: Optional[int], frame_id: str) -> None:
         """Queue a block, or skip it while sound is ignored."""

@@ -1,5 +1,6 @@
 """No block is lost without being counted, for all kinds of blocks in any order."""
 
+import dataclasses
 import threading
 
 import numpy as np
@@ -418,3 +419,117 @@ def test_every_block_is_decoded_dropped_refused_or_waiting(operations, max_backl
     assert len(returned) - n_returned == n_waiting
     assert returned == sorted(set(returned))
     assert waiting() == queue.backlog_bytes == 0
+
+
+STEREO = PcmFormat('S16LE', 2, 16_000)
+
+
+def stereo(left, right):
+    return np.stack([np.full(BLOCK, left), np.full(BLOCK, right)], axis=1).astype('<i2').tobytes()
+
+
+@pytest.mark.parametrize(('channel', 'expected'), [(-1, 2_000), (0, 1_000), (1, 3_000)])
+def test_one_channel_or_the_average_is_used(channel, expected):
+    queue = BlockQueue(pcm_format=STEREO, channel=channel)
+    queue.put(stereo(1_000, 3_000), START, 0, '')
+    ((samples, _),) = queue.get().parts
+    np.testing.assert_array_equal(samples, np.float32(expected / 2**15))
+
+
+def test_a_channel_that_is_chosen_later_starts_a_new_stream():
+    queue = BlockQueue(pcm_format=STEREO)
+    queue.put(stereo(1_000, 3_000), START, 0, '')
+    assert not queue.get().is_broken
+    queue.choose_channel(1)
+    queue.put(stereo(1_000, 3_000), START + BLOCK_NS, 0, '')
+    block = queue.get()
+    assert block.is_broken
+    assert block.parts[0][0][0] == np.float32(3_000 / 2**15)
+
+
+def test_a_channel_that_the_sound_does_not_have_is_refused_until_it_does():
+    queue = BlockQueue(channel=4)
+    queue.announce('S16LE', 6, 16_000, 'wave')
+    assert queue.refusal is None
+    queue.put(bytes(12 * BLOCK), START, 0, '')
+    assert queue.get().parts
+    queue.announce('S16LE', 2, 16_000, 'wave')
+    assert queue.refusal.startswith('there is no channel 4: the sound has channels 0 to 1')
+    assert queue.n_channels == 2
+    assert queue.format is None
+    queue.put(bytes(4 * BLOCK), START, 0, '')
+    assert queue.counters.refused_blocks == 1
+    queue.choose_channel(1)
+    assert queue.refusal is None
+    queue.put(bytes(4 * BLOCK), START, 0, '')
+    assert queue.get().is_broken
+    queue.choose_channel(4)
+    assert 'no channel 4' in queue.refusal
+    queue.announce('S16LE', 6, 16_000, 'wave')
+    assert queue.refusal is None
+
+
+def test_a_block_that_waits_and_lacks_the_channel_that_was_chosen_since_is_refused():
+    queue = BlockQueue(pcm_format=STEREO)
+    queue.put(stereo(1_000, 3_000), START, 0, '')
+    queue.announce('S16LE', 6, 16_000, 'wave')
+    queue.choose_channel(5)
+    assert queue.get().parts == []
+    assert queue.counters.refused_blocks == 1
+
+
+def test_a_default_format_without_the_channel_is_refused():
+    assert (
+        'no channel 1: the sound has one channel, 0'
+        in BlockQueue(pcm_format=PcmFormat(*MONO), channel=1).refusal
+    )
+
+
+def test_channels_that_differ_are_reported_while_their_average_is_used(speech):
+    frames = np.stack([speech, -speech], axis=1)
+    for channel in (-1, 0):
+        queue = BlockQueue(max_backlog=60.0, pcm_format=STEREO, channel=channel)
+        assert queue.channel_problem is None
+        queue.put((frames * 2**15).astype('<i2').tobytes(), START, 0, '')
+        queue.get()
+        assert (queue.channel_problem is None) is (channel == 0)
+
+
+def test_what_is_known_of_the_channels_outlasts_the_end_of_the_sound(speech):
+    queue = BlockQueue(max_backlog=60.0, pcm_format=STEREO)
+    data = encode_s16le(np.stack([speech, -speech], axis=1))
+    queue.put(data, START, 0, '')
+    queue.get()
+    assert queue.channel_problem
+    queue.end_stream()
+    queue.skip(data[:4], START, 0)
+    queue.put(data[: 4 * BLOCK], START + 60 * SECOND, 0, '')
+    assert queue.get().is_broken
+    assert queue.channel_problem
+    queue.choose_channel(0)
+    queue.put(data[: 4 * BLOCK], START + 61 * SECOND, 0, '')
+    queue.get()
+    assert queue.channel_problem is None
+
+
+def test_a_channel_that_is_chosen_after_the_end_does_not_undo_it():
+    queue = BlockQueue(pcm_format=STEREO)
+    queue.announce_end()
+    queue.choose_channel(1)
+    assert queue.has_ended
+    queue.announce(*dataclasses.astuple(STEREO))
+    assert not queue.has_ended
+
+
+def test_float_samples_beyond_full_scale_are_counted_and_scaled_if_that_is_asked_for():
+    data = np.array([0.5, 16_384.0, np.nan, -np.inf], '<f4').tobytes()
+    for full_scale, beyond, expected in (
+        (1.0, 2, [0.5, 1.0, 0.0, -1.0]),
+        (32_768.0, 1, [0.5 / 2**15, 0.5, 0.0, -1.0]),
+    ):
+        queue = BlockQueue(pcm_format=PcmFormat('F32LE', 1, 16_000), full_scale=full_scale)
+        for n_blocks in (1, 2):
+            queue.put(data, START, 0, '')
+            assert queue.get().parts[-1][0].tolist() == pytest.approx(expected)
+            assert queue.counters.samples_beyond_full_scale == n_blocks * beyond
+            assert queue.counters.samples_not_numbers == n_blocks

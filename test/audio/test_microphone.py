@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from ser_ros.audio import microphone
-from ser_ros.audio.sources import SourceError
 
 WATCH = Path(__file__).with_name('watch_microphone.py')
 
@@ -160,7 +159,7 @@ def test_a_device_is_found_again_under_another_number(monkeypatch, asked, now, f
     if found:
         assert microphone.find_again(name, asked) == 1
     else:
-        with pytest.raises(SourceError, match='Webcam'):
+        with pytest.raises(microphone.MicrophoneAwayError, match='Webcam'):
             microphone.find_again(name, asked)
 
 

@@ -9,7 +9,15 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ser_ros.audio.sound_file import CUT_SHORT, NOT_CLOSED, SoundFile, SourceError
+from ser_ros.audio import sound_file
+from ser_ros.audio.reading import Reading
+from ser_ros.audio.sound_file import (
+    CUT_SHORT,
+    NOT_CLOSED,
+    NoSuchChannelError,
+    SoundFile,
+    SourceError,
+)
 from ser_ros.audio.sources import read_audio
 
 RATE = 8_000
@@ -297,3 +305,47 @@ def test_absurd_rates_are_refused(tmp_path, rate):
     path.write_bytes(data)
     with pytest.raises(SourceError, match=rf'a\.wav: .*{rate} Hz'):
         SoundFile(path)
+
+
+# --- One channel.
+
+
+@pytest.mark.parametrize('sample_rate', [RATE, 16_000, 44_100])
+@pytest.mark.parametrize('container', ['WAV', 'FLAC', 'OGG'])
+def test_blocks_of_one_channel_are_those_of_a_file_with_it_alone(
+    tmp_path, monkeypatch, container, sample_rate
+):
+    monkeypatch.setattr(sound_file, 'BLOCK', 1_000)
+    frames = np.stack([SAMPLES, SAMPLES[::-1], SAMPLES // 2], axis=1)
+    sound(path := tmp_path / 'three', container, frames)
+    with SoundFile(path) as file:
+        decoded = np.concatenate(list(file.blocks()))
+    sound(alone := tmp_path / 'one.wav', samples=decoded[:, 1], subtype='FLOAT')
+    for start, end in ((0.0, None), (0.2, 0.7)):
+        with SoundFile(path, Reading(channel=1)) as one, SoundFile(alone) as other:
+            samples = np.concatenate(list(one.mono(sample_rate, start, end)))
+            expected = np.concatenate(list(other.mono(sample_rate, start, end)))
+            np.testing.assert_allclose(samples, expected, atol=1e-6)
+            assert one.warnings == []
+
+
+def test_a_channel_that_it_does_not_have_is_an_error_of_its_own(tmp_path):
+    sound(path := tmp_path / 'a.wav')
+    with pytest.raises(NoSuchChannelError, match=r'a\.wav: there is no channel 1: '):
+        SoundFile(path, Reading(channel=1))
+
+
+def test_all_that_is_wrong_with_it_is_said(tmp_path):
+    frames = 8 * np.stack([SOUND, -SOUND], axis=1)
+    data = sound(path := tmp_path / 'a.wav', samples=frames, subtype='FLOAT')
+    path.write_bytes(data[:-40_000])
+    with SoundFile(path) as file:
+        samples = np.concatenate(list(file.mono(16_000)))
+        fault, channels, full_scale = file.warnings
+    assert np.abs(samples).max() <= 1.0
+    assert fault.startswith('cut short: it holds ')
+    assert '--channel (0 to 1)' in channels
+    assert '--full-scale' in full_scale
+    lines = []
+    read_audio(path, warn=lines.append)
+    assert lines == [fault, channels, full_scale]

@@ -1,15 +1,20 @@
 """Sound files of every kind, and files that are not sound."""
 
 import itertools
+import tempfile
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ser_ros.audio import SAMPLE_RATE, SECOND
 from ser_ros.audio.formats import PcmFormat
-from ser_ros.audio.sources import FileSource, SourceError, read_audio
+from ser_ros.audio.reading import Reading
+from ser_ros.audio.sources import FileSource, OneChannel, SourceError, read_audio
 
 FAST = 1e6
 
@@ -243,3 +248,115 @@ def test_a_rate_that_no_subscriber_accepts_is_refused(tmp_path):
     soundfile.write(path, np.zeros(500), 500)
     with pytest.raises(SourceError, match='slow.wav.*500 Hz'):
         FileSource(path)
+
+
+def write_channels(path, *channels, subtype='PCM_16'):
+    soundfile.write(path, np.stack(channels, axis=1), SAMPLE_RATE, subtype=subtype)
+    return path
+
+
+def read_with_warnings(path, **reading):
+    warnings = []
+    samples = read_audio(path, reading=Reading(**reading), warn=warnings.append)
+    return samples, warnings
+
+
+def test_one_channel_of_a_file_is_read(tmp_path, tone):
+    path = write_channels(tmp_path / 'a.wav', tone, 0.5 * tone, 0.25 * tone)
+    for channel, gain in enumerate((1.0, 0.5, 0.25)):
+        samples, warnings = read_with_warnings(path, channel=channel)
+        np.testing.assert_allclose(samples, gain * tone, atol=1e-4)
+        assert warnings == []
+
+
+@pytest.mark.parametrize(('n_channels', 'channel'), [(1, 1), (2, 2), (6, 40)])
+def test_a_channel_that_a_file_does_not_have_is_one_line(tmp_path, tone, n_channels, channel):
+    path = write_channels(tmp_path / 'a.wav', *([tone] * n_channels))
+    with pytest.raises(SourceError, match=f'a.wav: there is no channel {channel}') as error:
+        read_audio(path, reading=Reading(channel=channel))
+    assert '\n' not in str(error.value)
+    with pytest.raises(SourceError, match=f'a.wav.*: there is no channel {channel}'):
+        OneChannel(FileSource(path), channel)
+
+
+@pytest.mark.parametrize('subtype', ['PCM_16', 'PCM_24', 'FLOAT'])
+def test_channels_that_cannot_be_averaged_are_said(tmp_path, speech, subtype):
+    path = write_channels(tmp_path / 'a.wav', speech, -speech, subtype=subtype)
+    _, (warning,) = read_with_warnings(path)
+    assert 'cancel each other' in warning
+    assert '--channel (0 to 1)' in warning
+    assert read_with_warnings(path, channel=1)[1] == []
+
+
+def test_two_channels_that_agree_are_averaged_without_a_word_and_six_with_one(tmp_path, speech):
+    assert read_with_warnings(write_channels(tmp_path / 'a.wav', speech, 0.5 * speech))[1] == []
+    _, (warning,) = read_with_warnings(write_channels(tmp_path / 'b.wav', *([speech] * 6)))
+    assert 'its 6 channels are averaged' in warning
+
+
+@pytest.mark.parametrize('subtype', ['FLOAT', 'DOUBLE'])
+def test_a_float_file_beyond_full_scale_is_said_and_scaled_if_that_is_asked_for(
+    tmp_path, tone, subtype
+):
+    path = write_channels(tmp_path / 'a.wav', 32_768 * tone, subtype=subtype)
+    samples, (warning,) = read_with_warnings(path)
+    assert np.abs(samples).max() == 1.0
+    assert 'beyond full scale' in warning
+    assert '--full-scale' in warning
+    samples, warnings = read_with_warnings(path, full_scale=32_768.0)
+    np.testing.assert_allclose(samples, tone, atol=1e-4)
+    assert warnings == []
+
+
+def test_integers_have_their_own_full_scale(tmp_path, tone):
+    samples, warnings = read_with_warnings(
+        write_channels(tmp_path / 'a.wav', tone), full_scale=32_768.0
+    )
+    np.testing.assert_allclose(samples, tone, atol=1e-4)
+    assert warnings == []
+
+
+def test_a_file_source_counts_what_it_clips(tmp_path, tone):
+    path = write_channels(tmp_path / 'a.wav', 4 * tone, subtype='FLOAT')
+    source = FileSource(path, speed=FAST)
+    source.open()
+    list(source.blocks())
+    assert source.counters.samples_beyond_full_scale == np.count_nonzero(np.abs(4 * tone) > 1)
+    source = FileSource(path, speed=FAST, full_scale=4.0)
+    source.open()
+    sound = b''.join(block.data for block in source.blocks())
+    samples = source.format.decode(sound)[: len(tone), 0]
+    np.testing.assert_allclose(samples, tone, atol=1e-4)
+    assert not source.counters.samples_beyond_full_scale
+
+
+@given(st.integers(1, 8), st.data())
+def test_a_source_of_one_channel_delivers_what_the_whole_one_has_there(n_channels, data):
+    channel = data.draw(st.integers(0, n_channels - 1))
+    frames = np.random.default_rng(n_channels).uniform(-1, 1, (1_000, n_channels))
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_channels(Path(folder, 'a.wav'), *frames.T)
+        whole, one = (
+            FileSource(path, speed=FAST),
+            OneChannel(FileSource(path, speed=FAST), channel),
+        )
+        whole.open()
+        one.open()
+        sound, alone = list(whole.blocks()), list(one.blocks())
+    assert one.format == PcmFormat('S16LE', 1, SAMPLE_RATE)
+    assert one.description.startswith(f'channel {channel} of file')
+    assert one.counters == whole.counters
+    assert len(sound) == len(alone)
+    for block, other in zip(sound, alone):
+        expected = whole.format.decode(block.data)[:, channel]
+        np.testing.assert_array_equal(one.format.decode(other.data)[:, 0], expected)
+
+
+def test_what_is_wrong_with_a_file_is_known_of_one_channel_too(tmp_path):
+    path = tmp_path / 'half.flac'
+    half_a_flac(path)
+    source = OneChannel(FileSource(path, speed=FAST, trailing_silence=0), 0)
+    play(source)
+    assert 'cut short' in source.warning
+    soundfile.write(path, np.zeros(100), SAMPLE_RATE)
+    assert OneChannel(FileSource(path), 0).warning is None

@@ -355,3 +355,83 @@ def test_errors_are_one_line(predict, wav, arguments, message):
     (line,) = err
     assert line.startswith('ser_ros: ')
     assert message in line
+
+
+def write_channels(path, *channels, subtype='PCM_16'):
+    soundfile.write(path, np.stack(channels, axis=1), 16_000, subtype=subtype)
+    return path
+
+
+def test_channels_that_cancel_are_said_and_one_can_be_chosen(predict, wav, tmp_path, utterance):
+    stereo = write_channels(tmp_path / 'stereo.wav', -utterance, utterance)
+    status, out, err = predict('--whole', stereo)
+    assert (status, out) == (0, [])
+    assert len(err) == 2
+    assert 'its 2 channels cancel each other' in err[0]
+    assert '--channel (0 to 1)' in err[0]
+    _, (expected,), _ = predict('--whole', wav)
+    status, (line,), err = predict('--whole', '--channel', 1, stereo)
+    assert (status, err) == (0, [])
+    assert {**json.loads(line), 'file': ''} == {**json.loads(expected), 'file': ''}
+
+
+def test_six_channels_without_a_choice_are_said_once(predict, tmp_path, utterance):
+    files = [write_channels(tmp_path / f'{n}.wav', *([utterance] * 6)) for n in 'ab']
+    status, out, err = predict('--whole', *files)
+    assert (status, len(out)) == (0, 2)
+    assert len(err) == 1
+    assert 'its 6 channels are averaged' in err[0]
+    assert predict('--whole', '--channel', 5, *files)[::2] == (0, [])
+
+
+def test_a_fault_is_said_of_each_file(predict, wav, tmp_path, utterance):
+    files = [write_channels(tmp_path / f'{n}.wav', *([utterance] * 6)) for n in 'ab']
+    for file in files:
+        file.write_bytes(file.read_bytes()[:-20_000])
+    for _ in range(2):
+        status, out, err = predict('--whole', *files)
+        assert (status, len(out), len(err)) == (0, 2, 3)
+        assert 'a.wav: cut short' in err[0]
+        assert 'a.wav: its 6 channels are averaged' in err[1]
+        assert 'b.wav: cut short' in err[2]
+
+
+def test_a_channel_that_a_file_does_not_have_is_one_line(predict, wav, tmp_path, utterance):
+    stereo = write_channels(tmp_path / 'stereo.wav', utterance, utterance)
+    status, out, err = predict('--whole', '--channel', 1, wav, stereo)
+    assert (status, len(out)) == (1, 1)
+    assert err == [
+        f'ser_ros: sound file {wav}: there is no channel 1: the sound has one channel, 0; choose '
+        'one that it has, or -1 for the average'
+    ]
+
+
+@pytest.mark.parametrize('channel', ['left', '-2', '1.5', ''])
+def test_what_is_no_channel_is_a_usage_error(predict, wav, channel, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        predict('--channel', channel, wav)
+    assert exit_.value.code == 2
+    assert 'is not the number of a channel' in capsys.readouterr().err
+
+
+def test_float_sound_beyond_full_scale_is_said_and_scaled_if_that_is_asked_for(
+    predict, wav, tmp_path, utterance
+):
+    loud = write_channels(tmp_path / 'loud.wav', 32_768 * utterance, subtype='FLOAT')
+    _, _, err = predict('--whole', loud)
+    assert 'beyond full scale and clipped' in err[0]
+    assert 'integers with a full scale of 32768' in err[0]
+    _, (expected,), _ = predict('--whole', wav)
+    status, (line,), err = predict('--whole', '--full-scale', 32768, loud)
+    assert (status, err) == (0, [])
+    line, expected = json.loads(line), json.loads(expected)
+    assert line['expression'] == expected['expression']
+    assert line['probabilities'] == pytest.approx(expected['probabilities'], abs=1e-2)
+
+
+@pytest.mark.parametrize('value', ['0', '-1', 'nan', 'inf', 'loud'])
+def test_what_is_no_full_scale_is_a_usage_error(predict, wav, value, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        predict(f'--full-scale={value}', wav)
+    assert exit_.value.code == 2
+    assert '--full-scale' in capsys.readouterr().err

@@ -137,6 +137,15 @@ def test_publishers_whose_sound_is_mixed_are_named(increase):
     assert 'publishers' not in report_increase(ANNA, other, **increase).message
 
 
+def test_the_cause_comes_before_what_follows_from_it():
+    beyond = {'samples beyond full scale': 7}
+    is_clipping = [voice(counters=beyond, level_problem='it clips')]
+    diagnostics = EmotionDiagnostics()
+    diagnostics.report(NodeStatus([voice(counters=dict.fromkeys(beyond, 0))]))
+    assert 'full_scale' in diagnostics.report(NodeStatus(is_clipping)).message
+    assert 'publishers' in report_increase(ANNA, ANNA, gaps=9, **beyond).message
+
+
 def test_a_second_publisher_that_sends_nothing_is_no_problem():
     increase = {'gaps': 0, 'seconds': 0.5}
     assert report_increase(ANNA, Publisher('/mic'), **increase).level == Level.OK

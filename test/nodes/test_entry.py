@@ -217,6 +217,21 @@ def test_a_node_whose_settings_are_wrong_has_a_status_of_its_own(domain_id):
     assert '/nowhere.safetensors: no such file' in output
 
 
+@pytest.mark.parametrize(
+    ('executable', 'parameters'),
+    [
+        ('audio_capture_node', ('source:=file', f'file:={SPEECH}', 'channel:=1')),
+        ('emotion_node', ('sample_format:=S16LE', 'channels:=1', 'channel:=1')),
+    ],
+)
+def test_so_has_one_whose_channel_is_not_there(domain_id, executable, parameters):
+    process = start(executable, *parameters, domain_id=domain_id)
+    output = process.communicate(timeout=30)[1]
+    assert process.returncode == CONFIGURATION_ERROR
+    assert len(output.splitlines()) == 1
+    assert 'there is no channel 1: the sound has one channel, 0' in output
+
+
 def test_a_microphone_that_is_away_may_come_back(domain_id):
     process = start('audio_capture_node', 'microphone:=no such one', domain_id=domain_id)
     output = process.communicate(timeout=30)[1]

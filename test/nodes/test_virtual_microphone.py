@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
 
@@ -97,12 +98,38 @@ def test_speech_into_the_microphone_is_classified(graph, virtual_microphone, cap
     assert windows[0].header.frame_id == 'microphone'
 
 
+def test_one_channel_of_the_microphone_is_published(graph, virtual_microphone, capture, tmp_path):
+    """The second one is ten times as quiet, which an average would not be."""
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(32_000) / 16_000)
+    soundfile.write(tmp_path / 'stereo.wav', np.stack([tone, 0.1 * tone], axis=1), 16_000)
+    virtual_microphone.play_in_a_loop(tmp_path / 'stereo.wav')
+    blocks = graph.subscribe(AudioDataStamped, 'audio_stamped', 10_000)
+    infos = graph.subscribe(AudioInfo, 'audio_info', TRANSIENT_LOCAL)
+    capture(microphone='pulse', sample_rate=16_000, channel=1)
+    pcm = PcmFormat('S16LE', 1, 16_000)
+
+    def loudest():
+        sound = [pcm.decode(block.audio.data.tobytes()) for block in list(blocks)]
+        return max((np.abs(samples).max() for samples in sound if len(samples)), default=0.0)
+
+    graph.wait(lambda: loudest() > 0.025, 'the tone')
+    n_before = len(blocks)
+    graph.wait(lambda: len(blocks) > n_before + 50, 'a second of it')
+    assert infos[0].channels == 1
+    assert loudest() == pytest.approx(0.03, abs=0.003)
+
+
 @pytest.mark.parametrize(
     ('parameters', 'message', 'status'),
     [
         ({'microphone': 'nobody'}, "no microphone 'nobody'; there are:", 1),
         ({'microphone': 'pulse', 'channels': 63}, '63 channels', CONFIGURATION_ERROR),
         ({'microphone': 'pulse', 'sample_rate': 500}, '500 Hz', CONFIGURATION_ERROR),
+        (
+            {'microphone': 'pulse', 'channels': 2, 'channel': 2},
+            'there is no channel 2',
+            CONFIGURATION_ERROR,
+        ),
     ],
 )
 def test_an_unavailable_device_is_reported_with_the_available_ones(

@@ -26,5 +26,5 @@ def test_after_each_fault_the_expected_emotion_is_received_again(root, domain_id
     )
     print(run.stdout)
     assert run.returncode == 0, run.stdout + run.stderr
-    assert run.stdout.count('| yes ') == 11
+    assert run.stdout.count('| yes ') == 12
     assert run.stdout.endswith('faults: passed\n')

@@ -18,7 +18,16 @@ from tqdm import tqdm
 
 from ser_ros import SerError
 from ser_ros.audio import SAMPLE_RATE
-from ser_ros.audio.sound_file import CUT_SHORT, TOLERANCE, EmptySoundError, SoundFile, SourceError
+from ser_ros.audio.channels import AVERAGE, mix
+from ser_ros.audio.reading import DEFAULT_READING, Mixdown, Reading
+from ser_ros.audio.sound_file import (
+    CUT_SHORT,
+    TOLERANCE,
+    EmptySoundError,
+    NoSuchChannelError,
+    SoundFile,
+    SourceError,
+)
 from ser_ros.audio.sources import read_audio
 from ser_ros.emotions import EMOTIONS, LABELS, Emotion, class_of
 from ser_ros.files import printable, user_path, walk_files
@@ -42,8 +51,8 @@ MIN_PEAK = 1e-3
 """Share of full scale, −60 dBFS; a clip below it is silent."""
 LFS_POINTER = b'version https://git-lfs.github.com/spec/'
 
-CorpusPath = Union[Path, tuple[Path, str]]
-"""Path of a corpus, optionally with its kind, see `read_corpus`."""
+CorpusPath = Union[Path, tuple[Path, str], tuple[Path, str, Reading]]
+"""Path of a corpus, optionally with its kind and what is used of its files: see `read_corpus`."""
 
 LICENSES = {
     'RAVDESS': 'CC-BY-NC-SA-4.0',
@@ -89,17 +98,19 @@ class Clip:
     duration: float = 0.0
     """Seconds."""
     digest: str = ''
-    """Hash of the decoded sound, channels averaged: clips with the same one are one recording."""
+    """Hash of the decoded sound, one channel or their average: clips with the same one are one recording."""
     age: Optional[int] = None
     """Years; None if the corpus does not state them."""
     own: Optional[Emotion] = None
     """What its class means, if it is one of one's own."""
     name: str = ''
-    """Path below its corpus, with `#t=START,END` for a part of a file; no other clip of the corpus
-    has the same. Default: the file's name."""
+    """Path below its corpus, with `#t=START,END` for a part of a file and `#channel=N` for one channel
+    of it; no other clip of the corpus has the same. Default: the file's name."""
     start: float = 0.0
     end: Optional[float] = None
     """Seconds in its file; None for the end of the file."""
+    reading: Reading = DEFAULT_READING
+    """What is used of the file."""
 
     @property
     def expression(self) -> str:
@@ -112,7 +123,7 @@ class Clip:
 
     def read(self, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
         """Its sound as float32 (n,) samples, see `read_audio`."""
-        return read_audio(self.path, sample_rate, self.start, self.end)
+        return read_audio(self.path, sample_rate, self.start, self.end, self.reading)
 
     @property
     def fingerprint(self) -> str:
@@ -231,8 +242,8 @@ def read_corpora(
     corpora: list[Corpus] = []
     owners: dict[str, Clip] = {}
     for given in paths:
-        path, kind = given if isinstance(given, tuple) else (given, 'auto')
-        corpus = read_corpus(path, kind, labels)
+        path, *others = given if isinstance(given, tuple) else (given,)
+        corpus = read_corpus(path, *others, labels=labels)
         if corpus.name in (other.name for other in corpora):
             raise SerError(f'corpus {path}: there are two corpora {corpus.name}; leave one out')
         fresh = [clip for clip in corpus.clips if clip.digest not in owners]
@@ -246,16 +257,20 @@ def read_corpora(
 
 
 def read_corpus(
-    path: Path, kind: str = 'auto', labels: Optional[Mapping[str, Any]] = None
+    path: Path,
+    kind: str = 'auto',
+    reading: Reading = DEFAULT_READING,
+    labels: Optional[Mapping[str, Any]] = None,
 ) -> Corpus:
     """The corpus in a folder or a CSV file: its usable clips, each recording once.
 
     `kind`: one of `KINDS`, or auto to identify it by the files' names. The published corpora are
     described in `ser_ros.training.data.naming`. A CSV file has the columns path (relative to the
-    file), emotion and speaker, and may have gender, age and intensity, and start and end of the clip
-    in its file in seconds. Folders are `EMOTION/SPEAKER/*.wav`, `EMOTION/SPEAKER_*.wav` or
-    `SPEAKER/EMOTION/*.wav`. Every clip is decoded once, to find silent, truncated and duplicate
-    ones. `labels`: see `LabelMap`.
+    file), emotion and speaker, and may have gender, age and intensity, start and end of the clip in
+    its file in seconds, and the channel to use of the file. Folders are `EMOTION/SPEAKER/*.wav`,
+    `EMOTION/SPEAKER_*.wav` or `SPEAKER/EMOTION/*.wav`. Every clip is decoded once, to find silent,
+    truncated and duplicate ones. `reading`: what is used of the files, where a CSV file does not say
+    it; `labels`: see `LabelMap`.
 
     Clips are in the order of their names, whatever the folders. SerError if the path does not
     exist or has no usable clip, or if its kind cannot be identified.
@@ -263,7 +278,7 @@ def read_corpus(
     path, label_map = user_path(path), LabelMap(labels or {})
     kind = _known_kind(kind)
     if kind in ('auto', 'csv') and path.is_file():
-        return _use(path, printable(path.stem), *_read_table(path, label_map))
+        return _use(path, printable(path.stem), *_read_table(path, reading, label_map))
     if not path.is_dir():
         raise SerError(f'corpus {path}: no such folder or CSV file')
     if kind == 'csv':
@@ -284,6 +299,7 @@ def read_corpus(
         )
     else:
         name, (entries, more) = kind, _read_names(NAMINGS[kind], path, paths, label_map)
+    entries = [_with_reading(entry, reading) for entry in entries]
     return _use(path, name, entries, problems + more)
 
 
@@ -344,6 +360,10 @@ class _Entry:
     clip: Clip
     label: str
     recording: tuple[str, ...]
+
+
+def _with_reading(entry: _Entry, reading: Reading) -> _Entry:
+    return dataclasses.replace(entry, clip=dataclasses.replace(entry.clip, reading=reading))
 
 
 def _below(root: Path, path: Path) -> str:
@@ -433,7 +453,9 @@ def _read_folders(
     return entries, problems
 
 
-def _read_table(path: Path, labels: LabelMap) -> tuple[list[_Entry], list[Problem]]:
+def _read_table(
+    path: Path, reading: Reading, labels: LabelMap
+) -> tuple[list[_Entry], list[Problem]]:
     try:
         # Names of files need not be UTF-8.
         with path.open(encoding='utf-8-sig', errors='surrogateescape', newline='') as file:
@@ -482,12 +504,24 @@ def _read_table(path: Path, labels: LabelMap) -> tuple[list[_Entry], list[Proble
                 start=start,
                 end=end,
                 own=labels.own.get(emotion),
+                reading=_with_channel(reading, row.get('channel', ''), f'{path}: row {number}'),
             )
             entries.append(_Entry(clip, row['emotion'], (str(number),)))
     return entries, problems
 
 
 GENDERS = {'f': 'female', 'female': 'female', 'm': 'male', 'male': 'male'}
+
+
+def _with_channel(reading: Reading, text: str, where: str) -> Reading:
+    """`text`: of a column channel; empty for the channel of `reading`."""
+    if not text:
+        return reading
+    if not text.removeprefix('-').isdecimal() or int(text) < AVERAGE:
+        raise SerError(
+            f'corpus {where}: channel is {text!r}, not a number from 0, or {AVERAGE} for the average'
+        )
+    return dataclasses.replace(reading, channel=int(text))
 
 
 def _part(row: Mapping[str, str]) -> Optional[tuple[float, Optional[float]]]:
@@ -502,16 +536,21 @@ def _part(row: Mapping[str, str]) -> Optional[tuple[float, Optional[float]]]:
 
 
 def _fragment(row: Mapping[str, str]) -> str:
-    """As in a URI (W3C Media Fragments 1.0); '' for a whole file."""
-    start, end = row.get('start', ''), row.get('end', '')
-    return f'#t={start}' + (f',{end}' if end else '') if start or end else ''
+    """As in a URI (W3C Media Fragments 1.0, but for the channel); '' for a whole file."""
+    start, end, channel = (row.get(name, '') for name in ('start', 'end', 'channel'))
+    parts = [f't={start}' + (f',{end}' if end else '')] if start or end else []
+    parts += [f'channel={channel}'] if channel else []
+    return '#' + '&'.join(parts) if parts else ''
 
 
 @dataclass(frozen=True)
 class _Sound:
     duration: float
-    channels: int
     digest: str
+    channel_note: str
+    """That several channels are averaged; '' for one."""
+    full_scale_note: str
+    """That some samples are beyond full scale; '' where none are."""
     fault: tuple[str, str]
     """Why it is used nevertheless: see `SoundFile.fault`."""
 
@@ -541,9 +580,11 @@ def _use(root: Path, name: str, entries: Sequence[_Entry], problems: list[Proble
             reason = 'copy' if copies else 'another version'
             problems.append(Problem(path, reason, f'of {before.path}, which is used'))
             continue
-        if sound.channels > 1:
-            detail = f'the average of its {sound.channels} channels is used'
-            problems.append(Problem(path, 'not mono', detail, is_used=True))
+        if sound.channel_note:
+            problems.append(Problem(path, 'not mono', sound.channel_note, is_used=True))
+        if sound.full_scale_note:
+            note = sound.full_scale_note
+            problems.append(Problem(path, BEYOND_FULL_SCALE, note, is_used=True))
         if sound.fault[0]:
             problems.append(Problem(path, *sound.fault, is_used=True))
         kept[entry.recording] = dataclasses.replace(
@@ -559,6 +600,10 @@ def _use(root: Path, name: str, entries: Sequence[_Entry], problems: list[Proble
     return Corpus(name, clips, problems, dict(sorted(labels.items())))
 
 
+BEYOND_FULL_SCALE = 'beyond full scale'
+CHOOSE_CHANNEL = 'choose one with --channel, or with a column channel of a CSV file'
+
+
 def _decode(clip: Clip) -> Union[_Sound, Problem]:
     """Decode a clip block by block; a Problem if it cannot be used."""
     path = clip.path
@@ -567,17 +612,20 @@ def _decode(clip: Clip) -> Union[_Sound, Problem]:
         with path.open('rb') as file:
             if file.read(len(LFS_POINTER)) == LFS_POINTER:
                 return Problem(path, 'Git LFS pointer', 'fetch the sound with: git lfs pull')
-        with SoundFile(path) as file:
+        with SoundFile(path, clip.reading) as file:
+            mixdown = file.mixdown
             for block in file.blocks(None, clip.start, clip.end):
-                samples = block.mean(axis=1)
+                samples = mix(mixdown.select(block))
                 digest.update(samples)
                 peak = np.maximum(peak, np.abs(samples).max())  # NaN if one of them is
                 n += len(samples)
-            rate, channels, fault = file.sample_rate, file.channels, file.fault
+            rate, fault = file.sample_rate, file.fault
     except (FileNotFoundError, ValueError):  # a name with a zero in it
         return Problem(path, 'no such file')
     except EmptySoundError:
         return Problem(path, 'too short', 'it holds no samples')
+    except NoSuchChannelError as error:
+        return Problem(path, 'no such channel', str(error.__cause__))
     except OSError as error:
         return Problem(path, 'unreadable', error.strerror)
     except SourceError as error:
@@ -592,8 +640,24 @@ def _decode(clip: Clip) -> Union[_Sound, Problem]:
     if not np.isfinite(peak):
         return Problem(path, 'unreadable', 'some of its samples are not finite')
     if peak < MIN_PEAK:
-        return Problem(path, 'silent', 'its peak is below -60 dBFS')
-    return _Sound(n / rate, channels, digest.hexdigest(), fault)
+        about = mixdown.channel_problem
+        detail = f'{about}; {CHOOSE_CHANNEL}' if about else 'its peak is below -60 dBFS'
+        return Problem(path, 'silent', detail)
+    full_scale = mixdown.full_scale
+    full_scale_note = (full_scale and full_scale.problem) or ''
+    if full_scale and full_scale.is_unscaled:
+        return Problem(path, BEYOND_FULL_SCALE, f'{full_scale_note}; scale it with --full-scale')
+    seconds, channel_note = n / rate, _channel_note(mixdown)
+    return _Sound(seconds, digest.hexdigest(), channel_note, full_scale_note, fault)
+
+
+def _channel_note(mixdown: Mixdown) -> str:
+    if mixdown.is_chosen or mixdown.n_channels == 1:
+        return ''
+    note = f'the average of its {mixdown.n_channels} channels is used'
+    if about := mixdown.channel_problem:
+        return f'{note}, but {about}; {CHOOSE_CHANNEL}'
+    return note if mixdown.n_channels == 2 else f'{note}; {CHOOSE_CHANNEL}'
 
 
 def _once_each(clips: Iterable[Clip]) -> tuple[list[Clip], list[Problem]]:

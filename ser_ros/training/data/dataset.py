@@ -81,11 +81,13 @@ def load_utterances(
 def content_of(clip: Clip) -> bytes:
     """What the sound of a clip depends on; SourceError if its file cannot be read.
 
-    The bytes of the file, or for a part of it their hash, start and end.
+    The bytes of the file, or for a part of it their hash, start, end and how it is read.
     """
+    reading = clip.reading.settings()
     try:
-        if clip.start or clip.end is not None:
-            return f'{_hash_file(clip.path)} {clip.start} {clip.end}'.encode()
+        if clip.start or clip.end is not None or reading:
+            parts = (_hash_file(clip.path), clip.start, clip.end, *sorted(reading.items()))
+            return ' '.join(map(str, parts)).encode()
         return clip.path.read_bytes()
     except OSError as error:
         raise SourceError(f'sound file {printable(clip.path)}: {error.strerror}') from error

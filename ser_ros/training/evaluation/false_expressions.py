@@ -9,6 +9,7 @@ from scipy.stats import chi2
 from tqdm import tqdm
 
 from ser_ros.audio import SAMPLE_RATE
+from ser_ros.audio.reading import DEFAULT_READING, Reading
 from ser_ros.audio.sources import SourceError, read_audio
 from ser_ros.stream.recognizer import Recognizer
 from ser_ros.training.evaluation.prediction import one_thread, stream_sound
@@ -22,7 +23,9 @@ NEUTRAL = 'neutral'
 
 
 @one_thread()
-def count_expressions(recognizer: Recognizer, paths: Sequence[Path]) -> dict[str, Any]:
+def count_expressions(
+    recognizer: Recognizer, paths: Sequence[Path], reading: Reading = DEFAULT_READING
+) -> dict[str, Any]:
     """Expressions for the sound files, in all and per hour, as plain values.
 
     `emotions` are those other than neutral: neutral is right for speech without an emotion, but not
@@ -32,7 +35,7 @@ def count_expressions(recognizer: Recognizer, paths: Sequence[Path]) -> dict[str
     n_samples = utterances = expressions = emotions = 0
     for path in tqdm(paths, desc='streaming', unit='file', leave=False, disable=None):
         try:
-            sound = read_audio(path)
+            sound = read_audio(path, reading=reading)
         except SourceError as error:
             failures.append(error)
             continue

@@ -26,8 +26,11 @@ def describe(corpus: Corpus) -> dict[str, Any]:
     emotions = class_order(clip.emotion for clip in clips)
     durations = [clip.duration for clip in clips]
     problems: dict[str, dict[str, Any]] = {}
+    unused = {problem.reason for problem in corpus.problems if not problem.is_used}
     for problem in corpus.problems:
-        alike = problems.setdefault(problem.reason, {'is_used': problem.is_used, 'files': {}})
+        is_mild = problem.is_used and problem.reason in unused
+        reason = f'{problem.reason}, yet used' if is_mild else problem.reason
+        alike = problems.setdefault(reason, {'is_used': problem.is_used, 'files': {}})
         details = [alike['files'].get(name := printable(problem.path)), problem.detail]
         alike['files'][name] = '; '.join(filter(None, details))
     return {

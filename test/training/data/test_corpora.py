@@ -1,5 +1,6 @@
 """Corpora identified by their file names, with the faults of real copies."""
 
+import itertools
 import json
 import os
 import shutil
@@ -14,6 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ser_ros import SerError
+from ser_ros.audio.reading import Reading
+from ser_ros.audio.sources import read_audio
 from ser_ros.emotions import EMOTIONS, LABELS
 from ser_ros.training.data.corpora import (
     KINDS,
@@ -839,3 +842,120 @@ def test_banglaser_itself(ravdess):
     assert Counter(genders.values()) == {'female': 17, 'male': 17}
     calm = {clip.speaker for clip in corpus.clips if clip.emotion == 'neutral'}
     assert set(genders) - calm == {'11', '12', '13', '16', '18', '20', '29'}
+
+
+def listed(corpus):
+    return {(p.path.name, p.reason, p.is_used): p.detail for p in corpus.problems}
+
+
+def test_channels_that_cannot_be_averaged_are_said(corpus, speech):
+    name = '03-01-05-01-01-01-03.wav'
+    half = len(speech) // 2
+    write(corpus / name, np.stack([speech[:half], speech[half : 2 * half]], axis=1))
+    detail = listed(read_corpus(corpus))[name, 'not mono', True]
+    assert 'channels 0 and 1 have different sound' in detail
+    assert '--channel' in detail
+    write(corpus / name, np.stack([speech, -speech], axis=1))
+    detail = listed(read_corpus(corpus))[name, 'silent', False]
+    assert 'cancel each other' in detail
+    write(corpus / name, np.stack([speech, 0.8 * speech], axis=1))
+    detail = listed(read_corpus(corpus))[name, 'not mono', True]
+    assert detail == 'the average of its 2 channels is used'
+
+
+def test_one_channel_is_used_of_all_files(tmp_path, speech):
+    for number in (1, 2):
+        frames = np.stack([speech, noise(number, len(speech) / RATE)[: len(speech)]], axis=1)
+        write(tmp_path / f'03-01-05-01-01-01-0{number}.wav', frames)
+    write(tmp_path / '03-01-05-01-01-01-03.wav', speech)
+    corpus = read_corpus(tmp_path, 'RAVDESS', Reading(channel=1))
+    assert listed(corpus).keys() == {('03-01-05-01-01-01-03.wav', 'no such channel', False)}
+    for number, clip in enumerate(corpus.clips, 1):
+        samples = read_audio(clip.path, RATE, clip.reading)
+        np.testing.assert_allclose(samples, noise(number, len(speech) / RATE), atol=1e-3)
+    # Channel 0 is the same in all three.
+    with pytest.raises(SerError, match='3 collision'):
+        read_corpora([(tmp_path, 'RAVDESS', Reading(channel=0))])
+
+
+def test_two_people_on_two_channels_are_two_rows(tmp_path):
+    write(tmp_path / 'a.wav', np.stack([noise(1), noise(2)], axis=1))
+    write(tmp_path / 'b.wav', np.stack([noise(3), noise(4)], axis=1))
+    path = table(
+        tmp_path,
+        'path,emotion,speaker,channel\na.wav,sad,ann,0\na.wav,angry,bob,1\nb.wav,sad,ann,\n',
+    )
+    corpus = read_corpus(path, reading=Reading(channel=1))
+    assert corpus.problems == []
+    assert [(c.speaker, c.reading.channel) for c in corpus.clips] == [
+        ('ann', 0),
+        ('bob', 1),
+        ('ann', 1),
+    ]
+    for clip, seed in zip(corpus.clips, (1, 2, 4)):
+        samples = read_audio(clip.path, RATE, clip.reading)
+        np.testing.assert_allclose(samples, noise(seed), atol=1e-3)
+
+
+@pytest.mark.parametrize('channel', ['left', '-2', '1.0', '²'])
+def test_a_channel_in_a_table_is_a_number(tmp_path, channel):
+    path = table(tmp_path, f'path,emotion,speaker,channel\na.wav,sad,ann,{channel}\n')
+    with pytest.raises(SerError, match=f"mine.csv: row 2: channel is '{channel}'"):
+        read_corpus(path)
+
+
+def test_float_sound_beyond_full_scale(corpus):
+    name = '03-01-05-01-01-01-03.wav'
+    soundfile.write(corpus / name, 2.4 * noise(1), RATE, subtype='FLOAT')
+    detail = listed(read_corpus(corpus))[name, 'beyond full scale', True]
+    assert '(the largest is 1.' in detail
+    soundfile.write(corpus / name, 32_768 * noise(1), RATE, subtype='FLOAT')
+    detail = listed(read_corpus(corpus))[name, 'beyond full scale', False]
+    assert 'integers with a full scale of 32768' in detail
+    assert '--full-scale' in detail
+    scaled = read_corpus(corpus, reading=Reading(full_scale=32_768.0))
+    assert scaled.problems == []
+    (clip,) = (clip for clip in scaled.clips if clip.path.name == name)
+    samples = read_audio(clip.path, RATE, clip.reading)
+    np.testing.assert_allclose(samples, noise(1), atol=1e-3)
+
+
+def test_parts_of_channels_have_names_of_their_own(tmp_path):
+    frames = np.stack([noise(1, 4.0), noise(2, 4.0)], axis=1)
+    write(tmp_path / 'a.wav', frames)
+    text = 'path,emotion,speaker,channel,start,end\n' + ''.join(
+        f'a.wav,{emotion},{speaker},{channel},{start},{end}\n'
+        for emotion, speaker, channel, start, end in (
+            ('sad', 'ann', 0, '', 1.5),
+            ('angry', 'ann', 0, 2, ''),
+            ('sad', 'bob', 1, '', 1.5),
+            ('angry', 'bob', 1, 2, ''),
+        )
+    )
+    corpus = read_corpus(table(tmp_path, text))
+    assert corpus.problems == []
+    names = [clip.name for clip in corpus.clips]
+    assert names == [
+        'a.wav#t=,1.5&channel=0',
+        'a.wav#t=2&channel=0',
+        'a.wav#t=,1.5&channel=1',
+        'a.wav#t=2&channel=1',
+    ]
+    for clip, (seed, part) in zip(
+        corpus.clips, itertools.product((1, 2), (slice(12_000), slice(16_000, None)))
+    ):
+        np.testing.assert_allclose(clip.read(RATE), noise(seed, 4.0)[part], atol=1e-3)
+
+
+def test_channels_and_labels_are_chosen_together(tmp_path):
+    for number in (1, 2):
+        path = tmp_path / 'mine' / 'bored' / f'ann_{number}.wav'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, np.stack([noise(1), noise(1 + number)], axis=1))
+    given = [(tmp_path / 'mine', 'folders', Reading(channel=1))]
+    (corpus,) = read_corpora(given, {'bored': 'bored'})
+    assert {clip.emotion for clip in corpus.clips} == {'bored'}
+    assert corpus.problems == []
+    assert {clip.expression for clip in corpus.clips} == {'bored'}
+    for clip, seed in zip(corpus.clips, (2, 3)):
+        np.testing.assert_allclose(clip.read(RATE), noise(seed), atol=1e-3)

@@ -1,6 +1,7 @@
 """Training windows are cut like the stream's, and each item has its own random draws."""
 
 import dataclasses
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from ser_ros import SerError
 from ser_ros.audio import SAMPLE_RATE, vad
+from ser_ros.audio.reading import Reading
 from ser_ros.audio.vad import Segment
 from ser_ros.stream.recognizer import Recognizer
 from ser_ros.stream.types import StreamConfig
@@ -23,6 +25,7 @@ from ser_ros.training.data.dataset import (
     TrainingWindows,
     Utterance,
     WholeClips,
+    content_of,
     load_utterances,
     pad,
     shift_pitch,
@@ -535,3 +538,31 @@ def test_the_cache_distinguishes_parts_of_a_file(clips, tmp_path):
         first, second, third, whole = lengths
         assert first + second == whole
         assert third == second - 1_600
+
+
+def test_each_clip_has_its_own_channel_with_and_without_the_cache(tmp_path):
+    sounds = [0.1 * tone(frequency=hertz).samples for hertz in (300, 1_000)]
+    path = tmp_path / 'two.wav'
+    soundfile.write(path, np.stack(sounds, axis=1), SAMPLE_RATE)
+    clips = [Clip(path, 'sad', 'anna', 'mine', reading=Reading(channel=n)) for n in (-1, 0, 1)]
+    expected = [(sounds[0] + sounds[1]) / 2, *sounds]
+    for cache in (None, tmp_path / 'cache', tmp_path / 'cache'):
+        for utterance, sound in zip(load_utterances(clips, NAMES, cache=cache), expected):
+            np.testing.assert_allclose(utterance.samples, sound, atol=1e-4)
+
+
+def test_what_the_cache_knew_before_there_were_channels_is_still_known(tmp_path):
+    path = tmp_path / 'a.wav'
+    path.write_bytes(b'any bytes')
+    digest = hashlib.sha256(b'any bytes').hexdigest()
+    clip = Clip(path, 'sad', 'anna', 'mine')
+    assert content_of(clip) == b'any bytes'
+    part = dataclasses.replace(clip, start=0.5, end=2.0)
+    assert content_of(part) == f'{digest} 0.5 2.0'.encode()
+    readings = [Reading(), Reading(channel=0), Reading(full_scale=2.0), Reading(0, 2.0)]
+    contents = {
+        content_of(dataclasses.replace(c, reading=reading))
+        for c in (clip, part)
+        for reading in readings
+    }
+    assert len(contents) == 8

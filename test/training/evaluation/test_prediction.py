@@ -5,7 +5,10 @@ import json
 
 import numpy as np
 import pytest
+import soundfile
 
+from ser_ros.audio import SAMPLE_RATE
+from ser_ros.audio.reading import Reading
 from ser_ros.audio.sources import read_audio
 from ser_ros.bundle import load_bundle
 from ser_ros.emotions import EMOTIONS, ExpressionMap
@@ -139,3 +142,12 @@ def test_a_clip_is_predicted_as_of_an_unknown_voice(by_voice, speech_path):
     final = next(estimate for estimate in estimates if estimate.is_final)
     np.testing.assert_allclose(np.exp(first.utterances[0]), final.unadapted, rtol=1e-6)
     assert abs(final.unadapted - final.probabilities).max() > 1e-3
+
+
+def test_a_clip_is_streamed_and_classified_by_its_channel(bundle, speech, tmp_path):
+    path = tmp_path / 'two.wav'
+    frames = np.stack([np.zeros_like(speech), speech], axis=1)[: 4 * SAMPLE_RATE]
+    soundfile.write(path, frames, SAMPLE_RATE)
+    clips = [Clip(path, 'happy', 'anna', 'mine', reading=Reading(channel=n)) for n in (0, 1)]
+    for results in (stream_clips(Recognizer(bundle, 'cpu'), clips), classify_clips(bundle, clips)):
+        assert [result.has_speech for result in results] == [False, True]
