@@ -265,7 +265,7 @@ class BlockQueue:
 
         `seconds`: of sound that `get` returned and that was not processed either.
         """
-        self._stream = None
+        self.end_stream()
         with self.ready:
             self.counters.skipped_seconds += seconds
             for item in self._items:

@@ -149,8 +149,8 @@ class AudioCaptureNode(ManagedNode):
 
     def _end(self) -> None:
         """Say that the file has ended."""
-        self._has_ended = True
         self.get_logger().info(f'end of {self._source.description}')
+        self._has_ended = True
         self.every_second()
         if self._stamped is None and self.on_end is not None:
             self.on_end()

@@ -503,6 +503,7 @@ def test_what_is_known_of_the_channels_outlasts_the_end_of_the_sound(speech):
     assert queue.channel_problem
     queue.end_stream()
     queue.skip(data[:4], START, 0)
+    queue.clear()
     queue.put(data[: 4 * BLOCK], START + 60 * SECOND, 0, '')
     assert queue.get().is_broken
     assert queue.channel_problem

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from ser_ros import SerError
 from ser_ros.audio.reading import Reading
-from ser_ros.audio.sources import read_audio
 from ser_ros.emotions import EMOTIONS, LABELS
 from ser_ros.training.data.corpora import (
     KINDS,
@@ -871,7 +870,7 @@ def test_one_channel_is_used_of_all_files(tmp_path, speech):
     corpus = read_corpus(tmp_path, 'RAVDESS', Reading(channel=1))
     assert listed(corpus).keys() == {('03-01-05-01-01-01-03.wav', 'no such channel', False)}
     for number, clip in enumerate(corpus.clips, 1):
-        samples = read_audio(clip.path, RATE, clip.reading)
+        samples = clip.read(RATE)
         np.testing.assert_allclose(samples, noise(number, len(speech) / RATE), atol=1e-3)
     # Channel 0 is the same in all three.
     with pytest.raises(SerError, match='3 collision'):
@@ -893,7 +892,7 @@ def test_two_people_on_two_channels_are_two_rows(tmp_path):
         ('ann', 1),
     ]
     for clip, seed in zip(corpus.clips, (1, 2, 4)):
-        samples = read_audio(clip.path, RATE, clip.reading)
+        samples = clip.read(RATE)
         np.testing.assert_allclose(samples, noise(seed), atol=1e-3)
 
 
@@ -916,7 +915,7 @@ def test_float_sound_beyond_full_scale(corpus):
     scaled = read_corpus(corpus, reading=Reading(full_scale=32_768.0))
     assert scaled.problems == []
     (clip,) = (clip for clip in scaled.clips if clip.path.name == name)
-    samples = read_audio(clip.path, RATE, clip.reading)
+    samples = clip.read(RATE)
     np.testing.assert_allclose(samples, noise(1), atol=1e-3)
 
 
