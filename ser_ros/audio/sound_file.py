@@ -54,8 +54,8 @@ class SoundFile:
     """
 
     def __init__(self, path: Union[str, Path]):
-        self.name = printable(path) or repr('')
         self._path = user_path(path)
+        self.name = printable(self._path) if str(path) else repr('')
         try:
             self._check(str(path))
             with self._path.open('rb') as file:
