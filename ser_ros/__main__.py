@@ -28,10 +28,12 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     except ModuleNotFoundError as error:
         print(f"ser_ros: {error}; install it with: pip install '.[train]'", file=sys.stderr)
     except KeyboardInterrupt as interruption:
-        if arguments is None:  # of this process: a second Ctrl-C ends it, without a traceback
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
         advice = getattr(options, 'interrupted', '')
+        if arguments is None:  # of this process: a second Ctrl-C neither cuts off this line
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         print(f'ser_ros: interrupted{advice}', file=sys.stderr)
+        if arguments is None:  # nor prints a traceback: it ends the process
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         return 128 + next(iter(interruption.args), signal.SIGINT)
     except BrokenPipeError:  # the reader has closed the pipe, as `head` does
         _end_output()

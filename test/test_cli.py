@@ -124,12 +124,13 @@ def test_an_empty_path_or_an_invalid_number_is_refused(capsys, arguments):
 
 
 TWICE = """
-import atexit, os, signal, sys
+import atexit, signal, sys
 from ser_ros import __main__
-atexit.register(os.kill, os.getpid(), signal.SIGINT)  # while torch and others clean up
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in the background
+atexit.register(signal.raise_signal, signal.SIGINT)  # while torch and others clean up
 sys.argv[1:] = ['models']
 from ser_ros.commands import models
-models.run = lambda _: os.kill(os.getpid(), signal.SIGINT)
+models.run = lambda _: signal.raise_signal(signal.SIGINT)
 sys.exit(__main__.main())
 """
 

@@ -212,12 +212,12 @@ class Listener:
             self._streams.remove(stream)
 
         with self.ready:
-            waits = self._is_running and not self._is_stopped
+            waits = self._is_running and not self._is_stopped and not self._hangs
             if waits:  # the worker does it, so that its errors end it, as any others
                 stream.leaves_by = time.monotonic() + DRAIN
                 self.ready.notify()
         if waits:
-            stream.has_left.wait(2 * DRAIN)
+            stream.has_left.wait(min(2 * DRAIN, PATIENCE))
         self.call_between_windows(remove)
 
     def replace_bundle(self, bundle: Bundle) -> None:

@@ -42,4 +42,4 @@ def test_silence_and_noise_are_no_speech(domain_id, tmp_path):
 def test_a_missing_file_is_reported_at_once(domain_id):
     run = demo('/nowhere.wav', domain_id=domain_id)
     assert run.returncode == 1
-    assert run.stderr == "demo: sound file '/nowhere.wav': no such file\n"
+    assert run.stderr == 'demo: sound file /nowhere.wav: no such file\n'

@@ -47,7 +47,8 @@ def test_a_record_holds_clip_and_prediction():
     first = result('happy', [0.12341, 0.87658, 1e-5], ['sad'], '03', 'a-b', gender='male', age=31)
     record, without_speech = to_records([first, result('sad', [])], NAMES)
     assert record == {
-        'name': 'a-b',
+        'name': 'a-b.wav',
+        'fingerprint': '',
         'corpus': 'RAVDESS',
         'speaker': '03',
         'emotion': 'happy',
