@@ -63,8 +63,6 @@ class SoundFile:
     def __init__(self, path: Union[str, Path], reading: Reading = DEFAULT_READING):
         self._path = user_path(path)
         self.name = printable(self._path) if str(path) else repr('')
-        self._path = user_path(path)
-        self.name = printable(self._path) if str(path) else repr('')
         try:
             self._check(str(path))
             with self._path.open('rb') as file:
