@@ -313,11 +313,12 @@ class LogMelPitch(Frontend):
             mel_scale='slaney',
         )
         # Twice the window, so that the correlation is not circular.
-        self.power = Spectrogram(
+        self.transform = Spectrogram(
             n_fft=2 * config.win_length,
             win_length=config.win_length,
             hop_length=config.hop_length,
             pad=config.win_length // 2,
+            power=None,
             center=False,
         )
         shortest = int(config.sample_rate / config.pitch_max)
@@ -336,7 +337,9 @@ class LogMelPitch(Frontend):
 
     def spectrum(self, waveform: Tensor) -> Tensor:
         """(..., samples) at `sample_rate` → (..., n_mels + 2, frames): dB, octaves, voicing."""
-        power = self.power(waveform)
+        # Two thirds of the time of abs() and its square.
+        real, imaginary = torch.view_as_real(self.transform(waveform)).unbind(dim=-1)
+        power = real.square() + imaginary.square()
         # Every second bin is one of the transform of the window alone.
         decibels = _decibels(self.mel(power[..., ::2, :]), self.config.floor_db)
         return torch.cat((decibels, self._pitch(power)), dim=-2)

@@ -1,6 +1,7 @@
 """Augmentation of a batch of training clips on the device: rooms, noise, gain, masks, mixup."""
 
 import torch
+from scipy.fft import next_fast_len
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torchaudio.functional import fftconvolve
@@ -17,6 +18,9 @@ DIRECT_TO_REVERBERANT_DB = (-6.0, 10.0)
 """Energy of the direct sound relative to the room's, in generated rooms: for a voice at 0.3 to 2 m
 in 30 to 80 m³. The two are equal at the critical distance, 0.057·√(2·volume/rt60) metres for a
 voice, which radiates twice as much to the front (Kuttruff, Room Acoustics)."""
+
+FILTER_TAIL = 512
+"""Samples after a clip in which its filter's response ends, instead of at the clip's start."""
 
 LONGEST_RESPONSE = 2.0
 """The most seconds of a recorded impulse response that are used."""
@@ -71,8 +75,8 @@ class Augment(nn.Module):
             self._recorded(n_rooms) if self._responses else self._generated(n_rooms, dry.device)
         ).repeat_interleave(self.n_clips, dim=0)
         n, n_response = dry.shape[1], responses.shape[1]
-        # Fill up to a power of two: transforms of other lengths take up to eight times as long.
-        spare = (1 << (n + n_response - 2).bit_length()) - (n + n_response - 1)
+        # Transforms of lengths with large prime factors take up to eight times as long.
+        spare = next_fast_len(n + n_response - 1, real=True) - (n + n_response - 1)
         responses = nn.functional.pad(responses.to(dry.device), (0, spare))
         wet = fftconvolve(dry, responses)[:, :n] * real[chosen]
         scale = _norm(dry) / _norm(wet).clamp(min=1e-10)
@@ -122,7 +126,7 @@ class Augment(nn.Module):
         config, n_voices, device = self.config, len(samples) // self.n_clips, samples.device
         if not (config.equalizer_probability or config.band_limit_probability):
             return
-        n = 1 << (samples.shape[1] - 1).bit_length()
+        n = next_fast_len(samples.shape[1] + FILTER_TAIL, real=True)
         frequency = torch.linspace(0, self.sample_rate / 2, n // 2 + 1, device=device)
         mel = (1 + frequency / 700).log()  # but for a factor
         gain_db = torch.zeros(n_voices, len(frequency), device=device)

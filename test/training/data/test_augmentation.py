@@ -384,6 +384,13 @@ def test_a_band_is_cut_off_above_its_limit():
     assert gain_db[:, frequency > 6_100].max() < -50
 
 
+def test_a_filter_does_not_move_the_end_of_a_clip_to_its_start():
+    samples = torch.zeros(8, 8_192)
+    samples[:, -1] = 0.5
+    out = make(band_limit_probability=1.0).waveform(samples, full(samples))
+    assert out[:, :4_096].abs().max() < 2e-4
+
+
 EVERY_VOICE = {
     'equalizer_probability': 1.0,
     'band_limit_probability': 0.5,
