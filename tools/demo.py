@@ -2,6 +2,8 @@
 
     python tools/demo.py [WAV]
 
+The default is examples/demo.flac, see examples/README.md.
+
 Runs the launch file if `ros2 launch` exists, else the same executables directly. The exit status is
 0 if speech was detected, even if the model was uncertain about all of it.
 """
@@ -21,6 +23,11 @@ from ser_ros.audio.sources import FileSource
 from ser_ros.shipped import shipped_file
 
 ROOT = Path(__file__).resolve().parents[1]
+EXAMPLE = ROOT / 'examples' / 'demo.flac'
+CONTENTS = (
+    'a synthetic voice, then three Bengali actors whom the model never heard: happy, sad, angry\n'
+    '(BanglaSER by Das et al., CC BY 4.0)'
+)
 START_UP = 60.0
 """Seconds that the nodes may take in addition to the sound itself."""
 
@@ -28,7 +35,7 @@ START_UP = 60.0
 def main() -> int:
     """Run it; return the exit status."""
     parser = argparse.ArgumentParser(prog='make demo')
-    parser.add_argument('wav', nargs='?', type=Path, default=ROOT / 'examples' / 'speech.flac')
+    parser.add_argument('wav', nargs='?', type=Path, default=EXAMPLE)
     wav = parser.parse_args().wav.resolve()
     try:
         source = FileSource(wav)
@@ -39,6 +46,8 @@ def main() -> int:
     os.environ.setdefault('ROS_DOMAIN_ID', str(random.randrange(1, 100)))
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     print(f'playing {wav} ({source.duration:.1f} s)', flush=True)
+    if wav == EXAMPLE:
+        print(CONTENTS, flush=True)
     listener = subprocess.Popen(
         [sys.executable, ROOT / 'examples' / 'print_emotions.py', '--until-end-of-file']
     )
@@ -55,6 +64,8 @@ def main() -> int:
                 process.wait(timeout=20)
             except subprocess.TimeoutExpired:
                 process.kill()
+    if status == 0 and wav == EXAMPLE:
+        print('Your own sound: make demo WAV=path/to/sound.wav')
     if status == 1:
         print('demo: no speech was detected in this sound', file=sys.stderr)
     return status

@@ -8,6 +8,7 @@ from typing import Any, Optional
 from rclpy.qos import QoSProfile
 
 from ser_ros import SerError
+from ser_ros.audio import SECOND
 from ser_ros.audio.channels import AVERAGE, ChannelMeter, averaging
 from ser_ros.audio.formats import PcmFormat
 from ser_ros.audio.level import LevelMeter
@@ -40,6 +41,7 @@ class AudioCaptureNode(ManagedNode):
         """Called in the worker's thread when that sound has ended."""
         self._source: Optional[Source] = None
         self._has_ended = False
+        self._first_stamp_ns: Optional[int] = None
         self._awaited: Optional[str] = None
         """The topics on which the file waits for a subscriber, while it does."""
         self._stopping = threading.Event()
@@ -103,6 +105,7 @@ class AudioCaptureNode(ManagedNode):
         if self.value('use_sim_time'):
             self.get_logger().warning('use_sim_time is set; sound is stamped with system time')
         self._has_ended = False
+        self._first_stamp_ns = None
         self._warned_of: Optional[str] = None
         self._stopping.clear()
         self._meter.reset()
@@ -177,6 +180,8 @@ class AudioCaptureNode(ManagedNode):
         self._stopping.wait(0.2)
 
     def _publish(self, block: Block) -> None:
+        if self._first_stamp_ns is None:
+            self._first_stamp_ns = block.stamp_ns
         if self._stamped is None:
             self.receiver(self._source.format, block, self._frame_id)
             return
@@ -200,6 +205,8 @@ class AudioCaptureNode(ManagedNode):
             'blocks per second': round(increase['blocks'] / seconds, 1) if seconds else 0.0,
             **counters,
         }
+        if self._first_stamp_ns is not None:
+            values['first stamp'] = f'{self._first_stamp_ns / SECOND:.3f}'
         if problem := self._source.problem:
             return Report(Level.ERROR, problem, values)
         if self._has_ended:

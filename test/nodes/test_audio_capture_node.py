@@ -54,6 +54,9 @@ def test_a_file_is_published_whole(graph, tmp_path, rate, channels, subtype):
     stamps = np.array([to_nanoseconds(block.header.stamp) for block in blocks])
     frames = np.cumsum([0] + [len(block.audio.data) // pcm.frame_bytes for block in blocks[:-1]])
     np.testing.assert_allclose(stamps - stamps[0], frames * SECOND / rate, atol=1.0)
+    assert float(node.diagnose().values['first stamp']) == pytest.approx(
+        stamps[0] / SECOND, abs=1e-3
+    )
     assert {block.header.frame_id for block in blocks} == {'microphone'}
 
 

@@ -24,11 +24,27 @@ def demo(*arguments, domain_id):
     )
 
 
-def test_speech_is_detected(domain_id):
+def test_it_shows_what_was_acted(domain_id):
     run = demo(domain_id=domain_id)
     assert run.returncode == 0, run.stderr
-    assert run.stdout.count('the utterance as a whole') >= 3
-    assert run.stdout.count(' s  ') >= 20
+    assert 'BanglaSER by Das et al., CC BY 4.0' in run.stdout
+    lines = run.stdout.splitlines()
+    utterances = [line for line in lines if 'sounded' in line]
+    assert len(utterances) == 4
+    for line, expression, end in zip(utterances[1:], ('happy', 'sad', 'angry'), (5.2, 7.8, 10.3)):
+        assert f'This sounded {expression}' in line
+        assert float(line.split(' s ')[0]) == pytest.approx(end, abs=0.4)
+    assert sum(line.count('█') for line in lines) >= 3
+    summary = next(line for line in lines if line.startswith('4 utterances in 10.'))
+    assert all(f'1 {expression}' in summary for expression in ('happy', 'sad', 'angry'))
+    assert '\033' not in run.stdout
+
+
+def test_ones_own_sound(domain_id):
+    run = demo(ROOT / 'examples' / 'speech.flac', domain_id=domain_id)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count('sounded') >= 3
+    assert 'BanglaSER' not in run.stdout
 
 
 def test_silence_and_noise_are_no_speech(domain_id, tmp_path):
