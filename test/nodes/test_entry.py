@@ -25,9 +25,6 @@ from ser_ros.bundle import load_bundle
 from ser_ros.nodes import CONFIGURATION_ERROR
 from ser_ros.stream.recognizer import Recognizer
 
-SLOWNESS = 2.0
-"""Factor for the time limits, as the machine may do other things as well."""
-
 SPEECH = Path(__file__).parents[2] / 'examples' / 'speech.flac'
 
 
@@ -97,7 +94,8 @@ def test_both_nodes_in_one_process_end_soon_after_a_signal(graph, domain_id, end
     process.send_signal(end)
     signalled_at = time.monotonic()
     rest = process.communicate(timeout=20)[1]
-    assert time.monotonic() - signalled_at < 2.0 * SLOWNESS
+    # Then `ros2 launch` sends the next signal.
+    assert time.monotonic() - signalled_at < 5.0
     assert 'Traceback' not in rest
     assert process.returncode == 0
 
