@@ -62,14 +62,16 @@ def leave_out_corpora(
     results: Optional[Path] = None,
     compute: Optional[Compute] = None,
     explicit: Optional[Collection[str]] = None,
+    neighbours: Optional[int] = None,
 ) -> LeftOutValidation:
-    """Leave out each of the named corpora in turn, and each pair of them, with each seed.
+    """Leave out each of the named corpora in turn, and pairs of them, with each seed.
 
-    The result of a seed is written as left_out_seedN.json to `results` (default: `out`).
+    `neighbours`: how many names on each side in the list, a circle, a corpus makes pairs with; the
+    choices for it are made on those. None: on all others. The result of a seed is written as left_out_seedN.json to `results` (default: `out`).
     `explicit`: settings that stay as they are, see `adjustment`; None: all. A finished
     run is not repeated, an interrupted one continues, one that another process works on is
     skipped, and one that fails does not stop the others. SerError for fewer than three names, an
-    unknown one, a recipe that starts from other weights, and one whose model does not run on a
+    unknown one, no neighbours, a recipe that starts from other weights, and one whose model does not run on a
     stream.
     """
     compute, results = compute or Compute(), results or out
@@ -83,11 +85,13 @@ def leave_out_corpora(
         raise SerError(
             'name three or more corpora to leave out: choices for one are made on others'
         )
+    if neighbours is not None and neighbours < 1:
+        raise SerError(f'neighbours is {neighbours}, not 1 or more: choices are made on others')
     loaded = load_corpora(corpora, recipe.data.labels)
     if explicit is not None:
         recipe = adjust_corpora(recipe, loaded, explicit)
     singles = [(name,) for name in names]
-    lefts = [*singles, *itertools.combinations(names, 2)]
+    lefts = [*singles, *_pairs(names, neighbours)]
     seeds = seeds or (recipe.seed,)
     splits = {left: split_corpora(_without(recipe, left), loaded) for left in lefts}
     for folder in (out, results):
@@ -103,6 +107,16 @@ def leave_out_corpora(
             write_summary(results / f'left_out_seed{seed}.json', summary)
             summaries.append(summary)
     return LeftOutValidation(summaries, attempts)
+
+
+def _pairs(names: Sequence[str], neighbours: Optional[int]) -> list[tuple[str, str]]:
+    """The pairs of neighbours in the circle, or all."""
+    n = len(names)
+    return [
+        (names[i], names[j])
+        for i, j in itertools.combinations(range(n), 2)
+        if neighbours is None or min(j - i, n - (j - i)) <= neighbours
+    ]
 
 
 def _name(left: tuple[str, ...], seed: int) -> str:
@@ -179,13 +193,12 @@ def _summarise(
         }
     metrics = []
     for name in names:
-        others = [left for left in scores if len(left) == 2 and name in left]
-        choices = choose(
-            [s for left in others for other, s in scores[left].items() if other != name],
-            recipe.target_accuracy,
-        )
+        pairs = [left for left in scores if len(left) == 2 and name in left]
+        others = {other: scores[left][other] for left in pairs for other in left if other != name}
+        choices = choose(list(others.values()), recipe.target_accuracy)
         values = evaluate_left_out(scores[name,][name], choices)
-        metrics.append(LeftOutResult(name, splits[name,].protocol, choices, values))
+        protocol = splits[name,].protocol
+        metrics.append(LeftOutResult(name, protocol, tuple(others), choices, values))
     bundle = load_bundle(bundle_path(out / _name((names[0],), seed), recipe))
     return LeftOutSummary(
         recipe=plain_recipe(dataclasses.replace(recipe, seed=seed)),

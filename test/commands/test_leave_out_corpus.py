@@ -11,6 +11,7 @@ import soundfile
 from ser_ros.__main__ import main
 from ser_ros.audio import SAMPLE_RATE
 from ser_ros.bundle import load_bundle, save_bundle
+from ser_ros.training.left_out import _pairs
 from ser_ros.training.reports.left_out import read_summaries, read_summary
 from ser_ros.training.reports.results_page import _left_out
 
@@ -86,6 +87,7 @@ def test_each_corpus_is_left_out_with_choices_made_on_others(result, folder):
     summary = read_summary(result)
     assert [r.corpus for r in summary.results] == list(NAMES)
     assert summary.results[0].protocol == 'A left out, trained on all speakers of B, C'
+    assert [r.chosen_on for r in summary.results] == [('B', 'C'), ('A', 'C'), ('A', 'B')]
     for found in summary.results:
         assert found.metrics['cold']['clips'] == 16
         assert set(found.metrics['streams']) >= {'balanced', 'mostly neutral', 'only sad'}
@@ -99,6 +101,33 @@ def test_each_corpus_is_left_out_with_choices_made_on_others(result, folder):
     assert list(trained.corpora['C']['train']) == ['p', 'q']
     assert not trained.corpora['A']['train']
     assert trained.adaptation.by_voice
+
+
+@pytest.mark.parametrize(
+    ('neighbours', 'pairs'),
+    [
+        (1, 'AB AE BC CD DE'),
+        (2, 'AB AC AD AE BC BD BE CD CE DE'),
+        (None, 'AB AC AD AE BC BD BE CD CE DE'),
+    ],
+)
+def test_pairs_of_neighbours_in_a_circle(neighbours, pairs):
+    assert [''.join(pair) for pair in _pairs('ABCDE', neighbours)] == pairs.split()
+
+
+def test_neighbours_are_of_corpora_left_out(capsys):
+    arguments = (
+        'cross-validate',
+        'companion',
+        '--corpus',
+        '.',
+        '--out',
+        'runs',
+        '--neighbours',
+        '1',
+    )
+    assert main(arguments) == 1
+    assert '--neighbours needs --leave-out-corpus' in capsys.readouterr().err
 
 
 def test_finished_runs_are_not_repeated(result, validate, folder, capsys):
@@ -120,6 +149,7 @@ def test_finished_runs_are_not_repeated(result, validate, folder, capsys):
 def test_the_page_of_results_shows_them(result):
     (section,) = _left_out(read_summaries(result.parents[1]))
     assert section['name'] == 'strangers'
+    assert section['facts'].endswith('choices for each corpus on 2 others')
     assert section['table'].count('\n') == len(NAMES) + 2
     assert '21 and more' in section['curve']
 
@@ -134,6 +164,7 @@ def test_the_page_of_results_shows_them(result):
             NAMES,
             "pretrained is 'companion': its weights may know",
         ),
+        (('--neighbours', '0'), NAMES, 'neighbours is 0, not 1 or more'),
         (('--folds', '1'), NAMES, '--folds cannot be used with --leave-out-corpus'),
     ],
 )

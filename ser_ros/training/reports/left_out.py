@@ -50,8 +50,10 @@ class LeftOutResult:
 
     corpus: str
     protocol: str
+    chosen_on: tuple[str, ...]
+    """The corpora that the choices were made on, with models that were trained without them and
+    without this one."""
     choices: Choices
-    """Made on models that were trained without this corpus and without the one they are tested on."""
     metrics: dict[str, Any]
     """See `evaluation.left_out.evaluate_left_out`."""
 

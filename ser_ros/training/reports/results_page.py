@@ -242,11 +242,13 @@ def _left_out(summaries: Sequence[LeftOutSummary]) -> list[dict[str, str]]:
         found = [summary for summary in summaries if summary.name == name]
         seeds = ', '.join(str(summary.seed) for summary in found)
         speed = statistics.median(summary.milliseconds_per_window for summary in found)
+        n_others = {len(result.chosen_on) for summary in found for result in summary.results}
         sections.append(
             {
                 'name': name,
                 'facts': f'{found[0].recipe["architecture"]}, {found[0].parameters:,} parameters, '
-                f'{speed:.1f} ms / window, seeds {seeds}',
+                f'{speed:.1f} ms / window, seeds {seeds}; choices for each corpus on '
+                f'{" or ".join(map(str, sorted(n_others)))} others',
                 'table': _table(left_out.HEADER, left_out.rows(found)),
                 'curve': _table(left_out.CURVE_HEADER, left_out.curve_rows(found)),
             }

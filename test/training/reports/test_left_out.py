@@ -53,7 +53,7 @@ def summary(seed, **accuracies):
     choices = Choices(1.5, 0.4, 0.3)
     recipe = plain_recipe(Recipe(name='mine', seed=seed))
     results = tuple(
-        LeftOutResult(name, f'{name} left out', choices, metrics(accuracy))
+        LeftOutResult(name, f'{name} left out', ('C',), choices, metrics(accuracy))
         for name, accuracy in accuracies.items()
     )
     return LeftOutSummary(recipe, 1000, 2.5, results, choices, {}, {}, '2026-01-01')
