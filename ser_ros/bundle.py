@@ -4,113 +4,36 @@ import dataclasses
 import hashlib
 import json
 import textwrap
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Optional, Union
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.numpy import save
 from torch import Tensor, nn
 
 from ser_ros import SerError
-from ser_ros.emotions import EMOTIONS, Emotion
-from ser_ros.features import Frontend, FrontendConfig, build_frontend
-from ser_ros.files import user_path, write_atomically
+from ser_ros.bundle_info import (
+    FORMAT,
+    FORMAT_VERSION,
+    BundleError,
+    BundleInfo,
+    describe_foreign,
+    find_bundle,
+    missing_bundle,
+    read_info,
+)
+from ser_ros.features import Frontend, build_frontend
+from ser_ros.files import write_atomically
+from ser_ros.frontend_config import FrontendConfig
 from ser_ros.models import build_model
 from ser_ros.models.size_limit import SizeLimit
-from ser_ros.settings import from_dict
-from ser_ros.shipped import shipped_bundles, shipped_file
+from ser_ros.programs import Programs, pop_programs
 
-FORMAT = 'ser_ros bundle'
-FORMAT_VERSION = 3
-DEFAULT_BUNDLE = 'companion'
-WINDOW_RANGE = (0.5, 60.0)
-"""Shortest and longest allowed value of a bundle's window, in seconds."""
 MAX_WINDOW = 2**20
 """The most values that a window may have, frames times features: a minute has 384,000 of 64 bands."""
-
-
-class BundleError(SerError):
-    """A bundle that cannot be used, or a clip that a bundle cannot classify."""
-
-
-@dataclass(frozen=True)
-class AdaptationInfo:
-    """How the model's stream adapts to a voice, see `stream.adaptation`.
-
-    Raises BundleError for invalid values.
-    """
-
-    by_voice: bool = False
-    """Whether the model was trained on features standardised by voice; others do not adapt."""
-    memory: float = 24.0
-    """After n utterances of a voice its own means have the weight n / (n + memory)."""
-    neutral_share: float = 0.4
-    """Share of neutral utterances that is expected unless a user states another."""
-
-    def __post_init__(self):
-        if not self.memory > 0:
-            raise BundleError(f'adaptation.memory {self.memory} is not positive')
-        if not 0 < self.neutral_share < 1:
-            raise BundleError(
-                f'adaptation.neutral_share {self.neutral_share} is not between 0 and 1'
-            )
-
-
-@dataclass(frozen=True)
-class BundleInfo:
-    """The metadata of a bundle.
-
-    Raises BundleError for invalid values.
-    """
-
-    architecture: str
-    hyperparameters: dict[str, Any]
-    frontend: FrontendConfig
-    class_names: tuple[str, ...]
-    """Names of `emotions.EMOTIONS` or of `classes`, in the order of the logits."""
-    window: float
-    """Longest window that the model was trained on, in seconds."""
-    temperature: float
-    """Divides the logits, so that probabilities are calibrated (Guo et al., 2017)."""
-    threshold: float
-    """Confidence below which no expression is decided."""
-    corpora: dict[str, dict[str, list[str]]]
-    """Corpus → subset (train, validation, test) → speakers."""
-    recipe: dict[str, Any]
-    seed: int
-    metrics: dict[str, Any]
-    """Subset, or other corpus → metrics with their protocol."""
-    license: str
-    """SPDX expression that the training data requires."""
-    recordings: tuple[str, ...]
-    """Fingerprints of the clips used in training and calibration, see `corpora.Clip`."""
-    calibration: str
-    """What temperature and threshold were chosen on, as in "chosen on ..."."""
-    adaptation: AdaptationInfo
-    classes: dict[str, Emotion] = field(default_factory=dict)
-    """What the classes mean that are not in `emotions.EMOTIONS`."""
-
-    def __post_init__(self):
-        shortest, longest = WINDOW_RANGE
-        unknown = [n for n in self.class_names if n not in EMOTIONS and n not in self.classes]
-        strange = [n for n in self.classes if n in EMOTIONS or n not in self.class_names]
-        checks = {
-            f'class_names has unknown classes {unknown}': not unknown,
-            f'classes has {strange}, which are known or not in class_names': not strange,
-            'class_names has fewer than two classes, or one twice': len(set(self.class_names))
-            == len(self.class_names)
-            >= 2,
-            f'temperature {self.temperature} is not positive': self.temperature > 0,
-            f'threshold {self.threshold} is not between 0 and 1': 0 <= self.threshold <= 1,
-            f'window of {self.window} s is not between {shortest:g} and {longest:g}': shortest
-            <= self.window
-            <= longest,
-        }
-        for problem, is_right in checks.items():
-            if not is_right:
-                raise BundleError(problem)
 
 
 @dataclass
@@ -123,6 +46,8 @@ class Bundle:
     path: Path
     digest: str = ''
     """SHA-256 of the file that it was loaded from."""
+    programs: Optional[Programs] = None
+    """Those inside the file, for machines without torch."""
 
     @property
     def min_samples(self) -> int:
@@ -159,8 +84,17 @@ class Bundle:
         return self.log_probabilities(features.to(next(self.model.parameters()).device))[0]
 
 
-def save_bundle(path: Path, info: BundleInfo, frontend: Frontend, model: nn.Module) -> None:
-    """Write a bundle to `path`, completely or not at all; SerError if it cannot be written."""
+def save_bundle(
+    path: Path,
+    info: BundleInfo,
+    frontend: Frontend,
+    model: nn.Module,
+    programs: Optional[Programs] = None,
+) -> None:
+    """Write a bundle to `path`, completely or not at all; SerError if it cannot be written.
+
+    `programs`: made from the same weights, see `export.make_programs`.
+    """
     metadata = {
         'format': FORMAT,
         'format_version': str(FORMAT_VERSION),
@@ -168,75 +102,50 @@ def save_bundle(path: Path, info: BundleInfo, frontend: Frontend, model: nn.Modu
     }
     if not info.classes:  # releases that do not know the key read all other bundles
         del metadata['classes']
+    weights = weights_of(frontend, model)
+    if programs is not None:
+        metadata |= programs.metadata()
+        weights |= programs.tensors()
+    write_atomically(path, save(weights, metadata))
+
+
+def weights_of(frontend: Frontend, model: nn.Module) -> dict[str, np.ndarray]:
+    """The tensors of a bundle's file."""
     weights = {
         'frontend.mean': frontend.mean,
         'frontend.std': frontend.std,
         **{f'model.{name}': tensor for name, tensor in model.state_dict().items()},
     }
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    write_atomically(path, save(weights, metadata))
-
-
-def find_bundle(name: Union[str, Path]) -> Path:
-    """The file of a bundle: `name` is a path, the name of a shipped bundle, or '' for the default."""
-    path = user_path(name or DEFAULT_BUNDLE)
-    shipped = shipped_file(f'bundles/{path.name}.safetensors')
-    return shipped if path.parent == Path() and not path.is_file() and shipped.is_file() else path
+    return {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in weights.items()}
 
 
 def load_bundle(name: Union[str, Path] = '') -> Bundle:
     """Load and check a bundle (see `find_bundle`); BundleError describes what is wrong with it."""
     path = find_bundle(name)
     if not path.is_file():
-        raise BundleError(f'bundle {path}: no such file; shipped: {", ".join(shipped_bundles())}')
+        raise missing_bundle(path)
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        with safe_open(path, framework='pt') as file:
+        with safe_open(path, framework='np') as file:
             metadata = file.metadata() or {}
-            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise BundleError(f'bundle {path}: {_describe_foreign(path)} ({error})') from error
+        raise BundleError(f'bundle {path}: {describe_foreign(path)} ({error})') from error
     try:
-        info = _read_info(metadata)
+        info = read_info(metadata)
+        programs = pop_programs(metadata, tensors)
+        weights = {name: torch.from_numpy(tensor) for name, tensor in tensors.items()}
         frontend = _load_frontend(info.frontend, weights)
         _check_window(info, frontend)
         model = _load_model(info, frontend.n_features, weights)
-        bundle = Bundle(info, frontend.eval(), model.eval().requires_grad_(False), path, digest)
+        bundle = Bundle(
+            info, frontend.eval(), model.eval().requires_grad_(False), path, digest, programs
+        )
         _check_runs(bundle)
     except (SerError, ValueError, RuntimeError, ArithmeticError) as error:
         reason = textwrap.shorten(str(error), 500, placeholder=' ...')
         raise BundleError(f'bundle {path}: {reason}') from error
     return bundle
-
-
-def _describe_foreign(path: Path) -> str:
-    try:
-        with path.open('rb') as file:
-            magic = file.read(2)
-    except OSError:
-        return 'cannot be read'
-    if magic in (b'PK', b'\x80\x02', b'\x80\x03', b'\x80\x04', b'\x80\x05'):
-        return 'a pickle or PyTorch checkpoint, which is never unpickled; use a bundle instead'
-    return 'damaged, or not a safetensors file'
-
-
-def _read_info(metadata: dict[str, str]) -> BundleInfo:
-    if metadata.get('format') != FORMAT:
-        raise BundleError('a safetensors file, but not a ser_ros bundle')
-    version = metadata.get('format_version')
-    if version != str(FORMAT_VERSION):
-        raise BundleError(_describe_version(version))
-    values = {key: value for key, value in metadata.items() if not key.startswith('format')}
-    return from_dict(BundleInfo, {key: json.loads(value) for key, value in values.items()})
-
-
-def _describe_version(version: Optional[str]) -> str:
-    text = f'format version {version}, this release reads {FORMAT_VERSION}'
-    if version in ('1', '2'):
-        return f'{text}: written before the first release of ser_ros, train the model again'
-    if version is not None and version.isdecimal() and int(version) > FORMAT_VERSION:
-        return f'{text}: written by a newer release of ser_ros, use that one'
-    return text
 
 
 def _load_frontend(config: FrontendConfig, weights: dict[str, Tensor]) -> Frontend:

@@ -1,5 +1,6 @@
-"""A bundle as a program for other runtimes: raw sound in, calibrated log-probabilities out."""
+"""A bundle as programs: of whole clips for other runtimes, and of frames and windows for its own stream."""
 
+import contextlib
 import io
 import json
 import logging
@@ -17,9 +18,15 @@ from torch.export import Dim, ExportedProgram
 from torch.export._patches import register_lstm_while_loop_decomposition
 
 from ser_ros import SerError
+from ser_ros.audio import SAMPLE_RATE
 from ser_ros.audio.sources import read_audio
-from ser_ros.bundle import Bundle
+from ser_ros.bundle import Bundle, weights_of
+from ser_ros.programs import Programs, hash_weights
 from ser_ros.shipped import shipped_file
+from ser_ros.stream.backend import Backend
+from ser_ros.stream.onnx_backend import OnnxBackend
+from ser_ros.stream.torch_backend import TorchBackend
+from ser_ros.stream.types import Window
 
 SUFFIXES = {'onnx': '.onnx', 'torch': '.pt2'}
 METADATA = 'ser_ros.json'
@@ -38,6 +45,24 @@ def export_bundle(
     formats agree with the model within TOLERANCE for several lengths of sound. SerError if they do
     not, or if the files cannot be written.
     """
+    with _quiet():
+        exported = _export(bundle)
+        made = {format_: _MAKERS[format_](exported, _metadata(bundle)) for format_ in formats}
+    differences = {}
+    for format_, data in made.items():
+        path = out.with_name(out.name + SUFFIXES[format_])
+        differences[path] = _difference(bundle, _RUNNERS[format_](data))
+        if not differences[path] <= TOLERANCE:
+            raise SerError(
+                f'{path} is not written: it differs by {differences[path]:.2g} from the '
+                f'log-probabilities of bundle {bundle.path}, which is not within {TOLERANCE:g}'
+            )
+    _write(dict(zip(differences, made.values())))
+    return differences
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
     # It logs an error about the loop of an LSTM, without consequences.
     logging.getLogger('torch._dynamo').setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -45,19 +70,95 @@ def export_bundle(
         warnings.simplefilter('ignore')
         # Otherwise an LSTM is unrolled for the length of the example.
         with register_lstm_while_loop_decomposition():
-            exported = _export(bundle)
-            made = {format_: _MAKERS[format_](exported, _metadata(bundle)) for format_ in formats}
-        differences = {}
-        for format_, data in made.items():
-            path = out.with_name(out.name + SUFFIXES[format_])
-            differences[path] = _difference(bundle, _RUNNERS[format_](data))
-            if not differences[path] <= TOLERANCE:
-                raise SerError(
-                    f'{path} is not written: it differs by {differences[path]:.2g} from the '
-                    f'log-probabilities of bundle {bundle.path}, which is not within {TOLERANCE:g}'
-                )
-    _write(dict(zip(differences, made.values())))
-    return differences
+            yield
+
+
+def make_programs(bundle: Bundle) -> Programs:
+    """The programs by which a stream needs no torch, of a bundle that runs on one.
+
+    SerError if they disagree with the model by more than TOLERANCE, for windows of several lengths,
+    alone and in a batch; BundleError for a bundle that does not run on a stream.
+    """
+    torch_backend = TorchBackend(bundle, 'cpu')
+    frontend, geometry = bundle.frontend, torch_backend.geometry
+    longest = frontend.n_frames(round(bundle.info.window * frontend.sample_rate))
+    batch, frames = Dim('batch', min=1), Dim('frames', min=geometry.min_frames)
+    samples = torch.zeros(5, geometry.frame_length)
+    # Sizes that differ from all other dimensions, so that none is confused with them.
+    window = (
+        torch.zeros(3, geometry.n_rows, longest + 5),
+        torch.tensor([longest + 5, longest, longest - 1]),
+        torch.zeros(3, geometry.n_features, 1),
+        torch.ones(()),
+    )
+    with _quiet():
+        spectrum = _exported(_Spectrum(bundle), (samples,), ({0: batch},))
+        dimensions = ({0: batch, 2: frames}, {0: batch}, {0: batch}, {})
+        score = _exported(_Score(bundle), window, dimensions)
+        programs = Programs(
+            _to_onnx(spectrum, ['samples'], ['spectrum'], {}),
+            _to_onnx(
+                score,
+                ['spectrum', 'lengths', 'mean', 'temperature'],
+                ['log_probabilities', 'clip_mean'],
+                {},
+            ),
+            geometry,
+            hash_weights(weights_of(frontend, bundle.model)),
+        )
+    onnx = OnnxBackend(bundle.info, programs, torch_backend.mean, bundle.path, bundle.digest)
+    if not (difference := _largest_difference(torch_backend, onnx, longest)) <= TOLERANCE:
+        raise SerError(
+            f'the ONNX programs of bundle {bundle.path} differ by {difference:.2g} from its '
+            f'log-probabilities, which is not within {TOLERANCE:g}'
+        )
+    return programs
+
+
+def _largest_difference(one: Backend, other: Backend, longest: int) -> float:
+    """The largest of a value of frames, log-probabilities and mean features; of whole windows."""
+    geometry = one.geometry
+    sound = _voice((longest + 1) * geometry.hop_length + geometry.frame_length, SAMPLE_RATE)
+    frames = np.lib.stride_tricks.sliding_window_view(sound, geometry.frame_length)
+    frames = frames[:: geometry.hop_length].astype(np.float32)
+    spectra = [one.spectrum(frames), other.spectrum(frames)]
+    differences = [np.abs(spectra[0] - spectra[1]).max()]
+    lengths = (longest, longest // 2, longest - 1, geometry.min_frames)
+    windows = [
+        Window(spectra[0][:, :n], 0, mean) for n in lengths for mean in (None, one.mean + 1)
+    ]
+    for batch in (windows, *([window] for window in windows)):
+        for mine, others in zip(one.score(batch), other.score(batch)):
+            differences.append(np.abs(mine.log_probabilities - others.log_probabilities).max())
+            known = np.isfinite(mine.clip_mean)
+            if (known != np.isfinite(others.clip_mean)).any():
+                return float('inf')
+            differences.append(np.abs(mine.clip_mean - others.clip_mean)[known].max(initial=0.0))
+    return float(max(differences))
+
+
+class _Spectrum(nn.Module):
+    def __init__(self, bundle: Bundle):
+        super().__init__()
+        self.frontend = bundle.frontend
+
+    def forward(self, samples: Tensor) -> Tensor:
+        return self.frontend.spectrum(samples)[..., 0].T
+
+
+class _Score(nn.Module):
+    def __init__(self, bundle: Bundle):
+        super().__init__()
+        self.frontend = bundle.frontend
+        self.model = bundle.model
+
+    def forward(
+        self, spectrum: Tensor, lengths: Tensor, mean: Tensor, temperature: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        features = self.frontend.features(spectrum, lengths)
+        logits = self.model(self.frontend.standardise(features, mean), lengths)
+        scores = (logits / temperature).log_softmax(dim=-1)
+        return scores, self.frontend.clip_mean(features, lengths)
 
 
 class _Program(nn.Module):
@@ -76,10 +177,17 @@ def _export(bundle: Bundle) -> ExportedProgram:
     shape = {0: Dim('batch', min=1), 1: Dim('samples', min=bundle.min_samples)}
     # Length and batch size differ from all other dimensions, so that none is confused with them.
     example = torch.zeros(3, bundle.min_samples + 3 * bundle.frontend.sample_rate + 77)
+    return _exported(_Program(bundle), (example,), (shape,))
+
+
+def _exported(
+    module: nn.Module, example: tuple[Tensor, ...], dimensions: tuple[dict[int, Any], ...]
+) -> ExportedProgram:
+    """`dimensions`: those of each input that may have other sizes."""
     exported = torch.export.export(
-        _Program(bundle).eval(),
-        (example,),
-        dynamic_shapes=(shape,),
+        module.eval(),
+        example,
+        dynamic_shapes=dimensions,
         prefer_deferred_runtime_asserts_over_guards=True,
     )
     # Some assertions are guesses from the example about the memory layout, which fail for a batch
@@ -108,12 +216,17 @@ def _metadata(bundle: Bundle) -> dict[str, Any]:
 
 
 def _make_onnx(exported: ExportedProgram, metadata: dict[str, Any]) -> bytes:
+    return _to_onnx(exported, ['waveform'], ['log_probabilities'], metadata)
+
+
+def _to_onnx(
+    exported: ExportedProgram,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    metadata: dict[str, Any],
+) -> bytes:
     program = torch.onnx.export(
-        exported,
-        input_names=['waveform'],
-        output_names=['log_probabilities'],
-        dynamo=True,
-        verbose=False,
+        exported, input_names=inputs, output_names=outputs, dynamo=True, verbose=False
     )
     for key, value in metadata.items():
         text = value if isinstance(value, str) else json.dumps(value)

@@ -14,9 +14,11 @@ from virtual_microphone import VirtualMicrophone, missing_packages
 
 from ser_ros.audio import SAMPLE_RATE
 from ser_ros.audio.vad import CHUNK, Segmenter, SileroVad
-from ser_ros.bundle import AdaptationInfo, BundleInfo, load_bundle, save_bundle
+from ser_ros.bundle import load_bundle, save_bundle
+from ser_ros.bundle_info import AdaptationInfo, BundleInfo
 from ser_ros.emotions import EMOTIONS
-from ser_ros.features import LogMelConfig, LogMelPitchConfig, build_frontend
+from ser_ros.features import build_frontend
+from ser_ros.frontend_config import LogMelConfig, LogMelPitchConfig
 from ser_ros.models import build_model
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,16 +15,10 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from ser_ros import SerError
-from ser_ros.bundle import (
-    FORMAT_VERSION,
-    BundleError,
-    BundleInfo,
-    find_bundle,
-    load_bundle,
-    save_bundle,
-)
+from ser_ros.bundle import load_bundle, save_bundle
+from ser_ros.bundle_info import FORMAT_VERSION, BundleError, BundleInfo, find_bundle
 from ser_ros.emotions import OTHERS, Emotion
-from ser_ros.features import LogMelConfig, MfccConfig, ResearchConfig, VggishConfig
+from ser_ros.frontend_config import LogMelConfig, MfccConfig, ResearchConfig, VggishConfig
 
 
 def parts_of(path):

@@ -19,9 +19,9 @@ import json, random, resource, sys, time
 from safetensors import safe_open
 from safetensors.torch import save
 from pathlib import Path
-from ser_ros.bundle import BundleError, load_bundle
-from ser_ros.stream.engine import Engine
-from ser_ros.stream.voice import can_stream
+from ser_ros.bundle import load_bundle
+from ser_ros.bundle_info import BundleError
+from ser_ros.stream.torch_backend import TorchBackend
 
 EXTREMES = (
     -1, 0, 1, 2, 15, 2**16, 2**20, 2**31, 2**31 - 1, 2**62, 2**64, 10**400, -(2**40),
@@ -67,7 +67,7 @@ for source in sources:
     with safe_open(source, framework='pt') as file:
         weights = {key: file.get_tensor(key) for key in file.keys()}
         bundles.append((Path(source).read_bytes(), file.metadata(), weights))
-    Engine(load_bundle(source), 'cpu').warm_up()
+    TorchBackend(load_bundle(source), 'cpu').warm_up()
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -84,8 +84,8 @@ for number in range(int(n)):
     refusal = None
     try:
         bundle = load_bundle(path)
-        if can_stream(bundle):
-            Engine(bundle, 'cpu').warm_up()
+        if bundle.info.can_stream:
+            TorchBackend(bundle, 'cpu').warm_up()
     except BundleError as error:
         refusal = str(error)
     print(json.dumps({
@@ -153,7 +153,8 @@ def test_a_size_is_checked_before_it_is_believed(sources, tmp_path, key, name, v
     from safetensors import safe_open
     from safetensors.torch import save
 
-    from ser_ros.bundle import BundleError, load_bundle
+    from ser_ros.bundle import load_bundle
+    from ser_ros.bundle_info import BundleError
 
     with safe_open(sources[2], framework='pt') as file:
         weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118

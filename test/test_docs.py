@@ -12,7 +12,8 @@ from pages import DOCS, PAGES, ROOT, code_blocks, names_in, table
 
 from ser_ros.__main__ import _parser
 from ser_ros.audio.formats import RAW_CODINGS, SAMPLE_FORMATS
-from ser_ros.bundle import FORMAT, FORMAT_VERSION, BundleInfo, load_bundle
+from ser_ros.bundle import load_bundle
+from ser_ros.bundle_info import FORMAT, FORMAT_VERSION, BundleInfo
 from ser_ros.emotions import EMOTIONS, LABELS
 from ser_ros.nodes import parameters
 from ser_ros.shipped import shipped_recipes

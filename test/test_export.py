@@ -13,7 +13,7 @@ from ser_ros import SerError, export
 from ser_ros.__main__ import main
 from ser_ros.bundle import load_bundle
 from ser_ros.export import METADATA, TOLERANCE, export_bundle
-from ser_ros.features import MfccConfig
+from ser_ros.frontend_config import MfccConfig
 
 
 @pytest.fixture(scope='module')

@@ -12,20 +12,22 @@ from hypothesis import strategies as st
 
 from ser_ros import SerError
 from ser_ros.features import (
-    FrontendConfig,
     LogMel,
-    LogMelConfig,
     LogMelPitch,
-    LogMelPitchConfig,
     Mfcc,
-    MfccConfig,
     Research,
-    ResearchConfig,
     Vggish,
-    VggishConfig,
     build_frontend,
     fit_frontend,
     voice_mean,
+)
+from ser_ros.frontend_config import (
+    FrontendConfig,
+    LogMelConfig,
+    LogMelPitchConfig,
+    MfccConfig,
+    ResearchConfig,
+    VggishConfig,
 )
 from ser_ros.settings import from_dict
 

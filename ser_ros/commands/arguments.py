@@ -23,6 +23,19 @@ def device_argument() -> argparse.ArgumentParser:
     return parser
 
 
+def backend_argument() -> argparse.ArgumentParser:
+    """A parent parser with `--backend`."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument(
+        '--backend',
+        choices=('auto', 'torch', 'onnx'),
+        default='auto',
+        help='what runs the model: torch, or onnx without torch on the CPU (default auto: torch on '
+        'a GPU, onnx on a CPU)',
+    )
+    return parser
+
+
 def corpus_argument() -> argparse.ArgumentParser:
     """A parent parser with `--corpus` and what to use of its files; see `corpora`."""
     parser = argparse.ArgumentParser(add_help=False, parents=[sound_arguments()])
@@ -143,7 +156,7 @@ def compute(options: argparse.Namespace, **others: int) -> 'Compute':
 
     SerError for a missing device.
     """
-    from ser_ros.stream.engine import select_device
+    from ser_ros.stream.torch_backend import select_device
     from ser_ros.training.data.cache import default_cache
     from ser_ros.training.learning.fit import Compute
 

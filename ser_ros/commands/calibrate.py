@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> None:
     from ser_ros.training.reports.left_out import read_summary
 
     bundle = calibrate_bundle(load_bundle(options.bundle), read_summary(options.results))
-    save_bundle(bundle.path, bundle.info, bundle.frontend, bundle.model)
+    save_bundle(bundle.path, bundle.info, bundle.frontend, bundle.model, bundle.programs)
     info = bundle.info
     print(
         f'{bundle.path}: temperature {info.temperature:.3f}, threshold {info.threshold:.3f}, '

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ser_ros import SerError
-from ser_ros.commands.arguments import path_of, reading, sound_arguments
+from ser_ros.commands.arguments import backend_argument, path_of, reading, sound_arguments
 from ser_ros.commands.sounds import SoundReader
 from ser_ros.files import printable
 
 if TYPE_CHECKING:
-    from ser_ros.bundle import Bundle
+    from ser_ros.bundle_info import BundleInfo
     from ser_ros.stream.enrolment import Phrase
 
 
@@ -18,7 +18,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
     """Add the parser of `enroll`."""
     parser = commands.add_parser(
         'enroll',
-        parents=[sound_arguments()],
+        parents=[backend_argument(), sound_arguments()],
         help='make an enrolment of a voice from a few labelled phrases',
         description='From a few phrases that one person says in at least two emotions, compute '
         'how the voice usually sounds, for predict --enrolment and the parameter enrolment of '
@@ -43,29 +43,26 @@ def configure(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write the enrolment, and print how many phrases of each class it was made from."""
-    import torch
-
-    from ser_ros.bundle import load_bundle
+    from ser_ros.stream.backends import load_backend
     from ser_ros.stream.enrolment import enrol, save_enrolment
 
-    torch.set_num_threads(1)  # a window is too little work for several
-    bundle = load_bundle(options.bundle)
+    backend = load_backend(options.bundle, options.backend, 'cpu')
     reader = SoundReader(reading(options))
-    phrases = [phrase for text in options.phrases for phrase in _read(text, bundle, reader)]
-    enrolment = enrol(bundle, phrases)
+    phrases = [phrase for text in options.phrases for phrase in _read(text, backend.info, reader)]
+    enrolment = enrol(backend, phrases)
     save_enrolment(options.out, enrolment)
     counts = ', '.join(f'{n} {name}' for name, n in enrolment.phrases.items())
     print(f'{options.out}: {counts}')
 
 
-def _read(text: str, bundle: 'Bundle', reader: SoundReader) -> list['Phrase']:
+def _read(text: str, info: 'BundleInfo', reader: SoundReader) -> list['Phrase']:
     """The phrases of one argument; SerError for one without an emotion, or that is not sound."""
     from ser_ros.emotions import EMOTIONS, class_of, plain_word
     from ser_ros.stream.enrolment import Phrase
 
     phrases = []
     for word, file in _labelled_files(text):
-        own = bundle.info.classes
+        own = info.classes
         emotion = plain_word(word) if plain_word(word) in own else class_of(word)
         if emotion is None:
             known = ', '.join((*EMOTIONS, *own))

@@ -67,7 +67,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print the metrics of each subset; record and report them if requested."""
     from ser_ros.bundle import load_bundle
-    from ser_ros.stream.voice import check_can_stream
+    from ser_ros.stream.torch_backend import check_can_stream
     from ser_ros.training.data.corpora import read_corpora
     from ser_ros.training.evaluation.conditions import read_conditions
     from ser_ros.training.evaluation.selection import default_subset, evaluate, select

@@ -38,8 +38,8 @@ def configure(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the metrics of each folder, record them if requested; 1 if a file was not readable."""
     from ser_ros.bundle import load_bundle
-    from ser_ros.stream.engine import select_device
     from ser_ros.stream.recognizer import Recognizer
+    from ser_ros.stream.torch_backend import select_device
     from ser_ros.training.data.noise import list_sounds, split_recordings
     from ser_ros.training.evaluation.false_expressions import PROTOCOL, count_expressions
     from ser_ros.training.reports.card import FALSE_EXPRESSIONS, record_metrics

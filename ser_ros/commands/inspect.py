@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> None:
 def _draw_overview(file: str, reader: SoundReader, bundle: 'Bundle') -> 'Figure':
     from ser_ros.audio import SAMPLE_RATE
     from ser_ros.audio.sources import read_audio
-    from ser_ros.bundle import BundleError
+    from ser_ros.bundle_info import BundleError
     from ser_ros.training.reports import plots
     from ser_ros.training.reports.inspection import inspect, voice_activity
 

@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ser_ros import SerError
-from ser_ros.commands.arguments import device_argument, path_of, reading, sound_arguments
+from ser_ros.commands.arguments import (
+    backend_argument,
+    device_argument,
+    path_of,
+    reading,
+    sound_arguments,
+)
 from ser_ros.commands.sounds import SoundReader
 from ser_ros.files import printable
 
@@ -15,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ser_ros.bundle import Bundle
+    from ser_ros.bundle_info import BundleInfo
     from ser_ros.stream.recognizer import Recognizer
     from ser_ros.stream.types import Estimate
 
@@ -23,7 +30,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
     """Add the parser of `predict`."""
     parser = commands.add_parser(
         'predict',
-        parents=[device_argument(), sound_arguments()],
+        parents=[device_argument(), backend_argument(), sound_arguments()],
         help='print the emotions in sound files',
         description='One JSON line for each window, each utterance, and each file as a whole '
         '(kind: window, utterance, clip), times in seconds. A bundle that cannot stream prints '
@@ -64,25 +71,23 @@ def configure(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the estimates; return 1 if a file could not be processed."""
-    import torch
-
-    from ser_ros.bundle import load_bundle
+    from ser_ros.bundle_info import load_info
     from ser_ros.stream.adaptation import Adaptation
-    from ser_ros.stream.engine import select_device
+    from ser_ros.stream.backends import load_backend
     from ser_ros.stream.enrolment import load_enrolment
     from ser_ros.stream.recognizer import Recognizer
     from ser_ros.stream.types import StreamConfig
-    from ser_ros.stream.voice import can_stream
 
-    torch.set_num_threads(1)  # a window is too little work for several
     config = StreamConfig(adaptation=options.adaptation, neutral_share=options.neutral_share)
-    bundle = load_bundle(options.bundle)
-    baseline = load_enrolment(options.enrolment, bundle).baseline if options.enrolment else None
-    if can_stream(bundle):
-        recognizer = Recognizer(bundle, options.device, config, Adaptation(baseline))
+    recognizer = bundle = None
+    if load_info(options.bundle).can_stream:
+        backend = load_backend(options.bundle, options.backend, options.device)
+        baseline = (
+            load_enrolment(options.enrolment, backend).baseline if options.enrolment else None
+        )
+        recognizer = Recognizer(backend, config=config, adaptation=Adaptation(baseline))
     else:
-        recognizer = None
-        bundle.model.to(select_device(options.device))
+        bundle = _load_whole(options)
     reader, failed = SoundReader(reading(options)), False
     for file in options.files:
         name = printable(file)
@@ -106,6 +111,23 @@ def run(options: argparse.Namespace) -> int:
         if not lines:
             print(f'ser_ros: {name}: no speech was detected', file=sys.stderr)
     return int(failed)
+
+
+def _load_whole(options: argparse.Namespace) -> 'Bundle':
+    """A bundle that classifies whole clips, which torch alone can."""
+    import torch
+
+    from ser_ros.bundle import load_bundle
+    from ser_ros.stream.torch_backend import select_device
+
+    if options.enrolment:
+        raise SerError(
+            f'bundle {options.bundle}: it does not adapt to voices, so that it needs no enrolment'
+        )
+    torch.set_num_threads(1)  # a clip is too little work for several
+    bundle = load_bundle(options.bundle)
+    bundle.model.to(select_device(options.device))
+    return bundle
 
 
 def _stream(
@@ -135,13 +157,14 @@ def _stream(
     score = pool_windows([e.log_probabilities for e in windows], lengths)
     unadapted = np.log(np.maximum([e.unadapted for e in windows], MIN_PROBABILITY))
     clip = _whole(
-        recognizer.bundle,
+        recognizer.info,
+        SAMPLE_RATE,
         n_samples,
         score,
         pool_windows(unadapted, lengths),
         estimates[0].n_utterances,
     )
-    names = recognizer.bundle.info.class_names
+    names = recognizer.info.class_names
     lines = [_line('utterance' if e.is_final else 'window', e, names) for e in estimates]
     return [*lines, _line('clip', clip, names)]
 
@@ -150,24 +173,30 @@ def _classify(bundle: 'Bundle', file: str, reader: SoundReader) -> list[dict[str
     """The line of one file that is classified as a whole."""
     import torch
 
-    from ser_ros.bundle import BundleError
+    from ser_ros.bundle_info import BundleError
 
-    samples = reader.read(file, bundle.frontend.sample_rate)
+    rate = bundle.frontend.sample_rate
+    samples = reader.read(file, rate)
     try:
         score = bundle.classify(torch.from_numpy(samples)).double().numpy()
     except BundleError as error:
         raise SerError(f'{printable(file)}: {error}') from error
-    return [_line('clip', _whole(bundle, len(samples), score, score), bundle.info.class_names)]
+    return [
+        _line(
+            'clip', _whole(bundle.info, rate, len(samples), score, score), bundle.info.class_names
+        )
+    ]
 
 
 def _whole(
-    bundle: 'Bundle',
+    info: 'BundleInfo',
+    rate: int,
     n_samples: int,
     score: 'np.ndarray',
     unadapted: 'np.ndarray',
     n_utterances: int = 0,
 ) -> 'Estimate':
-    """The estimate of a whole clip, whose length is at the front-end's rate.
+    """The estimate of a whole clip, of `n_samples` at `rate` Hz.
 
     `score`, `unadapted`: (n_classes,) log-probabilities up to a constant. `n_utterances`: of the
     voice, before the clip.
@@ -178,11 +207,11 @@ def _whole(
     from ser_ros.stream.voice import softmax
 
     probabilities = softmax(score)
-    expressions = ExpressionMap(bundle.info.class_names, bundle.info.classes)
-    expression, confidence = expressions.decide(probabilities, bundle.info.threshold)
+    expressions = ExpressionMap(info.class_names, info.classes)
+    expression, confidence = expressions.decide(probabilities, info.threshold)
     valence, arousal = expressions.valence_arousal(probabilities)
     return Estimate(
-        stamp_ns=n_samples * SECOND // bundle.frontend.sample_rate,
+        stamp_ns=n_samples * SECOND // rate,
         probabilities=probabilities,
         expression=expression,
         confidence=confidence,

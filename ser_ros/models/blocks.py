@@ -29,7 +29,8 @@ def prepare(
         shortest = x.shape[-1]
         lengths = torch.full(x.shape[:1], x.shape[-1], device=x.device)
     else:
-        shortest = int(lengths.min())
+        # An exported program cannot look into its input.
+        shortest = min_frames if torch.compiler.is_exporting() else int(lengths.min())
     if shortest < min_frames:
         raise ValueError(f'{shortest} frames are too few, at least {min_frames} are needed')
     x = x * frame_mask(lengths, x.shape[-1])[:, None]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-import torch
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import JumpThreshold, TimeJump
 from rclpy.duration import Duration
@@ -17,14 +16,13 @@ from rclpy.task import Future
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
-from ser_ros import SerError, TransientError
+from ser_ros import SerError
 from ser_ros.audio import SECOND
 from ser_ros.audio.block_queue import BlockQueue
 from ser_ros.audio.channels import AVERAGE, averaging, check_channel
 from ser_ros.audio.formats import PcmFormat
 from ser_ros.audio.gate import Gate
 from ser_ros.audio.sources import Block
-from ser_ros.bundle import Bundle, load_bundle
 from ser_ros.nodes import messages, parameters
 from ser_ros.nodes.absent_voices import AbsentVoices
 from ser_ros.nodes.audio_messages import SOUND
@@ -36,7 +34,8 @@ from ser_ros.nodes.publishers import EmotionPublishers, Topics, topics_of
 from ser_ros.nodes.subscriptions import RELIABILITIES, AudioSubscription
 from ser_ros.nodes.voices import TrackedVoices, check_voice_id
 from ser_ros.stream.adaptation import Adaptation, Baseline
-from ser_ros.stream.engine import Engine, select_device
+from ser_ros.stream.backend import Backend, DeviceError
+from ser_ros.stream.backends import load_backend
 from ser_ros.stream.enrolment import load_enrolment
 from ser_ros.stream.listener import Listener, VoiceStream
 from ser_ros.stream.types import Estimate, StreamConfig
@@ -76,7 +75,7 @@ class EmotionNode(ManagedNode):
         """Whether a capture node in this process may call `receive`."""
         self._gate = Gate()
         self._clock_watch = ClockWatch()
-        self._engine: Optional[Engine] = None
+        self._backend: Optional[Backend] = None
         self._listener: Optional[Listener] = None
         self._tracked: Optional[TrackedVoices] = None
         self._connections: dict[str, _Connection] = {}
@@ -106,7 +105,6 @@ class EmotionNode(ManagedNode):
 
     def setup(self) -> None:
         """See `ManagedNode`."""
-        torch.set_num_threads(self.value('num_threads'))
         if self.value('reliability') not in RELIABILITIES:
             raise SerError(
                 f'reliability {self.value("reliability")!r} is not one of {", ".join(RELIABILITIES)}'
@@ -123,12 +121,11 @@ class EmotionNode(ManagedNode):
             )
         if self.value('sample_format'):
             check_channel(self.value('channel'), self.value('channels'))
-        bundle, self._baseline = _load(self.value('bundle'), self.value('enrolment'))
-        self._device = select_device(self.value('device'))
         self._stream_config({})  # raises SerError where the settings do not fit together
-        self._engine = Engine(bundle, 'cpu')
-        self._engine.warm_up()
-        self._log_bundle(bundle)
+        self._backend, self._baseline = self._load()
+        self._device = self._backend.device
+        self._backend.to('cpu')
+        self._log_bundle(self._backend)
         self._emotion_diagnostics = EmotionDiagnostics()
         self._jumps = 0
         if not self.value('ros4hri'):
@@ -142,14 +139,24 @@ class EmotionNode(ManagedNode):
             reason = str(error).partition(', at ')[0]
             raise SerError(f'{name} {self.value(name)!r}: {reason}') from error
 
-    def _log_bundle(self, bundle: Bundle) -> None:
+    def _load(self) -> tuple[Backend, Optional[Baseline]]:
+        """The bundle, and the baseline of an enrolment with it if its path is not empty."""
+        backend = load_backend(
+            *(self.value(name) for name in ('bundle', 'backend', 'device', 'num_threads'))
+        )
+        if not (enrolment := self.value('enrolment')):
+            return backend, None
+        return backend, load_enrolment(Path(enrolment), backend).baseline
+
+    def _log_bundle(self, backend: Backend) -> None:
+        info = backend.info
         self.get_logger().info(
-            f'bundle {bundle.path.name}: {bundle.info.architecture}, '
-            f'{len(bundle.info.class_names)} classes, licence {bundle.info.license}'
+            f'bundle {backend.path.name}: {info.architecture}, {len(info.class_names)} classes, '
+            f'licence {info.license}'
         )
 
     def _class_names(self) -> Sequence[str]:
-        return self._engine.bundle.info.class_names
+        return self._backend.info.class_names
 
     def _stream_config(self, changed: dict[str, Any]) -> StreamConfig:
         """Of the parameters, some of them changed; SerError where they do not fit together."""
@@ -165,7 +172,7 @@ class EmotionNode(ManagedNode):
         """See `ManagedNode`."""
         self._gate.forget_robot()
         self._move_to_device()
-        self._listener = Listener(self._engine, self._stream_config({}))
+        self._listener = Listener(self._backend, self._stream_config({}))
         topic = self.value('robot_speaking_topic')
         if topic:
             self._robot_subscriptions = messages.subscribe_transient_local(
@@ -179,26 +186,23 @@ class EmotionNode(ManagedNode):
                 on_change=self._set_voices,
             )
             self._tracked.check_publishers()
-            self.get_logger().info(f'listening to tracked voices on {self._engine.device}')
+            self.get_logger().info(f'listening to tracked voices {self._where()}')
             return
         self._connect('', self._plain_publishers, is_plain=True)
         topic = self._connections[''].subscription.topic
-        self.get_logger().info(f'listening to {topic} on {self._engine.device}')
+        self.get_logger().info(f'listening to {topic} {self._where()}')
 
     def _move_to_device(self) -> None:
         try:
-            self._engine.to(self._device)
-            self._engine.warm_up()
-        except RuntimeError as error:  # full, or too old or new for this torch
-            reason = str(error).splitlines()[0]
+            self._backend.to(self._device)
+        except DeviceError as error:
             if self.value('device') != 'auto':
-                is_full = isinstance(error, torch.OutOfMemoryError)
-                raise (TransientError if is_full else SerError)(
-                    f'device {self._device} does not run the model: {reason}'
-                ) from error
-            self.get_logger().warning(f'{self._device} does not run the model ({reason}): CPU')
-            self._engine.to('cpu')
-            self._engine.warm_up()
+                raise
+            self.get_logger().warning(f'{error}: CPU')
+            self._backend.to('cpu')
+
+    def _where(self) -> str:
+        return f'with {self._backend.name} on {self._backend.device}'
 
     def work(self) -> None:
         """See `ManagedNode`."""
@@ -220,12 +224,12 @@ class EmotionNode(ManagedNode):
             self.destroy_subscription(subscription)
         self._robot_subscriptions = []
         self._listener = None
-        if self._engine is not None and not self.failed:
-            self._engine.to('cpu')
+        if self._backend is not None and not self.failed:
+            self._backend.to('cpu')
 
     def teardown(self) -> None:
         """See `ManagedNode`."""
-        self._engine = self._plain_publishers = None
+        self._backend = self._plain_publishers = None
 
     def needs_new_process(self, error: Exception) -> bool:
         """See `ManagedNode`; after an error of its own a GPU does nothing more for a process."""
@@ -389,9 +393,9 @@ class EmotionNode(ManagedNode):
     async def _reload_bundle(
         self, _: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
-        engine, names = self._engine, (self.value('bundle'), self.value('enrolment'))
+        before = self._backend
         response.success = False
-        if engine is None:
+        if before is None:
             response.message = 'the node is not configured: it loads its bundle when it is'
             return response
         if self._loading is not None:
@@ -400,18 +404,18 @@ class EmotionNode(ManagedNode):
         self._loading = Future()
         late = SerError(f'it was not loaded within {LOADING_PATIENCE:g} s')
         deadline = threading.Timer(LOADING_PATIENCE, self._end_loading, (self._loading, late))
-        loading = threading.Thread(target=self._try_bundle, args=(engine, names, self._loading))
+        loading = threading.Thread(target=self._try_bundle, args=(before.device, self._loading))
         for thread in (deadline, loading):
             thread.daemon = True
             thread.start()
         try:
-            bundle, baseline = await self._loading
-            if self._engine is not engine:
+            backend, baseline = await self._loading
+            if self._backend is not before:
                 raise SerError('the node was cleaned up meanwhile')
-            if not self.ask_worker(functools.partial(self._use, bundle, baseline)):
+            if not self.ask_worker(functools.partial(self._use, backend, baseline)):
                 raise SerError(self.failure)
-            self._log_bundle(bundle)
-            response.success, response.message = True, f'bundle {bundle.path.name}'
+            self._log_bundle(backend)
+            response.success, response.message = True, f'bundle {backend.path.name}'
         except Exception as error:
             kind = '' if isinstance(error, SerError) else f'{type(error).__name__}: '
             response.message = kind + ' '.join(str(error).split())
@@ -421,9 +425,11 @@ class EmotionNode(ManagedNode):
             self._loading = None
         return response
 
-    def _use(self, bundle: Bundle, baseline: Optional[Baseline]) -> None:
+    def _use(self, backend: Backend, baseline: Optional[Baseline]) -> None:
         """Continue with a bundle, and know of the plain voice what its enrolment says."""
-        (self._listener or self._engine).replace_bundle(bundle)
+        self._backend = backend
+        if self._listener is not None:
+            self._listener.replace_backend(backend)
         self._absent.forget()
         self._baseline = baseline
         for connection in self._connections.values():
@@ -431,12 +437,12 @@ class EmotionNode(ManagedNode):
                 start_from = connection.stream.adaptation.start_from
                 self._listener.call_between_windows(functools.partial(start_from, baseline))
 
-    def _try_bundle(self, engine: Engine, names: tuple[str, str], result: Future) -> None:
+    def _try_bundle(self, device: str, result: Future) -> None:
         """Load a bundle and an enrolment, and run the bundle once, in a thread."""
         try:
-            bundle, baseline = _load(*names)
-            Engine(bundle, engine.device).warm_up()
-            self._end_loading(result, value=(bundle, baseline))
+            backend, baseline = self._load()
+            backend.to(device)
+            self._end_loading(result, value=(backend, baseline))
         except Exception as error:
             self._end_loading(result, error)
 
@@ -484,14 +490,14 @@ class EmotionNode(ManagedNode):
 
     def report(self) -> Report:
         """See `ManagedNode`."""
-        device = self._engine.device
+        backend = self._backend
         values: dict[str, Any] = {
-            'device': device,
-            'bundle': self._engine.bundle.path.name,
-            'bundle sha256': self._engine.bundle.digest[:12],
+            'backend': backend.name,
+            'device': backend.device,
+            'bundle': backend.path.name,
+            'bundle sha256': backend.digest[:12],
         }
-        if device.type == 'cuda':
-            n_bytes = torch.cuda.memory_allocated(device)
+        if (n_bytes := backend.device_bytes) is not None:
             values['GPU memory MB'] = round(n_bytes / 2**20, 1)
         now_ns = time.monotonic_ns()
         load = self._listener.load if self._listener is not None else None
@@ -539,11 +545,3 @@ class EmotionNode(ManagedNode):
 def _known_as(voice_id: str, is_plain: bool) -> str:
     """By which name a voice is known; the one on the plain topics is the same under any id."""
     return '' if is_plain else voice_id
-
-
-def _load(bundle_name: str, enrolment: str) -> tuple[Bundle, Optional[Baseline]]:
-    """A bundle, and the baseline of an enrolment with it if its path is not empty."""
-    bundle = load_bundle(bundle_name)
-    if not enrolment:
-        return bundle, None
-    return bundle, load_enrolment(Path(enrolment), bundle).baseline

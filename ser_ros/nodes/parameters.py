@@ -114,6 +114,11 @@ EMOTION = (
         'before it speaks; empty for none. Read as the bundle is.',
         is_live=True,
     ),
+    ParameterSpec(
+        'backend',
+        'auto',
+        'torch, onnx (on the CPU, without torch) or auto: torch on a GPU, onnx on a CPU.',
+    ),
     ParameterSpec('device', 'auto', 'auto, cpu, cuda or cuda:N; auto uses a GPU if there is one.'),
     ParameterSpec('num_threads', 1, 'CPU threads of one inference.', (1, 256)),
     ParameterSpec('audio_topic', 'audio_stamped', 'Topic of the sound.'),

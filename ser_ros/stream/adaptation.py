@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from typing import Optional
 
 import numpy as np
-import torch
 
 from ser_ros.emotions import NOTHING, Emotion, emotion_of
-from ser_ros.features import Frontend, voice_mean
 
 BASELINE_UTTERANCES = 60
 """How many utterances of a voice a baseline counts for.
@@ -26,7 +24,7 @@ next thirty it is 49 to 51 % for all. For voices that have one emotion only: 39 
 class Baseline:
     """How a voice usually sounds, known before it speaks: see `enrolment`."""
 
-    clip_mean: torch.Tensor
+    clip_mean: np.ndarray
     """(n_features, 1), see `Frontend.clip_mean`; not a number where nothing is known."""
     score: np.ndarray
     """(n_classes,) log-probabilities whose mean over the classes is 0."""
@@ -57,7 +55,7 @@ class Adaptation:
         if self._baseline is not None:
             self._add(self._baseline.clip_mean, self._baseline.score, BASELINE_UTTERANCES)
 
-    def learn(self, clip_mean: torch.Tensor, score: np.ndarray) -> None:
+    def learn(self, clip_mean: np.ndarray, score: np.ndarray) -> None:
         """Add an utterance: see `Frontend.clip_mean`, and its (n_classes,) log-probabilities.
 
         The log-probabilities must be those before `shift`.
@@ -65,23 +63,35 @@ class Adaptation:
         self.n_utterances += 1
         self._add(clip_mean, score - score.mean(), 1)
 
-    def _add(self, clip_mean: torch.Tensor, centred: np.ndarray, weight: int) -> None:
-        known = clip_mean.isfinite()
+    def _add(self, clip_mean: np.ndarray, centred: np.ndarray, weight: int) -> None:
+        known = np.isfinite(clip_mean)
         self._weight += weight
-        self._features = self._features + weight * clip_mean.where(known, 0.0)
-        self._counts = self._counts + weight * known.float()
+        self._features = self._features + weight * np.where(known, clip_mean, 0.0)
+        self._counts = self._counts + weight * known
         self._scores = self._scores + weight * centred
 
-    def features_mean(self, frontend: Frontend, memory: float) -> Optional[torch.Tensor]:
-        """(n_features, 1) to standardise the voice's features by; None before anything is known."""
+    def features_mean(self, mean: np.ndarray, memory: float) -> Optional[np.ndarray]:
+        """(n_features, 1) to standardise the voice's features by; None before anything is known.
+
+        `mean`: (n_features, 1) of the training set. As `features.voice_mean` in training.
+        """
         if not self._weight:
             return None
-        own = self._features / self._counts  # not a number where nothing is known
-        return voice_mean(frontend.mean.cpu(), own, self._counts / (self._counts + memory))
+        own = np.divide(self._features, self._counts, out=np.array(mean), where=self._counts > 0)
+        return (mean + (own - mean) * self._counts / (self._counts + memory)).astype(np.float32)
 
     def shift(self, n_classes: int, memory: float) -> np.ndarray:
         """(n_classes,) to add to log-probabilities."""
         return np.zeros(n_classes) - self._scores / (self._weight + memory)
+
+
+def nan_mean(values: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean of arrays of one shape, without those values that are not numbers; where none is, NaN."""
+    stacked = np.stack(values)
+    known = np.isfinite(stacked)
+    count = known.sum(axis=0)
+    total = np.where(known, stacked, 0.0).sum(axis=0)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
 def neutral_shift(

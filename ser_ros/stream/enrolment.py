@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Optional
 
 import numpy as np
-import torch
 
 from ser_ros import SerError
-from ser_ros.bundle import Bundle
+from ser_ros.bundle_info import BundleInfo
 from ser_ros.emotions import emotion_of
 from ser_ros.files import user_path, write_atomically
 from ser_ros.settings import from_dict
-from ser_ros.stream.adaptation import Adaptation, Baseline
+from ser_ros.stream.adaptation import Adaptation, Baseline, nan_mean
+from ser_ros.stream.backend import Backend
 from ser_ros.stream.recognizer import Recognizer
 
 FORMAT, FORMAT_VERSION = 'ser_ros enrolment', 1
@@ -56,10 +56,10 @@ class Enrolment:
     def baseline(self) -> Baseline:
         """What the voice's `Adaptation` starts from."""
         known = [float('nan') if value is None else value for value in self.features]
-        return Baseline(torch.tensor(known)[:, None], np.array(self.log_probabilities))
+        return Baseline(np.array(known, np.float32)[:, None], np.array(self.log_probabilities))
 
 
-def enrol(bundle: Bundle, phrases: Sequence[Phrase]) -> Enrolment:
+def enrol(backend: Backend, phrases: Sequence[Phrase]) -> Enrolment:
     """The baseline of a voice: means over the classes of the means over each class's phrases.
 
     So it does not depend on how many phrases of a class there are, as what is learned later depends
@@ -67,25 +67,26 @@ def enrol(bundle: Bundle, phrases: Sequence[Phrase]) -> Enrolment:
     phrases of fewer than two expressions, of a class that the bundle lacks, or without speech, and
     for a bundle that does not adapt.
     """
-    _check_adapts(bundle)
-    classes = [_class_of(bundle, phrase) for phrase in phrases]
-    expressions = sorted({emotion_of(name, bundle.info.classes).expression for name in classes})
+    info = backend.info
+    _check_adapts(backend)
+    classes = [_class_of(info, phrase) for phrase in phrases]
+    expressions = sorted({emotion_of(name, info.classes).expression for name in classes})
     if len(expressions) < 2:
         raise SerError(
             'an enrolment needs phrases of at least two expressions, '
             f'these are {" and ".join(expressions) or "none"}'
         )
-    recognizer = Recognizer(bundle, 'cpu')
+    recognizer = Recognizer(backend)
     lessons = [_listen(recognizer, phrase, None) for phrase in phrases]
     clip_mean = _balanced_mean(classes, [clip_mean for clip_mean, _ in lessons])
-    under_mean = Baseline(clip_mean, np.zeros(len(bundle.info.class_names)))
+    under_mean = Baseline(clip_mean, np.zeros(len(info.class_names)))
     lessons = [_listen(recognizer, phrase, under_mean) for phrase in phrases]
-    score = _balanced_mean(classes, [score for _, score in lessons]).numpy()
+    score = _balanced_mean(classes, [score for _, score in lessons])
     score -= score.mean()
     return Enrolment(
-        bundle=bundle.path.name,
-        bundle_sha256=bundle.digest,
-        class_names=bundle.info.class_names,
+        bundle=backend.path.name,
+        bundle_sha256=backend.digest,
+        class_names=info.class_names,
         phrases=dict(sorted(Counter(classes).items())),
         features=tuple(
             round(value, 4) if np.isfinite(value) else None for value in clip_mean[:, 0].tolist()
@@ -94,16 +95,16 @@ def enrol(bundle: Bundle, phrases: Sequence[Phrase]) -> Enrolment:
     )
 
 
-def _check_adapts(bundle: Bundle) -> None:
-    if not bundle.info.adaptation.by_voice:
+def _check_adapts(backend: Backend) -> None:
+    if not backend.info.adaptation.by_voice:
         raise SerError(
-            f'bundle {bundle.path}: it does not adapt to voices, so that it needs no enrolment'
+            f'bundle {backend.path}: it does not adapt to voices, so that it needs no enrolment'
         )
 
 
-def _class_of(bundle: Bundle, phrase: Phrase) -> str:
+def _class_of(info: BundleInfo, phrase: Phrase) -> str:
     """The bundle's class for a phrase: its own, or one of the same expression."""
-    names, own = bundle.info.class_names, bundle.info.classes
+    names, own = info.class_names, info.classes
     expression = emotion_of(phrase.emotion, own).expression
     alike = [name for name in names if emotion_of(name, own).expression == expression]
     if not alike:
@@ -118,15 +119,15 @@ class _Recorder(Adaptation):
 
     def __init__(self, baseline: Optional[Baseline]):
         super().__init__(baseline)
-        self.lessons: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.lessons: list[tuple[np.ndarray, np.ndarray]] = []
 
-    def learn(self, clip_mean: torch.Tensor, score: np.ndarray) -> None:
-        self.lessons.append((clip_mean, torch.from_numpy(score)))
+    def learn(self, clip_mean: np.ndarray, score: np.ndarray) -> None:
+        self.lessons.append((clip_mean, score))
 
 
 def _listen(
     recognizer: Recognizer, phrase: Phrase, baseline: Optional[Baseline]
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean features (n_features, 1) and log-probabilities (n_classes,) of a phrase's utterances."""
     recognizer.voice.adaptation = recorder = _Recorder(baseline)
     recognizer.push(phrase.samples, 0)
@@ -135,16 +136,16 @@ def _listen(
         least = recognizer.config.min_utterance
         raise SerError(f'{phrase.name}: no speech of at least {least} s was detected')
     clip_means, scores = zip(*recorder.lessons)
-    return torch.stack(clip_means).nanmean(dim=0), torch.stack(scores).mean(dim=0)
+    return nan_mean(clip_means), np.mean(scores, axis=0)
 
 
-def _balanced_mean(classes: Sequence[str], values: Sequence[torch.Tensor]) -> torch.Tensor:
+def _balanced_mean(classes: Sequence[str], values: Sequence[np.ndarray]) -> np.ndarray:
     """The mean over the classes of each class's mean value, not a number where none is one."""
     means = [
-        torch.stack([v for c, v in zip(classes, values) if c == name]).nanmean(dim=0)
+        nan_mean([v for c, v in zip(classes, values) if c == name])
         for name in sorted(set(classes))
     ]
-    return torch.stack(means).nanmean(dim=0)
+    return nan_mean(means)
 
 
 def save_enrolment(path: Path, enrolment: Enrolment) -> None:
@@ -152,12 +153,12 @@ def save_enrolment(path: Path, enrolment: Enrolment) -> None:
     write_atomically(path, json.dumps(dataclasses.asdict(enrolment), indent=1) + '\n')
 
 
-def load_enrolment(path: Path, bundle: Bundle) -> Enrolment:
-    """Read an enrolment that was made with `bundle`.
+def load_enrolment(path: Path, backend: Backend) -> Enrolment:
+    """Read an enrolment that was made with the bundle of `backend`.
 
     SerError for a missing or damaged file, another bundle's, and a bundle that does not adapt.
     """
-    _check_adapts(bundle)
+    _check_adapts(backend)
     path = user_path(path)
     try:
         enrolment = from_dict(Enrolment, json.loads(path.read_text()))
@@ -167,13 +168,14 @@ def load_enrolment(path: Path, bundle: Bundle) -> Enrolment:
         raise SerError(f'enrolment {path}: damaged, or not JSON ({error})') from error
     except SerError as error:
         raise SerError(f'enrolment {path}: {error}') from error
-    if enrolment.bundle_sha256 != bundle.digest:
+    if enrolment.bundle_sha256 != backend.digest:
         raise SerError(
             f'enrolment {path}: it was made with another bundle ({enrolment.bundle}, SHA-256 '
-            f'{enrolment.bundle_sha256[:12]}…), not with {bundle.path.name} '
-            f'({bundle.digest[:12]}…); enrol again'
+            f'{enrolment.bundle_sha256[:12]}…), not with {backend.path.name} '
+            f'({backend.digest[:12]}…); enrol again'
         )
-    expected = (bundle.info.class_names, bundle.frontend.n_features, len(bundle.info.class_names))
+    names = backend.info.class_names
+    expected = (names, backend.geometry.n_features, len(names))
     lengths = len(enrolment.features), len(enrolment.log_probabilities)
     if (enrolment.class_names, *lengths) != expected:
         raise SerError(f'enrolment {path}: damaged: its numbers do not fit to the bundle')

@@ -1,54 +1,81 @@
-"""The newest spectrum frames of a stream, each computed once."""
+"""The newest samples of a stream, and the frames of windows that end in them."""
 
 import numpy as np
-import torch
 
-from ser_ros.audio.vad import CHUNK
-from ser_ros.features import Frontend
+from ser_ros.stream.backend import Backend
 
 
 class FrameBuffer:
-    """Computes frames as chunks come in; its memory is allocated once."""
+    """Computes each frame once, and only frames of windows; its memory is allocated once.
 
-    def __init__(self, frontend: Frontend, n_samples: int):
+    Of both samples and frames it holds up to twice what is kept, so that moving them to the front is
+    rare and windows are slices.
+    """
+
+    def __init__(self, backend: Backend, n_samples: int):
         """`n_samples`: how far back a window may begin."""
-        self._frontend = frontend
-        self._hop = frontend.hop_length
-        self._keep = n_samples // self._hop + 2
-        # Twice the frames kept, so that moving them to the front is rare and windows are slices.
-        self._frames = torch.zeros(frontend.n_rows, 2 * self._keep)
-        self._samples = torch.zeros(frontend.frame_length + CHUNK)
+        self._backend = backend
+        self._geometry = backend.geometry
+        self._keep = n_samples + self._geometry.frame_length
+        self._samples = np.zeros(2 * self._keep, np.float32)
+        self._keep_frames = n_samples // self._geometry.hop_length + 2
+        self._frames = np.zeros((self._geometry.n_rows, 2 * self._keep_frames), np.float32)
         self.reset(0)
 
     def reset(self, origin: int) -> None:
-        """Start with the sample of this index of the stream."""
+        """Start with the sample of this index of the stream, and the first frame there."""
         self._origin = origin
-        self._n_samples = 0  # held in _samples
-        self._n_frames = 0  # held in _frames
-        self._first = 0  # index, from the origin, of the first frame held
+        self._first_sample = self._end = 0  # from the origin: of those in _samples
+        self._first = self._n_frames = (
+            0  # index of the first frame in _frames, and how many there are
+        )
 
-    @torch.inference_mode()
-    def push(self, chunk: np.ndarray) -> None:
-        """Compute the frames that (CHUNK,) samples complete."""
-        self._samples[self._n_samples : self._n_samples + CHUNK] = torch.from_numpy(chunk)
-        self._n_samples += CHUNK
-        n_new = self._frontend.n_frames(self._n_samples)
-        if not n_new:
+    @property
+    def oldest(self) -> int:
+        """Index in the stream of the oldest sample that is held."""
+        return self._origin + self._first_sample
+
+    @property
+    def samples(self) -> np.ndarray:
+        """(n,) samples that are held."""
+        return self._samples[: self._end - self._first_sample]
+
+    def push(self, samples: np.ndarray) -> None:
+        """Add (n,) samples, at most those that are kept."""
+        n, n_new = self._end - self._first_sample, len(samples)
+        if n + n_new > len(self._samples):
+            self._samples[: self._keep] = self._samples[n - self._keep : n]
+            self._first_sample += n - self._keep
+            n = self._keep
+        self._samples[n : n + n_new] = samples
+        self._end += n_new
+
+    def window(self, start: int, end: int) -> np.ndarray:
+        """(n_rows, frames) that lie whole between two sample indices of the stream.
+
+        Valid until the next call.
+        """
+        hop = self._geometry.hop_length
+        first = max(0, -(-(start - self._origin) // hop), -(-self._first_sample // hop))
+        last = self._geometry.n_frames(end - self._origin)
+        if not self._first <= first <= self._first + self._n_frames:
+            self._first, self._n_frames = first, 0
+        self._compute(last)
+        return self._frames[:, first - self._first : last - self._first]
+
+    def _compute(self, last: int) -> None:
+        """Compute the frames that are missing before that of this index."""
+        next_frame = self._first + self._n_frames
+        if (n_new := last - next_frame) <= 0:
             return
         if self._n_frames + n_new > self._frames.shape[1]:
-            drop = self._n_frames - self._keep
-            self._frames[:, : self._keep] = self._frames[:, drop : self._n_frames].clone()
-            self._first += drop
-            self._n_frames = self._keep
-        frames = self._frontend.spectrum(self._samples[: self._n_samples])
-        self._frames[:, self._n_frames : self._n_frames + n_new] = frames
+            drop = self._n_frames + n_new - self._keep_frames
+            kept = self._n_frames - drop
+            self._frames[:, :kept] = self._frames[:, drop : self._n_frames].copy()
+            self._first, self._n_frames = self._first + drop, kept
+        hop, length = self._geometry.hop_length, self._geometry.frame_length
+        begin = next_frame * hop - self._first_sample
+        part = self._samples[begin : begin + (n_new - 1) * hop + length]
+        frames = np.lib.stride_tricks.sliding_window_view(part, length)[::hop]
+        self._frames[:, self._n_frames : self._n_frames + n_new] = self._backend.spectrum(frames)
         self._n_frames += n_new
-        rest = self._samples[n_new * self._hop : self._n_samples].clone()
-        self._samples[: len(rest)] = rest
-        self._n_samples = len(rest)
-
-    def window(self, start: int, end: int) -> torch.Tensor:
-        """(n_rows, frames) that lie whole between two sample indices of the stream."""
-        first = -(-(start - self._origin) // self._hop) - self._first
-        last = self._frontend.n_frames(end - self._origin) - self._first
-        return self._frames[:, max(0, first) : last]

@@ -13,9 +13,8 @@ from ser_ros import HangError
 from ser_ros.audio import SAMPLE_RATE, SECOND
 from ser_ros.audio.block_queue import BlockQueue, Part
 from ser_ros.audio.level import LevelMeter
-from ser_ros.bundle import Bundle
 from ser_ros.stream.adaptation import Adaptation
-from ser_ros.stream.engine import Engine
+from ser_ros.stream.backend import Backend
 from ser_ros.stream.types import Estimate, StreamConfig
 from ser_ros.stream.voice import Voice
 
@@ -149,8 +148,8 @@ class Listener:
     when the worker counts as hanging. What other threads ask the worker for raises HangError then.
     """
 
-    def __init__(self, engine: Engine, config: StreamConfig):
-        self.engine = engine
+    def __init__(self, backend: Backend, config: StreamConfig):
+        self.backend = backend
         self.ready = threading.Condition()
         """The condition that the streams' queues must be created with."""
         self.load = Load()
@@ -184,7 +183,7 @@ class Listener:
         adaptation = adaptation or Adaptation()
         stream = VoiceStream(
             queue=queue,
-            voice=Voice(self.engine.bundle, self.config),
+            voice=Voice(self.backend, self.config),
             adaptation=adaptation,
             on_estimate=on_estimate,
             on_speaking=on_speaking,
@@ -220,18 +219,18 @@ class Listener:
             stream.has_left.wait(min(2 * DRAIN, PATIENCE))
         self.call_between_windows(remove)
 
-    def replace_bundle(self, bundle: Bundle) -> None:
-        """Continue with another bundle, which is already on the engine's device.
+    def replace_backend(self, backend: Backend) -> None:
+        """Continue with another bundle or backend.
 
-        What is known of the voices is forgotten, with their baselines: see `Voice.replace_bundle`.
+        What is known of the voices is forgotten, with their baselines: see `Voice.replace_backend`.
         """
 
         def replace() -> None:
-            self.engine.replace_bundle(bundle)
+            self.backend = backend
             self._room.forget()
             for stream in self._streams:
                 stream.adaptation.start_from(None)
-                stream.voice.replace_bundle(bundle)
+                stream.voice.replace_backend(backend)
 
         self.call_between_windows(replace)
 
@@ -364,9 +363,9 @@ class Listener:
         for stream, piece in due:
             stream.silence = 0.0
             if piece.starts_anew:
-                self._report(stream, self.engine.run([stream.voice.flush()])[0])
+                self._report(stream, self.backend.run([stream.voice.flush()])[0])
         n_gaps = [stream.voice.counters.gaps for stream, _ in due]
-        results = self.engine.run(
+        results = self.backend.run(
             [stream.voice.push(piece.samples, piece.stamp_ns) for stream, piece in due]
         )
         for (stream, piece), n, estimates in zip(due, n_gaps, results):
@@ -395,7 +394,7 @@ class Listener:
                 stream.end()
                 while stream.pieces:
                     self._process((stream,))
-            estimates = self.engine.run([stream.voice.interrupt()])[0]
+            estimates = self.backend.run([stream.voice.interrupt()])[0]
         self._report(stream, estimates)
 
     def _end_streams(self) -> None:

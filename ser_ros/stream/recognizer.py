@@ -1,14 +1,17 @@
-"""One voice on one engine: the public face of the stream."""
+"""One voice on one backend: the public face of the stream."""
 
-from typing import Optional
+from typing import TYPE_CHECKING, Optional, Union
 
 import numpy as np
 
-from ser_ros.bundle import Bundle
+from ser_ros.bundle_info import BundleInfo
 from ser_ros.stream.adaptation import Adaptation
-from ser_ros.stream.engine import Engine
+from ser_ros.stream.backend import Backend
 from ser_ros.stream.types import Estimate, StreamConfig, StreamCounters
 from ser_ros.stream.voice import Voice
+
+if TYPE_CHECKING:
+    from ser_ros.bundle import Bundle
 
 
 class Recognizer:
@@ -20,19 +23,30 @@ class Recognizer:
 
     def __init__(
         self,
-        bundle: Bundle,
+        bundle: Union[Backend, 'Bundle'],
         device: str = 'auto',
         config: Optional[StreamConfig] = None,
         adaptation: Optional[Adaptation] = None,
     ):
-        """`adaptation`: what is known of the voice."""
-        self.engine = Engine(bundle, device)
-        self.voice = Voice(bundle, config or StreamConfig(), adaptation)
+        """`bundle`: from `load_backend`, or one that PyTorch runs on `device`.
+
+        `adaptation`: what is known of the voice.
+        """
+        self._device = device
+        self.backend = self._prepare(bundle)
+        self.voice = Voice(self.backend, config or StreamConfig(), adaptation)
+
+    def _prepare(self, bundle: Union[Backend, 'Bundle']) -> Backend:
+        if isinstance(bundle, Backend):
+            return bundle
+        from ser_ros.stream.torch_backend import TorchBackend
+
+        return TorchBackend(bundle, self._device)
 
     @property
-    def bundle(self) -> Bundle:
-        """The bundle in use."""
-        return self.engine.bundle
+    def info(self) -> BundleInfo:
+        """Of the bundle in use."""
+        return self.backend.info
 
     @property
     def config(self) -> StreamConfig:
@@ -56,14 +70,14 @@ class Recognizer:
         restarts: an open utterance is decided from what was received of it. Raises ValueError for
         another shape or type, or samples that are not finite.
         """
-        return self.engine.run([self.voice.push(samples, stamp_ns)])[0]
+        return self.backend.run([self.voice.push(samples, stamp_ns)])[0]
 
     def flush(self) -> list[Estimate]:
         """End the stream: decide an open utterance, and accept any stamp next.
 
         What is known of the voice stays: the next sound may be of the same one.
         """
-        return self.engine.run([self.voice.flush()])[0]
+        return self.backend.run([self.voice.flush()])[0]
 
     def reset(self) -> None:
         """Forget the stream without a decision, and the voice but for its baseline.
@@ -77,7 +91,7 @@ class Recognizer:
         """Continue with other settings, see `Voice.configure`."""
         self.voice.configure(config)
 
-    def replace_bundle(self, bundle: Bundle) -> None:
-        """Continue with another bundle on the same device, see `Voice.replace_bundle`."""
-        self.engine.replace_bundle(bundle)
-        self.voice.replace_bundle(bundle)
+    def replace_bundle(self, bundle: Union[Backend, 'Bundle']) -> None:
+        """Continue with another bundle, see `Voice.replace_backend`."""
+        self.backend = self._prepare(bundle)
+        self.voice.replace_backend(self.backend)

@@ -2,14 +2,11 @@
 
 from collections.abc import Generator
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Optional
+from typing import Any, Optional
 
 import numpy as np
 
 from ser_ros import SerError
-
-if TYPE_CHECKING:  # the capture node reads settings without torch
-    import torch
 
 MIN_PROBABILITY = 1e-300
 """A smaller probability is replaced by this one before its logarithm is taken."""
@@ -150,14 +147,24 @@ class StreamCounters:
 class Window:
     """A window to classify."""
 
-    features: 'torch.Tensor'
-    """(n_features, frames) of the front-end, not standardised; valid until the next request."""
+    spectrum: np.ndarray
+    """(n_rows, frames) of the front-end; valid until the next request."""
     n_samples: int
     """Length at 16 kHz."""
-    mean: Optional['torch.Tensor']
+    mean: Optional[np.ndarray]
     """(n_features, 1) of the voice's features; None: those of the training set."""
 
 
-WindowRequests = Generator[Window, Optional[np.ndarray], list[Estimate]]
-"""A generator that yields a window, receives its calibrated log-probabilities (n_classes,), or None
-where there was no memory for it, and returns estimates."""
+@dataclass(frozen=True)
+class Score:
+    """What a model says of a window."""
+
+    log_probabilities: np.ndarray
+    """(n_classes,), calibrated."""
+    clip_mean: np.ndarray
+    """(n_features, 1): the mean of each feature, see `Frontend.clip_mean`."""
+
+
+WindowRequests = Generator[Window, Optional[Score], list[Estimate]]
+"""A generator that yields a window, receives its score, or None where there was no memory for it,
+and returns estimates."""

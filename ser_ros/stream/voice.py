@@ -1,52 +1,27 @@
 """One voice as a stream: samples in, windows to classify, estimates out. No ROS, no model here."""
 
 import math
-from collections import deque
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
 import numpy as np
-import torch
 
 from ser_ros.audio import SAMPLE_RATE, SECOND
 from ser_ros.audio.stream import StampTracker
 from ser_ros.audio.vad import CHUNK, Segment, Segmenter, SileroVad
-from ser_ros.bundle import Bundle, BundleError
 from ser_ros.emotions import ExpressionMap
-from ser_ros.stream.adaptation import Adaptation, neutral_shift
+from ser_ros.stream.adaptation import Adaptation, nan_mean, neutral_shift
+from ser_ros.stream.backend import Backend
 from ser_ros.stream.frame_buffer import FrameBuffer
-from ser_ros.stream.types import Estimate, StreamConfig, StreamCounters, Window, WindowRequests
-
-
-def can_stream(bundle: Bundle) -> bool:
-    """Whether a bundle runs on a stream; others classify whole clips only."""
-    return bundle.frontend.is_streaming and bundle.frontend.sample_rate == SAMPLE_RATE
-
-
-def check_can_stream(bundle: Bundle) -> None:
-    """Raise BundleError, with the reason, for a bundle that does not run on a 16 kHz stream."""
-    frontend = bundle.frontend
-    if frontend.sample_rate != SAMPLE_RATE:
-        raise BundleError(
-            f'bundle {bundle.path}: made for {frontend.sample_rate} Hz, '
-            f'a stream needs one for {SAMPLE_RATE} Hz'
-        )
-    if not frontend.is_streaming:
-        raise BundleError(
-            f'bundle {bundle.path}: its front-end {frontend.config.kind} needs whole clips, '
-            'a stream needs another one'
-        )
-    if bundle.info.window < (shortest := _min_window(bundle) / SAMPLE_RATE):
-        raise BundleError(
-            f'bundle {bundle.path}: its window of {bundle.info.window} s is shorter than the '
-            f'{shortest:.3f} s that its model needs'
-        )
-
-
-def _min_window(bundle: Bundle) -> int:
-    """Samples that contain the fewest frames the model takes, wherever the frames begin."""
-    return bundle.min_samples + bundle.frontend.hop_length - 1
+from ser_ros.stream.types import (
+    Estimate,
+    Score,
+    StreamConfig,
+    StreamCounters,
+    Window,
+    WindowRequests,
+)
 
 
 @dataclass
@@ -58,13 +33,13 @@ class _Utterance:
     """Sample index at which the next window ends."""
     n_utterances: int
     """Earlier utterances that `mean` and `shift` come from."""
-    mean: Optional[torch.Tensor]
+    mean: Optional[np.ndarray]
     """(n_features, 1) to standardise features by; None: the training set's."""
     shift: np.ndarray
     """(n_classes,) to add to log-probabilities."""
     scores: list[np.ndarray] = field(default_factory=list)
     """(n_classes,) log-probabilities of each window, before the shift."""
-    clip_means: list[torch.Tensor] = field(default_factory=list)
+    clip_means: list[np.ndarray] = field(default_factory=list)
     """(n_features, 1) mean features of each window."""
     lengths: list[int] = field(default_factory=list)
     """Of these windows, in samples."""
@@ -85,26 +60,22 @@ class Voice:
     """
 
     def __init__(
-        self, bundle: Bundle, config: StreamConfig, adaptation: Optional[Adaptation] = None
+        self, backend: Backend, config: StreamConfig, adaptation: Optional[Adaptation] = None
     ):
-        """`adaptation`: what is known of the voice; it may be that of several voices.
-
-        Raises BundleError for a bundle that does not run on a stream.
-        """
-        check_can_stream(bundle)
-        self.bundle = bundle
+        """`adaptation`: what is known of the voice; it may be that of several voices."""
+        self._backend = backend
         self.adaptation = adaptation or Adaptation()
         self.counters = StreamCounters()
         self._vad = SileroVad()
         self._segmenter = Segmenter(config.vad_threshold, 0)
         self._tracker = StampTracker(SAMPLE_RATE, config.gap_tolerance)
         self._chunk = np.zeros(CHUNK, np.float32)
-        self._recent: deque[np.ndarray] = deque()
         self._utterance: Optional[_Utterance] = None
         self._position = 0
         """Samples processed, in whole chunks."""
         self._n_pending = 0
         """Samples in the chunk that is being filled."""
+        self._frames = FrameBuffer(backend, 0)
         self.configure(config)
         self.reset()
 
@@ -122,15 +93,14 @@ class Voice:
                 due = utterance.last_end + _samples(config.hop)
             utterance.next_end = max(due, self._position)
 
-    def replace_bundle(self, bundle: Bundle) -> None:
-        """Continue with another bundle; the open utterance is kept, its estimates are forgotten.
+    def replace_backend(self, backend: Backend) -> None:
+        """Continue with another bundle or backend; the open utterance is kept, its estimates are forgotten.
 
         If the windows are longer now, the utterance counts from the oldest sound that is kept.
         So is what is known of the voice, with its baseline: another model has other features and
-        errors. Raises BundleError for a bundle that does not run on a stream.
+        errors.
         """
-        check_can_stream(bundle)
-        self.bundle = bundle
+        self._backend = backend
         self.adaptation.start_from(None)
         self._update_limits()
         if (utterance := self._utterance) is not None:
@@ -139,35 +109,29 @@ class Voice:
 
     def _update_limits(self) -> None:
         """Compute what follows from bundle and settings together."""
-        bundle, config = self.bundle, self.config
-        self.expressions = ExpressionMap(bundle.info.class_names, bundle.info.classes)
-        self._threshold = bundle.info.threshold if config.threshold is None else config.threshold
-        info = bundle.info.adaptation
-        self._memory, self._neutral_share = info.memory, info.neutral_share
+        info, config = self._backend.info, self.config
+        self.expressions = ExpressionMap(info.class_names, info.classes)
+        self._threshold = info.threshold if config.threshold is None else config.threshold
+        self._memory = info.adaptation.memory
+        self._neutral_share = info.adaptation.neutral_share
         if config.adaptation_memory is not None:
             self._memory = config.adaptation_memory
         if config.neutral_share is not None:
             self._neutral_share = config.neutral_share
-        self._window = _samples(bundle.info.window)
-        self._min_utterance = max(_samples(config.min_utterance), _min_window(bundle))
-        self._first_estimate = max(_samples(config.first_estimate), _min_window(bundle))
+        self._window, least = _samples(info.window), self._backend.geometry.min_window
+        self._min_utterance = max(_samples(config.min_utterance), least)
+        self._first_estimate = max(_samples(config.first_estimate), least)
         silence = _samples(config.end_silence)
         if self._utterance is not None:  # a pause in it may be longer than a new end_silence
             silence = max(silence, self._position - self._utterance.segment.end)
         n_kept = silence + _samples(config.hop) + CHUNK + self._window
-        self._recent = deque(self._recent, maxlen=n_kept // CHUNK + 1)
-        self._frames = FrameBuffer(bundle.frontend, n_kept)
-        self._frames.reset(self._oldest)
-        for chunk in self._recent:
-            self._frames.push(chunk)
+        held = self._frames.samples[-n_kept:]
+        self._frames = FrameBuffer(self._backend, n_kept)
+        self._frames.reset(self._position - len(held))
+        self._frames.push(held)
         if self._utterance is not None:  # of longer windows, only what is kept can be read
             segment = self._utterance.segment
-            segment.start = max(segment.start, self._oldest)
-
-    @property
-    def _oldest(self) -> int:
-        """Index of the oldest sample that is kept."""
-        return self._position - len(self._recent) * CHUNK
+            segment.start = max(segment.start, self._frames.oldest)
 
     @property
     def is_speaking(self) -> bool:
@@ -234,12 +198,10 @@ class Voice:
         self._segmenter.reset()
         self._vad.reset()
         self._frames.reset(0)
-        self._recent.clear()
         self._position = self._n_pending = 0
 
     def _process(self, chunk: np.ndarray) -> WindowRequests:
         self._position += CHUNK
-        self._recent.append(chunk.copy())
         self._frames.push(chunk)
         if self._segmenter.push(self._vad(chunk)):
             return (yield from self._close())
@@ -262,17 +224,17 @@ class Voice:
     @property
     def adapts(self) -> bool:
         """Whether bundle and settings let the voice be known."""
-        return self.bundle.info.adaptation.by_voice and self.config.adaptation != 'off'
+        return self._backend.info.adaptation.by_voice and self.config.adaptation != 'off'
 
     def _open(self, segment: Segment, next_end: int) -> _Utterance:
         """An utterance, with what is known of the voice as it begins."""
-        names, known = self.bundle.info.class_names, self.adaptation
+        info, known = self._backend.info, self.adaptation
         if not self.adapts:
-            return _Utterance(segment, next_end, 0, None, np.zeros(len(names)))
+            return _Utterance(segment, next_end, 0, None, np.zeros(len(info.class_names)))
         memory, share = self._memory, self._neutral_share
-        mean = known.features_mean(self.bundle.frontend, memory)
-        shift = known.shift(len(names), memory) + neutral_shift(
-            names, share, self.bundle.info.classes
+        mean = known.features_mean(self._backend.mean, memory)
+        shift = known.shift(len(info.class_names), memory) + neutral_shift(
+            info.class_names, share, info.classes
         )
         return _Utterance(segment, next_end, known.n_utterances, mean, shift)
 
@@ -295,7 +257,7 @@ class Voice:
             longest = max(utterance.lengths)
             means = [m for m, n in zip(utterance.clip_means, utterance.lengths) if n == longest]
             self.adaptation.learn(
-                torch.stack(means).nanmean(dim=0),
+                nan_mean(means),
                 pool_windows(utterance.scores, utterance.lengths),
             )
         self._utterance = None
@@ -391,24 +353,25 @@ class Voice:
             silence_ns=is_closing * (self._position - end) * SECOND // SAMPLE_RATE,
         )
 
-    def _classify(self, end: int) -> Generator[Window, Optional[np.ndarray], bool]:
-        """Request the log-probabilities of the window up to `end` and keep them.
+    def _classify(self, end: int) -> Generator[Window, Optional[Score], bool]:
+        """Request the score of the window up to `end` and keep it.
 
         False where the window was skipped.
         """
         utterance = self._utterance
         onset = utterance.segment.start - _samples(self.config.preroll)
-        start = max(self._oldest, onset, end - self._window)
-        features = self.bundle.frontend.features(self._frames.window(start, end))
-        score = yield Window(features, end - start, utterance.mean)
+        start = max(self._frames.oldest, onset, end - self._window)
+        score = yield Window(self._frames.window(start, end), end - start, utterance.mean)
         if score is None:
             self.counters.skipped_windows += 1
             return False
         self.counters.windows += 1
         utterance.last_end = end
-        utterance.scores.append(score)
-        if self.bundle.info.adaptation.by_voice:  # also while switched off: it may be switched on
-            utterance.clip_means.append(self.bundle.frontend.clip_mean(features))
+        utterance.scores.append(score.log_probabilities)
+        if (
+            self._backend.info.adaptation.by_voice
+        ):  # also while switched off: it may be switched on
+            utterance.clip_means.append(score.clip_mean)
         utterance.lengths.append(end - start)
         return True
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ser_ros.bundle import BundleInfo, load_bundle
+from ser_ros.bundle import load_bundle
+from ser_ros.bundle_info import BundleInfo
 from ser_ros.training.adjustment import choose_split, log_choice
 from ser_ros.training.data.batches import count_batches
 from ser_ros.training.data.corpora import Corpus, merge_labels

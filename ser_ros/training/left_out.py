@@ -24,8 +24,7 @@ from ser_ros.bundle import Bundle, load_bundle
 from ser_ros.files import make_folder, write_atomically
 from ser_ros.models import count_parameters
 from ser_ros.settings import from_dict
-from ser_ros.stream.engine import select_device
-from ser_ros.stream.voice import check_can_stream
+from ser_ros.stream.torch_backend import check_can_stream, select_device
 from ser_ros.training.adjustment import adjust_corpora
 from ser_ros.training.attempts import Attempts
 from ser_ros.training.data.corpora import Clip, CorpusPath

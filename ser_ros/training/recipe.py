@@ -10,10 +10,10 @@ from typing import Any, Union
 import yaml
 
 from ser_ros import SerError
-from ser_ros.bundle import WINDOW_RANGE
+from ser_ros.bundle_info import WINDOW_RANGE
 from ser_ros.emotions import LABELS
-from ser_ros.features import FrontendConfig, LogMelConfig
 from ser_ros.files import user_path
+from ser_ros.frontend_config import FrontendConfig, LogMelConfig
 from ser_ros.models import default_hyperparameters
 from ser_ros.settings import from_dict
 from ser_ros.shipped import shipped_file, shipped_recipes

@@ -13,7 +13,8 @@ from typing import Any, Optional
 from filelock import FileLock, Timeout
 
 from ser_ros import SerError
-from ser_ros.bundle import AdaptationInfo, Bundle, BundleInfo, load_bundle, save_bundle
+from ser_ros.bundle import Bundle, load_bundle, save_bundle
+from ser_ros.bundle_info import AdaptationInfo, BundleInfo
 from ser_ros.files import make_folder, write_atomically
 from ser_ros.models import default_hyperparameters
 from ser_ros.settings import from_dict

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from ser_ros.bundle import load_bundle
-from ser_ros.features import ResearchConfig
+from ser_ros.frontend_config import ResearchConfig
 from ser_ros.training.evaluation import conditions
 
 CORPORA = {'RAVDESS': {'train': ['02'], 'validation': ['03'], 'test': ['01', '11']}}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from ser_ros.features import ResearchConfig
+from ser_ros.frontend_config import ResearchConfig
 from ser_ros.training.recipe import AugmentationConfig
 
 PNG = b'\x89PNG'

@@ -13,7 +13,7 @@ import soundfile
 import torch
 
 from ser_ros.bundle import load_bundle, save_bundle
-from ser_ros.features import ResearchConfig
+from ser_ros.frontend_config import ResearchConfig
 from ser_ros.stream.recognizer import Recognizer
 
 KEYS = [
@@ -56,7 +56,7 @@ def test_it_prints_a_json_line_for_each_estimate(predict, wav, bundle_path, utte
         assert estimate['confidence'] == pytest.approx(other.confidence, abs=1e-3)
         assert estimate['valence'] == pytest.approx(other.valence, abs=1e-3)
         assert estimate['arousal'] == pytest.approx(other.arousal, abs=1e-3)
-        assert list(estimate['probabilities']) == list(recognizer.bundle.info.class_names)
+        assert list(estimate['probabilities']) == list(recognizer.backend.bundle.info.class_names)
         assert list(estimate['probabilities'].values()) == pytest.approx(
             other.probabilities, abs=1e-3
         )

@@ -34,7 +34,7 @@ from ser_ros.audio import SAMPLE_RATE, SECOND  # noqa: E402
 from ser_ros.audio.formats import encode_s16le  # noqa: E402
 from ser_ros.bundle import load_bundle, save_bundle  # noqa: E402
 from ser_ros.emotions import OTHERS  # noqa: E402
-from ser_ros.features import LogMelConfig  # noqa: E402
+from ser_ros.frontend_config import LogMelConfig  # noqa: E402
 from ser_ros.nodes.emotion_node import EmotionNode  # noqa: E402
 from ser_ros.nodes.messages import to_header, to_nanoseconds  # noqa: E402
 

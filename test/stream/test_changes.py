@@ -5,7 +5,7 @@ import pytest
 
 from ser_ros.audio import SAMPLE_RATE, SECOND
 from ser_ros.bundle import load_bundle
-from ser_ros.features import LogMelConfig
+from ser_ros.frontend_config import LogMelConfig
 from ser_ros.stream.recognizer import Recognizer
 from ser_ros.stream.types import StreamConfig
 

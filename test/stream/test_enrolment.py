@@ -9,8 +9,9 @@ import torch
 
 from ser_ros import SerError
 from ser_ros.audio import SAMPLE_RATE
-from ser_ros.bundle import AdaptationInfo, load_bundle
-from ser_ros.features import LogMelPitchConfig
+from ser_ros.bundle import load_bundle
+from ser_ros.bundle_info import AdaptationInfo
+from ser_ros.frontend_config import LogMelPitchConfig
 from ser_ros.stream.adaptation import Adaptation, Baseline
 from ser_ros.stream.enrolment import Phrase, enrol, load_enrolment, save_enrolment
 from ser_ros.stream.recognizer import Recognizer

@@ -16,11 +16,12 @@ from ser_ros.audio import SAMPLE_RATE, SECOND
 from ser_ros.audio.block_queue import BlockQueue
 from ser_ros.audio.formats import PcmFormat, encode_s16le
 from ser_ros.audio.vad import CHUNK, Segmenter, SileroVad, speech_span
-from ser_ros.bundle import Bundle, BundleError, load_bundle
+from ser_ros.bundle import Bundle, load_bundle
+from ser_ros.bundle_info import BundleError
 from ser_ros.emotions import Emotion
-from ser_ros.features import LogMelConfig, MfccConfig, ResearchConfig, VggishConfig
-from ser_ros.stream.engine import Engine, select_device
+from ser_ros.frontend_config import LogMelConfig, MfccConfig, ResearchConfig, VggishConfig
 from ser_ros.stream.recognizer import Recognizer
+from ser_ros.stream.torch_backend import TorchBackend, select_device
 from ser_ros.stream.types import StreamConfig
 from ser_ros.stream.voice import Voice
 
@@ -162,10 +163,10 @@ def test_windows_end_every_hop_during_speech(recognizer, speech, segments):
 @pytest.mark.parametrize('frontend', FRONTENDS.values(), ids=FRONTENDS)
 def test_a_window_has_the_same_frames_as_computed_offline(scripted, speech, segments, frontend):
     recognizer = scripted([[0.0, 0.0, 0.0]], frontend=frontend)
-    frontend = recognizer.bundle.frontend
+    frontend = recognizer.backend.bundle.frontend
     estimates = windows(process(recognizer, speech))
     offline = frontend.spectrum(torch.from_numpy(speech))
-    inputs = recognizer.bundle.model.inputs
+    inputs = recognizer.backend.bundle.model.inputs
     assert len(inputs) == len(estimates) > 30
     hop, length = 160, frontend.frame_length
     for features, estimate in zip(inputs, estimates):
@@ -182,7 +183,7 @@ def test_a_window_has_the_same_frames_as_computed_offline(scripted, speech, segm
 def test_every_front_end_that_can_stream_works(write_bundle, tmp_path, utterance, frontend):
     path = write_bundle(tmp_path / 'other.safetensors', frontend=frontend)
     recognizer = Recognizer(load_bundle(path), 'cpu')
-    recognizer.engine.warm_up()
+    recognizer.backend.warm_up()
     whole = process(recognizer, utterance, len(utterance))
     assert len(windows(whole)) > 5
     assert same(process(recognizer, utterance, 777), whole)
@@ -430,7 +431,7 @@ def test_a_gap_decides_the_utterance_from_what_was_received(recognizer, utteranc
     after = process(recognizer, utterance, start=later)
     assert recognizer.counters.gaps == 1
     assert recognizer.counters.broken_utterances == 0
-    flushed = Recognizer(recognizer.bundle, 'cpu')
+    flushed = Recognizer(recognizer.backend.bundle, 'cpu')
     expected = flushed.push(utterance[:half], START) + flushed.flush()
     expected += process(flushed, utterance, start=later)
     assert len(finals(expected)) == 2
@@ -461,8 +462,8 @@ def test_a_gap_in_silence_breaks_no_utterance(recognizer):
 
 
 def test_estimates_follow_the_classes_and_threshold_of_the_bundle(recognizer, speech):
-    names = recognizer.bundle.info.class_names
-    assert recognizer.bundle.info.threshold == 0.25
+    names = recognizer.info.class_names
+    assert recognizer.info.threshold == 0.25
     for estimate in process(recognizer, speech):
         assert estimate.probabilities.shape == (len(names),)
         assert estimate.probabilities.sum() == pytest.approx(1)
@@ -512,7 +513,7 @@ def test_running_estimates_are_smoothed_and_windows_are_not(scripted, utterance)
 def test_smoothing_starts_again_with_each_utterance(scripted, speech, segments):
     recognizer = scripted([logits_of([0.1, 0.8, 0.1])])
     first = recognizer.push(speech[: segments[1].start], START)
-    recognizer.bundle.model.logits = torch.tensor([logits_of([0.2, 0.1, 0.7])])
+    recognizer.backend.bundle.model.logits = torch.tensor([logits_of([0.2, 0.1, 0.7])])
     second = recognizer.push(speech[segments[1].start :], START + segments[1].start * SAMPLE_NS)
     assert finals(first)
     assert (second[0].expression, second[0].confidence) == ('sad', pytest.approx(0.7))
@@ -681,7 +682,7 @@ def test_settings_near_their_limits_work(bundle, utterance, settings):
 
 
 def test_warm_up_changes_nothing(recognizer, utterance, expected):
-    recognizer.engine.warm_up()
+    recognizer.backend.warm_up()
     assert recognizer.counters.windows == 0
     assert same(process(recognizer, utterance), expected)
 
@@ -711,7 +712,7 @@ def test_an_explicit_gpu_that_is_missing_is_refused(bundle, name):
 def test_auto_falls_back_with_one_warning(bundle, caplog):
     with caplog.at_level(logging.WARNING):
         recognizer = Recognizer(bundle, 'auto')
-    assert recognizer.engine.device == torch.device('cpu')
+    assert recognizer.backend.device == 'cpu'
     assert [record.levelname for record in caplog.records] == ['WARNING']
 
 
@@ -723,9 +724,9 @@ with_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUD
 @pytest.mark.parametrize('name', ['auto', 'cuda', 'cuda:0'])
 def test_a_gpu_computes_the_same_estimates(bundle_path, utterance, expected, name):
     recognizer = Recognizer(load_bundle(bundle_path), name)
-    recognizer.engine.warm_up()
-    assert recognizer.engine.device.type == 'cuda'
-    assert next(recognizer.bundle.model.parameters()).is_cuda
+    recognizer.backend.warm_up()
+    assert recognizer.backend.device.startswith('cuda')
+    assert next(recognizer.backend.bundle.model.parameters()).is_cuda
     estimates = process(recognizer, utterance)
     assert [e.stamp_ns for e in estimates] == [e.stamp_ns for e in expected]
     for estimate, other in zip(estimates, expected):
@@ -736,8 +737,8 @@ def test_a_gpu_computes_the_same_estimates(bundle_path, utterance, expected, nam
 @with_gpu
 def test_moving_to_the_cpu_keeps_the_estimates(bundle_path, utterance, expected):
     recognizer = Recognizer(load_bundle(bundle_path), 'cuda')
-    recognizer.engine.to('cpu')
-    assert not any(parameter.is_cuda for parameter in recognizer.bundle.model.parameters())
+    recognizer.backend.to('cpu')
+    assert not any(parameter.is_cuda for parameter in recognizer.backend.bundle.model.parameters())
     assert same(process(recognizer, utterance), expected)
 
 
@@ -806,7 +807,7 @@ def test_voices_have_the_same_estimates_together_as_alone(
     bundle.model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     delayed = np.concatenate((np.zeros(3_000, np.float32), utterance))
     sounds = [speech[: 7 * SAMPLE_RATE], utterance, 0.3 * speech[-9 * SAMPLE_RATE :], delayed]
-    found = run_together(Engine(bundle, 'cpu'), sounds)
+    found = run_together(TorchBackend(bundle, 'cpu'), sounds)
     assert max(sizes) > 1
     assert sum(sizes) == sum(e.is_window for estimates in found for e in estimates)
     for sound, estimates in zip(sounds, found):
@@ -831,8 +832,8 @@ def test_voices_that_do_not_fit_into_memory_together_are_classified_one_by_one(
         if len(inputs[0]) > 1:
             raise torch.OutOfMemoryError('CUDA out of memory')
 
-    handle = recognizer.bundle.model.register_forward_pre_hook(hook)
-    found = run_together(recognizer.engine, [utterance, utterance])
+    handle = recognizer.backend.bundle.model.register_forward_pre_hook(hook)
+    found = run_together(recognizer.backend, [utterance, utterance])
     handle.remove()
     assert all(same(estimates, expected) for estimates in found)
 

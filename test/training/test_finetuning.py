@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from ser_ros import SerError
-from ser_ros.bundle import BundleError
-from ser_ros.features import LogMelConfig
+from ser_ros.bundle_info import BundleError
+from ser_ros.frontend_config import LogMelConfig
 from ser_ros.training.data.corpora import Clip, Corpus
 from ser_ros.training.data.splits import split_corpora
 from ser_ros.training.finetuning import OPTIMIZATION, STEPS, finetuning_recipe

@@ -21,7 +21,7 @@ from ser_ros.audio import SAMPLE_RATE
 from ser_ros.audio.sources import read_audio
 from ser_ros.audio.vad import SileroVad, speech_span
 from ser_ros.bundle import Bundle
-from ser_ros.stream.engine import select_device
+from ser_ros.stream.torch_backend import select_device
 from ser_ros.training.data.noise import noise_for_evaluation, recordings
 from ser_ros.training.evaluation.clip_result import ClipResult
 from ser_ros.training.evaluation.metrics import KEPT, accuracy_change, compute_metrics

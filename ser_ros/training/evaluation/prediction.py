@@ -11,12 +11,12 @@ from tqdm import tqdm
 
 from ser_ros.audio import SAMPLE_RATE, SECOND
 from ser_ros.audio.formats import PcmFormat, encode_s16le
-from ser_ros.bundle import Bundle, BundleError
+from ser_ros.bundle import Bundle
+from ser_ros.bundle_info import BundleError, BundleInfo
 from ser_ros.emotions import ExpressionMap
-from ser_ros.stream.engine import select_device
 from ser_ros.stream.recognizer import Recognizer
+from ser_ros.stream.torch_backend import select_device
 from ser_ros.stream.types import MIN_PROBABILITY, Estimate, StreamConfig
-from ser_ros.stream.voice import can_stream
 from ser_ros.training.data.corpora import Clip
 from ser_ros.training.evaluation.clip_result import ClipResult
 
@@ -34,7 +34,7 @@ def predict_clips(
     bundle: Bundle, clips: Sequence[Clip], device: str = 'auto', gain_db: float = 0.0
 ) -> list[ClipResult]:
     """Stream the clips, or classify each as a whole if the bundle cannot stream."""
-    if can_stream(bundle):
+    if bundle.info.can_stream:
         degrade = functools.partial(amplify, gain_db=gain_db) if gain_db else None
         return stream_clips(cold_recognizer(bundle, device), clips, degrade)
     return classify_clips(bundle, clips, device, gain_db)
@@ -47,7 +47,7 @@ def cold_recognizer(bundle: Bundle, device: str = 'auto') -> Recognizer:
 
 def describe_method(bundle: Bundle) -> str:
     """How `predict_clips` processes the clips of this bundle; the end of a protocol."""
-    if can_stream(bundle):
+    if bundle.info.can_stream:
         return 'each clip streamed as on the robot, between half a second of silence'
     return 'each clip classified as a whole'
 
@@ -88,19 +88,19 @@ def stream_clips(
         results.append(
             ClipResult(
                 clip,
-                _scores(windows, recognizer.bundle),
+                _scores(windows, recognizer.info),
                 [e.expression for e in finals],
                 lengths=[e.n_samples for e in windows],
-                utterances=_scores(finals, recognizer.bundle),
+                utterances=_scores(finals, recognizer.info),
             )
         )
     return results
 
 
-def _scores(estimates: Sequence[Estimate], bundle: Bundle) -> np.ndarray:
+def _scores(estimates: Sequence[Estimate], info: BundleInfo) -> np.ndarray:
     """(n, n_classes) log-probabilities, even if there is no estimate."""
     scores = np.array([estimate.log_probabilities for estimate in estimates])
-    return scores.reshape(-1, len(bundle.info.class_names))
+    return scores.reshape(-1, len(info.class_names))
 
 
 def received(sound: np.ndarray, degrade: Optional[Degrade] = None, seed: int = 0) -> np.ndarray:

@@ -9,8 +9,7 @@ from tqdm import tqdm
 
 from ser_ros.bundle import Bundle
 from ser_ros.emotions import ExpressionMap
-from ser_ros.stream.engine import select_device
-from ser_ros.stream.voice import can_stream
+from ser_ros.stream.torch_backend import select_device
 from ser_ros.training.data.nonspeech import FAMILIES, HELD_OUT, generate_one
 from ser_ros.training.evaluation.clip_result import ClipResult
 from ser_ros.training.evaluation.prediction import (
@@ -33,7 +32,7 @@ def evaluate_nonspeech(bundle: Bundle, device: str = 'auto') -> dict[str, dict[s
     streamed, with voice activity detection; None for a bundle that classifies whole clips.
     """
     bundle.model.to(select_device(device))
-    recognizer = cold_recognizer(bundle, device) if can_stream(bundle) else None
+    recognizer = cold_recognizer(bundle, device) if bundle.info.can_stream else None
     rate = bundle.frontend.sample_rate
     metrics = {}
     for kind, family in enumerate(
@@ -67,7 +66,7 @@ def nonspeech_metrics(
         if bundle.info.recipe.get('data', {}).get('nonspeech')
         else 'training used no such sounds'
     )
-    unit = 'windows' if can_stream(bundle) else 'clips'
+    unit = 'windows' if bundle.info.can_stream else 'clips'
     windows = [row for result in results for row in result.windows]
     return {
         'protocol': f'generated sounds of {bundle.info.window:g} s, classified by the model '

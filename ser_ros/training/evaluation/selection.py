@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from ser_ros import SerError
-from ser_ros.bundle import Bundle, BundleInfo
+from ser_ros.bundle import Bundle
+from ser_ros.bundle_info import BundleInfo
 from ser_ros.training.data.corpora import Clip, Corpus, merge_labels
 from ser_ros.training.evaluation.clip_result import ClipResult
 from ser_ros.training.evaluation.conditions import Conditions, evaluate_conditions

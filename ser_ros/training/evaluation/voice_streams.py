@@ -1,6 +1,5 @@
 """Recognition while a voice becomes known: its utterances in random order, as a robot receives them."""
 
-import dataclasses
 import functools
 import zlib
 from collections.abc import Mapping, Sequence
@@ -17,8 +16,9 @@ from ser_ros.audio import SAMPLE_RATE, SECOND
 from ser_ros.audio import vad as voice_activity
 from ser_ros.audio.vad import CHUNK
 from ser_ros.bundle import Bundle
-from ser_ros.stream.adaptation import Adaptation
-from ser_ros.stream.types import StreamConfig, Window
+from ser_ros.stream.adaptation import Adaptation, nan_mean
+from ser_ros.stream.torch_backend import TorchBackend
+from ser_ros.stream.types import Score, StreamConfig
 from ser_ros.stream.voice import Voice
 from ser_ros.training.data.cache import Cache, cache_key
 from ser_ros.training.data.corpora import Clip
@@ -159,9 +159,11 @@ def _windows(bundle: Bundle, config: StreamConfig, clip: Clip) -> dict[str, np.n
 
     `n_samples`: of the windows of each utterance.
     """
-    voice, samples = Voice(bundle, config), received(clip.read())
-    unknown = np.log(np.full(len(bundle.info.class_names), 1 / len(bundle.info.class_names)))
-    windows: list[list[Window]] = [[]]
+    voice, samples = Voice(TorchBackend(bundle, 'cpu'), config), received(clip.read())
+    n_classes, frontend = len(bundle.info.class_names), bundle.frontend
+    nothing = np.full((frontend.n_features, 1), np.nan)
+    unknown = Score(np.log(np.full(n_classes, 1 / n_classes)), nothing)
+    windows: list[list[tuple[int, torch.Tensor]]] = [[]]
     for requests in (
         *(
             voice.push(samples[start : start + CHUNK], SECOND + start * SECOND // SAMPLE_RATE)
@@ -173,17 +175,18 @@ def _windows(bundle: Bundle, config: StreamConfig, clip: Clip) -> dict[str, np.n
         try:
             while True:
                 window = requests.send(score)
-                # The features may be a part of a buffer that the next chunk changes.
-                windows[-1].append(dataclasses.replace(window, features=window.features.clone()))
+                # The spectrum is a part of a buffer that the next window may change.
+                spectrum = torch.from_numpy(window.spectrum.copy())
+                windows[-1].append((window.n_samples, frontend.features(spectrum)))
                 score = unknown
         except StopIteration as end:
             if any(estimate.is_final for estimate in end.value):
                 windows.append([])
     features, index, lengths = [torch.zeros(bundle.frontend.n_features, 0)], [], []
     for i, utterance in enumerate(windows):
-        longest = max((window.n_samples for window in utterance), default=0)
+        longest = max((n_samples for n_samples, _ in utterance), default=0)
         lengths.append(longest)
-        kept = [window.features for window in utterance if window.n_samples == longest]
+        kept = [own for n_samples, own in utterance if n_samples == longest]
         features += kept
         index += [i] * len(kept)
     return {
@@ -229,15 +232,19 @@ def known_scores(
         range(N_UTTERANCES), desc='replaying', unit='utterance', leave=False, disable=None
     ):
         clips = [_longest(utterances[stream.clips[step]]) for stream in streams]
-        means = [voice.features_mean(frontend, memory) for voice in known]
+        means = [voice.features_mean(frontend.mean.cpu().numpy(), memory) for voice in known]
         features = [
-            [frontend.standardise(x, mean) for x in clip] for clip, mean in zip(clips, means)
+            [
+                frontend.standardise(x, None if mean is None else torch.from_numpy(mean))
+                for x in clip
+            ]
+            for clip, mean in zip(clips, means)
         ]
         scores.append(_pool(bundle, features, device))
         for voice, clip in zip(known, clips):
             if clip:
-                own = torch.stack([frontend.clip_mean(x) for x in clip])
-                voice.learn(own.nanmean(dim=0), nothing)
+                own = nan_mean([frontend.clip_mean(x).numpy() for x in clip])
+                voice.learn(own, nothing)
     return np.stack(scores, axis=1)
 
 
@@ -270,7 +277,7 @@ def adapt(scores: Scores, memory: float) -> Scores:
 
     As `Voice` does it, but for the expected share of neutral utterances.
     """
-    nothing, adapted = torch.zeros(1, 1), np.empty_like(scores)
+    nothing, adapted = np.zeros((1, 1)), np.empty_like(scores)
     for stream, out in zip(scores, adapted):
         voice = Adaptation()
         for score, row in zip(stream, out):

@@ -29,7 +29,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from ser_ros import SerError
 from ser_ros.files import write_atomically
-from ser_ros.stream.engine import select_device
+from ser_ros.stream.torch_backend import select_device
 from ser_ros.training.data.batches import EmotionData
 from ser_ros.training.learning.progress import progress
 from ser_ros.training.learning.task import EmotionTask

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from ser_ros import SerError
-from ser_ros.bundle import Bundle, BundleInfo, find_bundle, load_bundle
+from ser_ros.bundle import Bundle, load_bundle
+from ser_ros.bundle_info import BundleInfo, find_bundle
 from ser_ros.models import build_model
 from ser_ros.training.data.corpora import joint_license
 from ser_ros.training.data.splits import Split

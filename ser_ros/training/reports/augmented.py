@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ser_ros.audio import SAMPLE_RATE
 from ser_ros.audio.vad import Segment, SileroVad, speech_span
-from ser_ros.features import LogMelConfig, build_frontend
+from ser_ros.features import build_frontend
+from ser_ros.frontend_config import LogMelConfig
 from ser_ros.training.data.augmentation import Augment
 from ser_ros.training.data.dataset import TrainingWindows, Utterance, WholeClips
 from ser_ros.training.recipe import AugmentationConfig, DataConfig

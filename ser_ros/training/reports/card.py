@@ -6,16 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ser_ros import SerError, __version__
-from ser_ros.bundle import Bundle, BundleInfo, save_bundle
-from ser_ros.features import (
-    FrontendConfig,
-    MfccConfig,
-    ResearchConfig,
-    VggishConfig,
-)
+from ser_ros.bundle import Bundle, save_bundle
+from ser_ros.bundle_info import BundleInfo
 from ser_ros.files import write_atomically
+from ser_ros.frontend_config import FrontendConfig, MfccConfig, ResearchConfig, VggishConfig
 from ser_ros.models import count_parameters
-from ser_ros.stream.voice import can_stream
 from ser_ros.training.data.splits import QUICK, QUICK_MEANS
 from ser_ros.training.reports.formatting import (
     CONDITIONS_HEADER,
@@ -57,7 +52,7 @@ def record_metrics(bundle: Bundle, metrics: Mapping[str, Any]) -> None:
     recorded = {**bundle.info.metrics, **metrics}
     bundle.info = dataclasses.replace(bundle.info, metrics=recorded)
     write_card(bundle)  # first: it refuses metrics of another version
-    save_bundle(bundle.path, bundle.info, bundle.frontend, bundle.model)
+    save_bundle(bundle.path, bundle.info, bundle.frontend, bundle.model, bundle.programs)
 
 
 def write_card(bundle: Bundle) -> Path:
@@ -81,7 +76,7 @@ def card(bundle: Bundle) -> str:
     """The card as Markdown."""
     info = bundle.info
     n_parameters = count_parameters(bundle.model)
-    streamed = can_stream(bundle)
+    streamed = bundle.info.can_stream
     lines = [
         f'# {bundle.path.stem}',
         '',

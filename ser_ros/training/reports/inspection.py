@@ -14,11 +14,10 @@ from ser_ros.audio import SAMPLE_RATE, SECOND
 from ser_ros.audio.vad import CHUNK, Segmenter, SileroVad
 from ser_ros.bundle import Bundle
 from ser_ros.emotions import ExpressionMap
-from ser_ros.features import ResearchConfig
+from ser_ros.frontend_config import ResearchConfig
 from ser_ros.models.blocks import AttentionPool
 from ser_ros.stream.recognizer import Recognizer
 from ser_ros.stream.types import Estimate, StreamConfig
-from ser_ros.stream.voice import can_stream
 from ser_ros.training.evaluation.prediction import decide, one_thread
 
 RESOLUTION = 0.01
@@ -51,7 +50,7 @@ def inspect(bundle: Bundle, samples: np.ndarray) -> Inspection:
     classified as a whole.
     """
     with _watched(bundle.model) as watched:
-        process = _stream if can_stream(bundle) else _classify
+        process = _stream if bundle.info.can_stream else _classify
         return process(bundle, samples, watched)
 
 

@@ -15,7 +15,7 @@ from ser_ros import __version__
 from ser_ros.bundle import Bundle, load_bundle, save_bundle
 from ser_ros.models import count_parameters
 from ser_ros.models.transfer import freeze
-from ser_ros.stream.engine import select_device
+from ser_ros.stream.torch_backend import select_device
 from ser_ros.training.data.splits import QUICK, QUICK_MEANS
 from ser_ros.training.evaluation.clip_result import ClipResult
 from ser_ros.training.evaluation.metrics import subset_results
@@ -55,7 +55,7 @@ def write_run_report(
             subsets[name]['metrics']['nonspeech'] = nonspeech_metrics(bundle, speech, sounds)
     metrics = {name: subset['metrics'] for name, subset in subsets.items()}
     bundle.info = dataclasses.replace(info, metrics={**info.metrics, **metrics})
-    save_bundle(bundle.path, bundle.info, bundle.frontend, bundle.model)
+    save_bundle(bundle.path, bundle.info, bundle.frontend, bundle.model, bundle.programs)
     write_card(bundle)
     page = {
         'title': f'{QUICK}: ' * is_quick

@@ -10,7 +10,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from ser_ros import SerError
 from ser_ros.bundle import load_bundle
-from ser_ros.features import LogMelConfig, ResearchConfig
+from ser_ros.frontend_config import LogMelConfig, ResearchConfig
 from ser_ros.training.data.corpora import read_corpus
 from ser_ros.training.evaluation.calibration import (
     calibrate,

@@ -12,7 +12,7 @@ from ser_ros.audio.reading import Reading
 from ser_ros.audio.sources import read_audio
 from ser_ros.bundle import load_bundle
 from ser_ros.emotions import EMOTIONS, ExpressionMap
-from ser_ros.features import LogMelConfig, ResearchConfig
+from ser_ros.frontend_config import LogMelConfig, ResearchConfig
 from ser_ros.stream.recognizer import Recognizer
 from ser_ros.training.data.corpora import Clip
 from ser_ros.training.evaluation.clip_result import from_records, to_records

@@ -7,7 +7,7 @@ import pytest
 
 from ser_ros.audio.vad import Segment
 from ser_ros.bundle import load_bundle
-from ser_ros.features import LogMelConfig, ResearchConfig
+from ser_ros.frontend_config import LogMelConfig, ResearchConfig
 from ser_ros.training.data import dataset
 from ser_ros.training.data.corpora import Clip
 from ser_ros.training.data.dataset import NO_CLASS, TrainingWindows, Utterance

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from ser_ros import SerError
-from ser_ros.bundle import BundleError, load_bundle, save_bundle
-from ser_ros.features import LogMelConfig, MfccConfig
+from ser_ros.bundle import load_bundle, save_bundle
+from ser_ros.bundle_info import BundleError
+from ser_ros.frontend_config import LogMelConfig, MfccConfig
 from ser_ros.models import MODELS, build_model
 from ser_ros.training.data.corpora import Clip
 from ser_ros.training.data.splits import Split

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ser_ros.features import LogMelPitchConfig, build_frontend
+from ser_ros.features import build_frontend
+from ser_ros.frontend_config import LogMelPitchConfig
 from ser_ros.models import build_model
 from ser_ros.models.blocks import frame_mask
 from ser_ros.training.data.dataset import NO_CLASS

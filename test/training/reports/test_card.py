@@ -9,7 +9,7 @@ import pytest
 import ser_ros
 from ser_ros import SerError
 from ser_ros.bundle import load_bundle
-from ser_ros.features import LogMelConfig, MfccConfig, ResearchConfig, VggishConfig
+from ser_ros.frontend_config import LogMelConfig, MfccConfig, ResearchConfig, VggishConfig
 from ser_ros.training.data.corpora import Clip
 from ser_ros.training.evaluation.clip_result import ClipResult
 from ser_ros.training.evaluation.metrics import subset_results

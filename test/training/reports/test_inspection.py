@@ -7,7 +7,7 @@ import torch
 from ser_ros import SerError
 from ser_ros.audio import SAMPLE_RATE
 from ser_ros.bundle import load_bundle
-from ser_ros.features import LogMelConfig, ResearchConfig
+from ser_ros.frontend_config import LogMelConfig, ResearchConfig
 from ser_ros.models.blocks import AttentionPool
 from ser_ros.stream.recognizer import Recognizer
 from ser_ros.stream.types import StreamConfig
