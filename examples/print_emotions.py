@@ -134,7 +134,7 @@ class PrintEmotions(Node):
     def _on_diagnostics(self, message):
         for status in message.status:
             values = {pair.key: pair.value for pair in status.values}
-            if self._is_of_file and 'first stamp' in values:
+            if self._is_of_file and values.get('first stamp', 'none') != 'none':
                 self._start = float(values['first stamp'])
             if status.message == 'end of file':
                 self._has_played = True

@@ -195,18 +195,17 @@ class AudioCaptureNode(ManagedNode):
         """See `ManagedNode`."""
         counters = counter_values(self._source.counters)
         increase, seconds = self._window.add(counters)
-        lost = increase['overflows'] + increase['dropped blocks']
+        lost, first_ns = increase['overflows'] + increase['dropped blocks'], self._first_stamp_ns
         values = {
             'source': self._source.description,
             'format': self._source.format,
+            'first stamp': f'{first_ns / SECOND:.3f}' if first_ns is not None else 'none',
             'level dB': round(self._meter.decibels, 1),
             'peak': round(self._meter.peak, 4),
             'waiting blocks': self._source.n_waiting,
             'blocks per second': round(increase['blocks'] / seconds, 1) if seconds else 0.0,
             **counters,
         }
-        if self._first_stamp_ns is not None:
-            values['first stamp'] = f'{self._first_stamp_ns / SECOND:.3f}'
         if problem := self._source.problem:
             return Report(Level.ERROR, problem, values)
         if self._has_ended:
