@@ -17,12 +17,24 @@ ALLOWED = {
     'shipped': set(),
     'settings': set(),
     'audio': {'files'},
-    'features': set(),
+    'frontend_config': set(),
+    'bundle_info': {'audio', 'emotions', 'files', 'frontend_config', 'settings', 'shipped'},
+    'programs': {'bundle_info', 'settings'},
+    'features': {'frontend_config'},
     'models': set(),
-    'bundle': {'emotions', 'features', 'files', 'models', 'shipped', 'settings'},
-    'stream': {'audio', 'bundle', 'emotions', 'features', 'files', 'settings'},
-    'export': {'audio', 'bundle', 'shipped'},
-    'nodes': {'audio', 'bundle', 'emotions', 'shipped', 'stream'},
+    'bundle': {
+        'bundle_info',
+        'emotions',
+        'features',
+        'files',
+        'frontend_config',
+        'models',
+        'programs',
+    },
+    'stream': {'audio', 'bundle', 'bundle_info', 'emotions', 'files', 'programs', 'settings'},
+    'export': {'audio', 'bundle', 'programs', 'shipped', 'stream'},
+    'backends': {'bundle', 'export', 'stream'},
+    'nodes': {'audio', 'backends', 'emotions', 'shipped', 'stream'},
 }
 ALLOWED['training'] = set(ALLOWED) - {'nodes'}
 ALLOWED['commands'] = set(ALLOWED) - {'nodes'}
@@ -164,6 +176,21 @@ def test_a_robot_loads_nothing_of_training_nor_a_workstation_of_ros():
     assert 'silero_vad' not in loaded
     assert not (TRAINING_ONLY | EXPORT_ONLY | {'sounddevice'}) & set(loaded)
     assert not {module for module in loaded if is_ros(module)}
+
+
+def test_a_stream_without_torch():
+    loaded = run_python(
+        'import sys\n'
+        'from ser_ros.backends import load_backend\n'
+        'from ser_ros.stream.recognizer import Recognizer\n'
+        'from ser_ros.audio.sources import read_audio\n'
+        "recognizer = Recognizer(load_backend(backend='onnx'))\n"
+        "estimates = recognizer.push(read_audio('examples/demo.flac'), 0) + recognizer.flush()\n"
+        'assert len([e for e in estimates if e.is_final]) == 4\n'
+        "print(*{m.split('.')[0] for m in sys.modules})"
+    )
+    assert 'onnxruntime' in loaded
+    assert not {'torch', 'torchaudio', 'scipy'} & set(loaded)
 
 
 def test_a_training_loads_nothing_of_the_reports():

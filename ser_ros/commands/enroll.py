@@ -43,7 +43,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write the enrolment, and print how many phrases of each class it was made from."""
-    from ser_ros.stream.backends import load_backend
+    from ser_ros.backends import load_backend
     from ser_ros.stream.enrolment import enrol, save_enrolment
 
     backend = load_backend(options.bundle, options.backend, 'cpu')

@@ -71,9 +71,9 @@ def configure(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the estimates; return 1 if a file could not be processed."""
+    from ser_ros.backends import load_backend
     from ser_ros.bundle_info import load_info
     from ser_ros.stream.adaptation import Adaptation
-    from ser_ros.stream.backends import load_backend
     from ser_ros.stream.enrolment import load_enrolment
     from ser_ros.stream.recognizer import Recognizer
     from ser_ros.stream.types import StreamConfig

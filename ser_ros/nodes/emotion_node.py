@@ -23,6 +23,7 @@ from ser_ros.audio.channels import AVERAGE, averaging, check_channel
 from ser_ros.audio.formats import PcmFormat
 from ser_ros.audio.gate import Gate
 from ser_ros.audio.sources import Block
+from ser_ros.backends import load_backend
 from ser_ros.nodes import messages, parameters
 from ser_ros.nodes.absent_voices import AbsentVoices
 from ser_ros.nodes.audio_messages import SOUND
@@ -35,7 +36,6 @@ from ser_ros.nodes.subscriptions import RELIABILITIES, AudioSubscription
 from ser_ros.nodes.voices import TrackedVoices, check_voice_id
 from ser_ros.stream.adaptation import Adaptation, Baseline
 from ser_ros.stream.backend import Backend, DeviceError
-from ser_ros.stream.backends import load_backend
 from ser_ros.stream.enrolment import load_enrolment
 from ser_ros.stream.listener import Listener, VoiceStream
 from ser_ros.stream.types import Estimate, StreamConfig

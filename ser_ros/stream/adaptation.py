@@ -77,8 +77,12 @@ class Adaptation:
         """
         if not self._weight:
             return None
-        own = np.divide(self._features, self._counts, out=np.array(mean), where=self._counts > 0)
-        return (mean + (own - mean) * self._counts / (self._counts + memory)).astype(np.float32)
+        known = self._counts > 0
+        own = np.divide(self._features, self._counts, out=np.zeros(mean.shape), where=known)
+        weight = np.divide(
+            self._counts, self._counts + memory, out=np.zeros(mean.shape), where=known
+        )
+        return (mean + weight * (own - mean)).astype(np.float32)
 
     def shift(self, n_classes: int, memory: float) -> np.ndarray:
         """(n_classes,) to add to log-probabilities."""

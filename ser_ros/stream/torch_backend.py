@@ -119,7 +119,7 @@ class TorchBackend(Backend):
     @torch.inference_mode()
     def spectrum(self, frames: np.ndarray) -> np.ndarray:
         """See `Backend`."""
-        samples = torch.from_numpy(np.ascontiguousarray(frames))
+        samples = torch.from_numpy(frames.copy())  # a view of all samples, which overlaps
         return self.bundle.frontend.spectrum(samples)[..., 0].T.numpy()
 
     @torch.inference_mode()

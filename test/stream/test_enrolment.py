@@ -5,7 +5,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 from ser_ros import SerError
 from ser_ros.audio import SAMPLE_RATE
@@ -15,6 +14,7 @@ from ser_ros.frontend_config import LogMelPitchConfig
 from ser_ros.stream.adaptation import Adaptation, Baseline
 from ser_ros.stream.enrolment import Phrase, enrol, load_enrolment, save_enrolment
 from ser_ros.stream.recognizer import Recognizer
+from ser_ros.stream.torch_backend import TorchBackend
 
 UTTERANCE = 1.1
 """Seconds of each phrase."""
@@ -31,6 +31,12 @@ def sounds(speech, segments):
 
 
 @pytest.fixture(scope='module')
+def by_voice(by_voice):
+    """Ready to run."""
+    return TorchBackend(by_voice, 'cpu')
+
+
+@pytest.fixture(scope='module')
 def phrases(sounds):
     return [
         Phrase(f'{emotion}.wav', emotion, sound)
@@ -43,9 +49,9 @@ def enrolment(by_voice, phrases):
     return enrol(by_voice, phrases)
 
 
-def listen(bundle, sound, baseline=None):
+def listen(backend, sound, baseline=None):
     """What is learned of the voice, and the decision of the phrase."""
-    recognizer = Recognizer(bundle, 'cpu', adaptation=Adaptation(baseline))
+    recognizer = Recognizer(backend, adaptation=Adaptation(baseline))
     estimates = recognizer.push(sound, 0) + recognizer.flush()
     (final,) = (e for e in estimates if e.is_final)
     return recognizer.voice.adaptation, final
@@ -55,11 +61,11 @@ def listen(bundle, sound, baseline=None):
 
 
 def test_features_are_the_mean_over_the_classes(by_voice, sounds, enrolment):
-    means = [listen(by_voice, s)[0].features_mean(by_voice.frontend, 0.0) for s in sounds]
+    means = [listen(by_voice, s)[0].features_mean(by_voice.mean, 0.0) for s in sounds]
     expected = (means[0] + (means[1] + means[2]) / 2) / 2
     found = enrolment.baseline.clip_mean
-    assert found.isnan()[:, 0].tolist() == [False] * 65 + [True]  # voicing is not standardised
-    torch.testing.assert_close(found[:-1], expected[:-1], atol=1e-4, rtol=0)
+    assert np.isnan(found)[:, 0].tolist() == [False] * 65 + [True]  # voicing is not standardised
+    np.testing.assert_allclose(found[:-1], expected[:-1], atol=1e-4)
 
 
 def test_log_probabilities_are_the_mean_over_the_classes_under_these_features(
@@ -80,7 +86,7 @@ def test_it_does_not_depend_on_how_often_a_class_was_said(by_voice, phrases):
         {'angry': 3, 'neutral': 1},
     )
     np.testing.assert_allclose(few.baseline.score, many.baseline.score, atol=2e-4)
-    torch.testing.assert_close(
+    np.testing.assert_allclose(
         few.baseline.clip_mean, many.baseline.clip_mean, atol=2e-4, rtol=0, equal_nan=True
     )
 
@@ -94,11 +100,11 @@ def test_an_emotion_is_any_class_of_its_expression(write_bundle, phrases, tmp_pa
         adaptation=AdaptationInfo(by_voice=True),
         class_names=('neutral', 'happy', 'angry'),
     )
-    bundle = load_bundle(path)
+    backend = TorchBackend(load_bundle(path), 'cpu')
     calm = dataclasses.replace(phrases[0], emotion='calm')
-    assert enrol(bundle, [calm, phrases[1]]) == enrol(bundle, phrases[:2])
+    assert enrol(backend, [calm, phrases[1]]) == enrol(backend, phrases[:2])
     with pytest.raises(SerError, match=r'^sad\.wav: the bundle has no class sad, only neutral, '):
-        enrol(bundle, [*phrases, Phrase('sad.wav', 'sad', phrases[0].samples)])
+        enrol(backend, [*phrases, Phrase('sad.wav', 'sad', phrases[0].samples)])
 
 
 def test_an_enrolled_voice_is_known_at_once_and_goes_on_being_learned(by_voice, sounds, enrolment):
@@ -108,7 +114,7 @@ def test_an_enrolled_voice_is_known_at_once_and_goes_on_being_learned(by_voice, 
     assert first.n_utterances == 0
     assert known.n_utterances == 1
     before = known.shift(8, 2.0)
-    recognizer = Recognizer(by_voice, 'cpu', adaptation=known)
+    recognizer = Recognizer(by_voice, adaptation=known)
     recognizer.push(sounds[1], 0)
     recognizer.flush()
     assert known.n_utterances == 2

@@ -340,7 +340,7 @@ def test_a_bundle_is_replaced_between_two_windows(
 
 def test_a_bundle_that_cannot_stream_is_refused(write_bundle, tmp_path):
     bad = load_bundle(write_bundle(tmp_path / 'bad.safetensors', frontend=ResearchConfig()))
-    with pytest.raises(BundleError, match='needs whole clips'):
+    with pytest.raises(BundleError, match='made for 48000 Hz'):
         TorchBackend(bad, 'cpu')
 
 

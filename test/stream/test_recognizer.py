@@ -780,9 +780,9 @@ def test_is_speaking_stays_true_when_an_utterance_is_cut(bundle, utterance):
 # Several voices, and another bundle
 
 
-def run_together(engine, sounds, block=1_600):
+def run_together(backend, sounds, block=1_600):
     """The estimates for several sounds, each a voice of its own, processed block by block."""
-    voices = [Voice(engine.bundle, StreamConfig()) for _ in sounds]
+    voices = [Voice(backend, StreamConfig()) for _ in sounds]
     estimates = [[] for _ in sounds]
     for first in range(0, max(map(len, sounds)), block):
         requests = {
@@ -790,7 +790,7 @@ def run_together(engine, sounds, block=1_600):
             for index, (voice, sound) in enumerate(zip(voices, sounds))
             if first < len(sound)
         }
-        for index, new in zip(requests, engine.run(list(requests.values()))):
+        for index, new in zip(requests, backend.run(list(requests.values()))):
             estimates[index] += new
     return estimates
 

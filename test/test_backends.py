@@ -1,0 +1,250 @@
+"""A bundle on torch and on onnxruntime: the same answers, and what is said where one is missing."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ser_ros import SerError, backends
+from ser_ros.backends import load_backend
+from ser_ros.bundle import load_bundle, save_bundle
+from ser_ros.bundle_info import BundleError
+from ser_ros.export import TOLERANCE, make_programs
+from ser_ros.frontend_config import LogMelPitchConfig, MfccConfig
+from ser_ros.stream.recognizer import Recognizer
+from ser_ros.stream.types import StreamConfig, Window
+
+
+@pytest.fixture(scope='module')
+def torch_backend():
+    return load_backend(backend='torch', device='cpu')
+
+
+@pytest.fixture(scope='module')
+def onnx_backend():
+    return load_backend(backend='onnx')
+
+
+SMALL = {
+    'by voice': {
+        'architecture': 'parallel_pitch_cnn',
+        'hyperparameters': {},
+        'frontend': LogMelPitchConfig(n_mels=16),
+    },
+    'recurrent': {
+        'architecture': 'cnn_lstm',
+        'hyperparameters': {},
+        'frontend': MfccConfig(n_mels=40, n_mfcc=16, deltas=1),
+    },
+}
+
+
+@pytest.fixture(scope='module', params=SMALL)
+def both(request, write_bundle, tmp_path_factory):
+    """An untrained bundle on torch, and on the programs that were put into it."""
+    path = tmp_path_factory.mktemp('programs') / 'small.safetensors'
+    bundle = load_bundle(write_bundle(path, **SMALL[request.param]))
+    save_bundle(path, bundle.info, bundle.frontend, bundle.model, make_programs(bundle))
+    return load_backend(path, 'torch', 'cpu'), load_backend(path, 'onnx')
+
+
+def recognize(backend, sound, **settings):
+    recognizer = Recognizer(backend, config=StreamConfig(**settings))
+    return recognizer.push(sound, 0) + recognizer.flush()
+
+
+def assert_alike(found, expected):
+    assert len(found) == len(expected) > 3
+    for one, other in zip(found, expected):
+        assert (one.stamp_ns, one.is_final) == (other.stamp_ns, other.is_final)
+        np.testing.assert_allclose(one.probabilities, other.probabilities, atol=TOLERANCE)
+        assert one.confidence == pytest.approx(other.confidence, abs=TOLERANCE)
+
+
+# --- The same answers
+
+
+def test_the_shipped_bundle_answers_alike(torch_backend, onnx_backend, speech):
+    assert (torch_backend.name, onnx_backend.name) == ('torch', 'onnx')
+    assert torch_backend.digest == onnx_backend.digest
+    assert torch_backend.geometry == onnx_backend.geometry
+    assert_alike(recognize(onnx_backend, speech), recognize(torch_backend, speech))
+
+
+def test_other_architectures_and_front_ends_answer_alike(both, speech):
+    torch_backend, onnx_backend = both
+    assert_alike(recognize(onnx_backend, speech), recognize(torch_backend, speech))
+
+
+def test_windows_of_several_lengths_and_voices_are_one_batch(torch_backend, onnx_backend):
+    geometry, rng = torch_backend.geometry, np.random.default_rng(0)
+    windows = [
+        Window(
+            rng.normal(-40, 15, (geometry.n_rows, n)).astype(np.float32),
+            0,
+            None if n % 2 else torch_backend.mean + 1,
+        )
+        for n in (geometry.min_frames, 100, 31, 297)
+    ]
+    together = onnx_backend.score(windows)
+    for window, score, other in zip(windows, together, torch_backend.score(windows)):
+        (alone,) = onnx_backend.score([window])
+        for one in (alone, other):
+            np.testing.assert_allclose(
+                score.log_probabilities, one.log_probabilities, atol=TOLERANCE
+            )
+            np.testing.assert_allclose(score.clip_mean, one.clip_mean, atol=1e-3)
+
+
+# --- The choice
+
+
+@pytest.mark.parametrize(
+    ('has_gpu', 'device', 'expected'),
+    [(False, 'auto', 'onnx'), (True, 'cpu', 'onnx'), (False, 'cpu', 'onnx')],
+)
+def test_auto_is_onnx_on_a_cpu(monkeypatch, has_gpu, device, expected):
+    monkeypatch.setattr(backends, 'has_gpu', lambda: has_gpu)
+    assert load_backend(device=device).name == expected
+
+
+def test_auto_asks_torch_where_there_is_a_gpu(monkeypatch):
+    monkeypatch.setattr(backends, 'has_gpu', lambda: True)
+    assert load_backend().name == 'torch'
+
+
+def test_auto_is_torch_for_a_bundle_without_programs(bundle_path):
+    assert load_backend(bundle_path, device='cpu').name == 'torch'
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'said'),
+    [
+        ({'backend': 'tensorrt'}, "backend 'tensorrt' is not one of auto, torch, onnx"),
+        ({'backend': 'onnx', 'device': 'cuda:0'}, 'the backend onnx runs on the CPU'),
+    ],
+)
+def test_a_wrong_choice_is_one_line(arguments, said):
+    with pytest.raises(SerError, match=said):
+        load_backend(**arguments)
+
+
+def without_torch(code, tmp_path):
+    """Run code in a process in which torch cannot be found; return it."""
+    (tmp_path / 'sitecustomize.py').write_text(
+        'import sys\n'
+        'from importlib.machinery import PathFinder\n'
+        'class WithoutTorch(PathFinder):\n'
+        '    @classmethod\n'
+        '    def find_spec(cls, name, path=None, target=None):\n'
+        "        is_torch = name.split('.')[0] in ('torch', 'torchaudio')\n"
+        '        return None if is_torch else PathFinder.find_spec(name, path, target)\n'
+        'sys.meta_path[sys.meta_path.index(PathFinder)] = WithoutTorch\n'
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get('PYTHONPATH', '')])
+    return subprocess.run(
+        [sys.executable, '-c', code],
+        env={**os.environ, 'PYTHONPATH': path},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_without_torch_the_stream_and_predict_work(tmp_path, speech_path):
+    run = without_torch(
+        f'from ser_ros.__main__ import main; main(["predict", {str(speech_path)!r}])', tmp_path
+    )
+    assert run.returncode == 0, run.stderr
+    assert '"kind": "utterance"' in run.stdout
+
+
+def test_without_torch_a_bundle_without_programs_names_the_cure(tmp_path, bundle_path):
+    for arguments in ('', ', "onnx"'):
+        run = without_torch(
+            f'from ser_ros.backends import load_backend; load_backend({str(bundle_path)!r}{arguments})',
+            tmp_path,
+        )
+        assert f'`python -m ser_ros export {bundle_path} --inside` adds them' in run.stderr
+
+
+def test_without_torch_its_backend_is_refused(tmp_path):
+    run = without_torch(
+        'from ser_ros.backends import load_backend; load_backend(backend="torch")', tmp_path
+    )
+    assert 'torch is not installed: use backend onnx' in run.stderr.splitlines()[-1]
+
+
+# --- Programs that do not belong to the bundle
+
+
+@pytest.fixture
+def shipped():
+    return load_bundle()
+
+
+def refusal(bundle, path, programs):
+    save_bundle(path, bundle.info, bundle.frontend, bundle.model, programs)
+    errors = []
+    for backend in ('onnx', 'torch'):
+        try:
+            load_backend(path, backend, 'cpu')
+        except BundleError as error:
+            errors.append(str(error))
+    return errors
+
+
+def test_programs_of_other_weights_are_refused(shipped, tmp_path):
+    other = dataclasses.replace(shipped.programs, weights='0' * 64)
+    errors = refusal(shipped, tmp_path / 'mixed.safetensors', other)
+    assert len(errors) == 2
+    assert all('made from other weights than it has; export them again' in e for e in errors)
+
+
+def test_a_bundle_with_other_weights_does_not_keep_its_programs(shipped, tmp_path):
+    shipped.frontend.mean += 1.0
+    errors = refusal(shipped, tmp_path / 'changed.safetensors', shipped.programs)
+    assert all('made from other weights' in error for error in errors)
+
+
+def test_damaged_programs_are_one_line(shipped, tmp_path):
+    path = tmp_path / 'damaged.safetensors'
+    save_bundle(path, shipped.info, shipped.frontend, shipped.model, shipped.programs)
+    data = bytearray(path.read_bytes())
+    where = data.index(shipped.programs.score[2_000:2_032])
+    data[where] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(BundleError, match='its ONNX programs are damaged; export them again'):
+        load_backend(path, 'onnx')
+
+
+@pytest.mark.parametrize('program', [b'', b'not ONNX'])
+def test_what_is_no_program_is_one_line(shipped, tmp_path, program):
+    path = tmp_path / 'none.safetensors'
+    programs = dataclasses.replace(shipped.programs, score=program)
+    save_bundle(path, shipped.info, shipped.frontend, shipped.model, programs)
+    with pytest.raises(BundleError, match='its ONNX programs do not run') as caught:
+        load_backend(path, 'onnx')
+    assert '\n' not in str(caught.value)
+
+
+def test_programs_of_another_size_are_refused(shipped, tmp_path):
+    path = tmp_path / 'size.safetensors'
+    geometry = dataclasses.replace(shipped.programs.geometry, n_rows=65)
+    programs = dataclasses.replace(shipped.programs, geometry=geometry)
+    save_bundle(path, shipped.info, shipped.frontend, shipped.model, programs)
+    with pytest.raises(BundleError, match='ONNX programs'):
+        load_backend(path, 'onnx')
+
+
+def test_calibrated_bundles_keep_their_programs(shipped, tmp_path, speech):
+    path = tmp_path / 'warmer.safetensors'
+    info = dataclasses.replace(shipped.info, temperature=2 * shipped.info.temperature)
+    save_bundle(path, info, shipped.frontend, shipped.model, shipped.programs)
+    sound = speech[: 5 * 16_000]
+    assert_alike(
+        recognize(load_backend(path, 'onnx'), sound),
+        recognize(load_backend(path, 'torch', 'cpu'), sound),
+    )
