@@ -3,6 +3,7 @@
 import ctypes
 import importlib.util
 import logging
+import re
 from pathlib import Path
 from typing import Union
 
@@ -29,6 +30,8 @@ def load_backend(
     """
     if backend not in BACKENDS:
         raise SerError(f'backend {backend!r} is not one of {", ".join(BACKENDS)}')
+    if not re.fullmatch('auto|cpu|cuda(:[0-9]+)?', device):
+        raise SerError(f'device {device!r} is not one of auto, cpu, cuda, cuda:N')
     if backend == 'onnx' and device not in ('auto', 'cpu'):
         raise SerError(f'device {device!r}: the backend onnx runs on the CPU; use backend torch')
     if backend == 'torch' or device.startswith('cuda'):

@@ -3,14 +3,15 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 
 from ser_ros import SerError, TransientError
 from ser_ros.audio import SAMPLE_RATE
+from ser_ros.audio.vad import detect_speech
 from ser_ros.bundle_info import BundleInfo, Geometry
-from ser_ros.stream.types import Estimate, Score, Window, WindowRequests
+from ser_ros.stream.types import Chunk, Estimate, Requests, Score, Window
 
 
 class DeviceError(SerError):
@@ -59,22 +60,32 @@ class Backend(ABC):
         Of no windows no score.
         """
 
-    def run(self, requests: Sequence[WindowRequests]) -> list[list[Estimate]]:
-        """Answer the window requests of several voices until none has any; return their estimates.
+    def run(self, requests: Sequence[Requests]) -> list[list[Estimate]]:
+        """Answer the requests of several voices until none has any; return their estimates.
 
-        `requests` come from `Voice.push` and `Voice.flush`, at most one a voice. Windows that are
-        due together are one batch; the result equals that of one voice at a time, but for rounding.
+        `requests` come from `Voice.push` and `Voice.flush`, at most one a voice. Chunks are answered
+        first, all together, so that as many windows as possible are one batch; the result equals
+        that of one voice at a time, but for rounding.
         """
         estimates: list[list[Estimate]] = [[] for _ in requests]
-        scores: dict[int, Optional[Score]] = dict.fromkeys(range(len(requests)))
-        while scores:
-            windows = {}
-            for index, score in scores.items():
+        chunks: dict[int, Chunk] = {}
+        windows: dict[int, Window] = {}
+        answers: dict[int, Any] = dict.fromkeys(range(len(requests)))
+        while answers:
+            for index, answer in answers.items():
                 try:
-                    windows[index] = requests[index].send(score)
+                    asked = requests[index].send(answer)
                 except StopIteration as end:
                     estimates[index] = end.value
-            scores = dict(zip(windows, self.score(list(windows.values()))))
+                    continue
+                (chunks if isinstance(asked, Chunk) else windows)[index] = asked
+            if chunks:
+                pairs = [(chunk.vad, chunk.samples) for chunk in chunks.values()]
+                answers = dict(zip(chunks, detect_speech(pairs)))
+                chunks = {}
+            else:
+                answers = dict(zip(windows, self.score(list(windows.values()))))
+                windows = {}
         return estimates
 
     def warm_up(self) -> None:

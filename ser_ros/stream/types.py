@@ -2,11 +2,12 @@
 
 from collections.abc import Generator
 from dataclasses import dataclass, field, fields
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import numpy as np
 
 from ser_ros import SerError
+from ser_ros.audio.vad import SileroVad
 
 MIN_PROBABILITY = 1e-300
 """A smaller probability is replaced by this one before its logarithm is taken."""
@@ -165,6 +166,15 @@ class Score:
     """(n_features, 1): the mean of each feature, see `Frontend.clip_mean`."""
 
 
-WindowRequests = Generator[Window, Optional[Score], list[Estimate]]
-"""A generator that yields a window, receives its score, or None where there was no memory for it,
-and returns estimates."""
+@dataclass(frozen=True)
+class Chunk:
+    """A chunk of sound in which to detect speech."""
+
+    vad: SileroVad
+    samples: np.ndarray
+    """float32 (CHUNK,)."""
+
+
+Requests = Generator[Union[Chunk, Window], Union[float, Optional[Score]], list[Estimate]]
+"""A generator that returns estimates. It yields a chunk and receives the probability of speech in it,
+or a window and receives its score, or None where there was no memory for it."""

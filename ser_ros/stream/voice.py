@@ -1,4 +1,4 @@
-"""One voice as a stream: samples in, windows to classify, estimates out. No ROS, no model here."""
+"""One voice as a stream: samples in, chunks and windows to judge, estimates out. No ROS, no model here."""
 
 import math
 from collections.abc import Generator, Sequence
@@ -15,12 +15,13 @@ from ser_ros.stream.adaptation import Adaptation, nan_mean, neutral_shift
 from ser_ros.stream.backend import Backend
 from ser_ros.stream.frame_buffer import FrameBuffer
 from ser_ros.stream.types import (
+    Chunk,
     Estimate,
+    Requests,
     Score,
     StreamConfig,
     StreamCounters,
     Window,
-    WindowRequests,
 )
 
 
@@ -54,8 +55,8 @@ class _Utterance:
 class Voice:
     """State of one voice: voice activity, the open utterance, the running decision.
 
-    It classifies no window itself: `push` and `flush` are generators (`WindowRequests`) that ask
-    for it, so that the windows of several voices can be one batch. The estimates depend on samples
+    It detects no speech and classifies no window itself: `push` and `flush` are generators (`Requests`)
+    that ask for it, so that the chunks and windows of several voices can be one batch. The estimates depend on samples
     and stamps alone, not on how the samples are cut into pushes.
     """
 
@@ -143,7 +144,7 @@ class Voice:
         """Whether an utterance has begun that is not decided yet."""
         return self._utterance is not None
 
-    def push(self, samples: np.ndarray, stamp_ns: int) -> WindowRequests:
+    def push(self, samples: np.ndarray, stamp_ns: int) -> Requests:
         """Process float32 (n,) samples at 16 kHz; `stamp_ns` is the time of the first.
 
         Where the stamp deviates from the last block's end by more than `gap_tolerance`, the stream
@@ -171,13 +172,13 @@ class Voice:
                 self._n_pending = 0
         return estimates
 
-    def interrupt(self) -> WindowRequests:
+    def interrupt(self) -> Requests:
         """Decide an open utterance, and start anew; the next stamp is compared with the last."""
         estimates = (yield from self._close()) if self._segmenter.cut() else []
         self._restart()
         return estimates
 
-    def flush(self) -> WindowRequests:
+    def flush(self) -> Requests:
         """End the stream: decide an open utterance, and accept any stamp next."""
         estimates = yield from self.interrupt()
         self._tracker.reset()
@@ -200,10 +201,11 @@ class Voice:
         self._frames.reset(0)
         self._position = self._n_pending = 0
 
-    def _process(self, chunk: np.ndarray) -> WindowRequests:
+    def _process(self, chunk: np.ndarray) -> Requests:
         self._position += CHUNK
         self._frames.push(chunk)
-        if self._segmenter.push(self._vad(chunk)):
+        probability = yield Chunk(self._vad, chunk)
+        if self._segmenter.push(probability):
             return (yield from self._close())
         segment = self._segmenter.segment
         if segment is None:
@@ -238,7 +240,7 @@ class Voice:
         )
         return _Utterance(segment, next_end, known.n_utterances, mean, shift)
 
-    def _close(self) -> WindowRequests:
+    def _close(self) -> Requests:
         """Classify the last window of the utterance, and decide the utterance."""
         utterance = self._utterance
         segment = utterance.segment
@@ -263,7 +265,7 @@ class Voice:
         self._utterance = None
         return estimates
 
-    def _running(self, end: int, is_closing: bool = False) -> WindowRequests:
+    def _running(self, end: int, is_closing: bool = False) -> Requests:
         """The estimate of the window up to `end`; none where the window was skipped."""
         utterance = self._utterance
         last_end = utterance.last_end

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from ser_ros.audio import SAMPLE_RATE
 from ser_ros.audio.sources import read_audio
-from ser_ros.audio.vad import CHUNK, Segment, Segmenter, SileroVad, speech_span
+from ser_ros.audio.vad import (
+    CHUNK,
+    Segment,
+    Segmenter,
+    SileroVad,
+    detect_speech,
+    speech_span,
+)
 
 
 @pytest.fixture(scope='module')
@@ -123,3 +130,14 @@ def test_every_voiced_chunk_is_in_one_segment(probabilities, n_silent):
     for i, probability in enumerate(probabilities):
         if probability >= threshold:
             assert sum(s.start <= i * CHUNK < s.end for s in segments) == 1
+
+
+def test_several_streams_are_one_batch(utterance, not_speech):
+    sounds = [utterance, 0.1 * utterance[::-1], *not_speech.values()]
+    n = min(map(len, sounds)) // CHUNK
+    together, alone = ([SileroVad() for _ in sounds] for _ in range(2))
+    for i in range(min(n, 60)):
+        chunks = [sound[i * CHUNK : (i + 1) * CHUNK].astype(np.float32) for sound in sounds]
+        found = detect_speech(list(zip(together, chunks)))
+        expected = [vad(chunk) for vad, chunk in zip(alone, chunks)]
+        np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -9,7 +9,7 @@ from audio_common_msgs.msg import AudioData, AudioDataStamped, AudioInfo
 
 from ser_ros.audio import SAMPLE_RATE, SECOND
 from ser_ros.audio.sources import read_audio
-from ser_ros.bundle import load_bundle
+from ser_ros.backends import load_backend
 from ser_ros.nodes.messages import TRANSIENT_LOCAL, to_header, to_nanoseconds
 from ser_ros.stream.recognizer import Recognizer
 
@@ -106,7 +106,7 @@ def wait_until_processed(graph, node, outputs, n_samples):
 
 def recognize(samples, has_ended=False):
     """The estimates of a `Recognizer` for 16 kHz samples, after which more or nothing comes."""
-    recognizer = Recognizer(load_bundle(), 'cpu')
+    recognizer = Recognizer(load_backend(device='cpu'))
     return recognizer.push(samples, START) + (recognizer.flush() if has_ended else [])
 
 

@@ -306,8 +306,8 @@ def test_diagnostics_contain_what_a_robot_team_needs(graph, outputs, publisher):
     n_before = len(diagnostics)
     graph.wait(lambda: len(diagnostics) > n_before, 'newer diagnostics')
     values = {pair.key: pair.value for pair in diagnostics[-1].status[0].values}
-    path = node._engine.bundle.path
-    assert values['device'] == 'cpu'
+    path = node._backend.path
+    assert (values['backend'], values['device']) == (node._backend.name, 'cpu')
     assert values['bundle'] == path.name
     assert hashlib.sha256(path.read_bytes()).hexdigest().startswith(values['bundle sha256'])
     assert len(values['bundle sha256']) == 12
@@ -350,11 +350,11 @@ def fail_once(node, error):
         hook.remove()
         raise error
 
-    hook = node._engine.bundle.model.register_forward_pre_hook(fail)
+    hook = node._backend.bundle.model.register_forward_pre_hook(fail)
 
 
 def test_a_window_without_memory_is_skipped_and_counted(graph, outputs, publisher):
-    node = graph.make(EmotionNode, **LARGE_BACKLOG)
+    node = graph.make(EmotionNode, backend='torch', **LARGE_BACKLOG)
     publisher.wait_for_subscriber(node)
     publisher.announce()
     fail_once(node, torch.OutOfMemoryError('CUDA out of memory'))
@@ -368,7 +368,7 @@ def test_a_window_without_memory_is_skipped_and_counted(graph, outputs, publishe
 
 
 def test_a_device_error_ends_the_node_for_a_respawn(graph, publisher, capfd):
-    node = graph.make(EmotionNode, **LARGE_BACKLOG)
+    node = graph.make(EmotionNode, backend='torch', **LARGE_BACKLOG)
     publisher.wait_for_subscriber(node)
     publisher.announce()
     fail_once(node, RuntimeError('CUDA error: an illegal memory access was encountered'))

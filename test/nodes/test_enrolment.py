@@ -100,7 +100,7 @@ def test_a_reload_reads_another_enrolment_or_keeps_the_old(
         answer = reload(graph)
         assert not answer.success
         assert message in answer.message
-        assert node._engine.bundle.path.name == 'by_voice.safetensors'
+        assert node._backend.path.name == 'by_voice.safetensors'
         np.testing.assert_array_equal(shift(adaptation), old)
     node.set_parameters([Parameter('enrolment', value='')])
     node.set_parameters([Parameter('bundle', value=parameters['bundle'])])

@@ -268,7 +268,6 @@ def test_an_invalid_parameter_is_reported_in_one_line(domain_id, parameter):
 
 BROKEN_GPU = """
 import os, sys
-import torch
 from ser_ros.nodes import audio_capture_node, emotion_node, process
 
 class Broken(emotion_node.EmotionNode):
@@ -276,8 +275,7 @@ class Broken(emotion_node.EmotionNode):
         super().start()
         def fail(*_):
             raise RuntimeError('CUDA error: an illegal memory access was encountered')
-        self._engine.bundle.model.register_forward_pre_hook(fail)
-        self._engine.to = fail
+        self._backend.score = self._backend.to = fail
 
 sys.exit(process.run(Broken, audio_capture_node.AudioCaptureNode))
 """
@@ -313,7 +311,7 @@ class Hanging(emotion_node.EmotionNode):
         def hang(*_):
             print('hanging', file=sys.stderr, flush=True)
             threading.Event().wait()
-        self._engine.bundle.model.register_forward_pre_hook(hang)
+        self._backend.score = hang
 
 class HangingCapture(audio_capture_node.AudioCaptureNode):
     def work(self):

@@ -47,7 +47,8 @@ def hanging(graph, publisher, monkeypatch):
     node = graph.make(EmotionNode, autostart=False, **LARGE_BACKLOG)
     for trigger in (node.trigger_configure, node.trigger_activate):
         assert graph.run(trigger) == TransitionCallbackReturn.SUCCESS
-    node._engine.bundle.model.register_forward_pre_hook(hang)
+    score = node._backend.score
+    node._backend.score = lambda windows: (hang(), score(windows))[1]
     for module in (managed_node, listener):
         monkeypatch.setattr(module, 'PATIENCE', PATIENCE)
     publisher.wait_for_subscriber(node)
@@ -137,10 +138,10 @@ def test_many_voices_are_not_waited_for_one_by_one(graph, monkeypatch):
 def test_a_bundle_that_does_not_load_is_not_waited_for(graph, monkeypatch):
     node = graph.make(EmotionNode, device='cpu')
     monkeypatch.setattr(emotion_node, 'LOADING_PATIENCE', 0.5)
-    hang, load = Hang(), emotion_node._load
-    monkeypatch.setattr(emotion_node, '_load', hang)
+    hang, load = Hang(), emotion_node.load_backend
+    monkeypatch.setattr(emotion_node, 'load_backend', hang)
     assert 'not loaded within 0.5 s' in call(graph, *reload_request()).message
-    monkeypatch.setattr(emotion_node, '_load', load)
+    monkeypatch.setattr(emotion_node, 'load_backend', load)
     monkeypatch.setattr(emotion_node, 'LOADING_PATIENCE', 60.0)
     assert call(graph, *reload_request()).success
     hang.is_over.set()

@@ -27,6 +27,7 @@ from std_srvs.srv import SetBool, Trigger  # noqa: E402
 
 from ser_ros.audio import SAMPLE_RATE, SECOND  # noqa: E402
 from ser_ros.audio.formats import encode_s16le  # noqa: E402
+from ser_ros.backends import load_backend  # noqa: E402
 from ser_ros.bundle import load_bundle, save_bundle  # noqa: E402
 from ser_ros.nodes import emotion_node  # noqa: E402
 from ser_ros.nodes.emotion_node import EmotionNode  # noqa: E402
@@ -207,11 +208,11 @@ def test_sound_is_processed_while_a_bundle_is_loaded(
     """However long the load takes. Another load is refused meanwhile."""
     may_load = threading.Event()
 
-    def load_late(name):
+    def load_late(*arguments):
         assert may_load.wait(60)
-        return load_bundle(name)
+        return load_backend(*arguments)
 
-    monkeypatch.setattr(emotion_node, 'load_bundle', load_late)
+    monkeypatch.setattr(emotion_node, 'load_backend', load_late)
     assert set_together(graph, bundle=str(other_bundle)).successful
     client = graph.node.create_client(Trigger, 'emotion_node/reload_bundle')
     assert client.wait_for_service(20.0)
@@ -234,11 +235,11 @@ def test_a_bundle_that_was_loaded_after_a_cleanup_is_discarded(
 ):
     may_load = threading.Event()
 
-    def load_late(name):
+    def load_late(*arguments):
         assert may_load.wait(60)
-        return load_bundle(name)
+        return load_backend(*arguments)
 
-    monkeypatch.setattr(emotion_node, 'load_bundle', load_late)
+    monkeypatch.setattr(emotion_node, 'load_backend', load_late)
     client = graph.node.create_client(Trigger, 'emotion_node/reload_bundle')
     assert client.wait_for_service(20.0)
     answer = client.call_async(Trigger.Request())

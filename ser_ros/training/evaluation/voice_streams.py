@@ -18,7 +18,7 @@ from ser_ros.audio.vad import CHUNK
 from ser_ros.bundle import Bundle
 from ser_ros.stream.adaptation import Adaptation, nan_mean
 from ser_ros.stream.torch_backend import TorchBackend
-from ser_ros.stream.types import Score, StreamConfig
+from ser_ros.stream.types import Score, StreamConfig, Window
 from ser_ros.stream.voice import Voice
 from ser_ros.training.data.cache import Cache, cache_key
 from ser_ros.training.data.corpora import Clip
@@ -154,16 +154,32 @@ def find_utterances(
     return found
 
 
+class _Recorder(TorchBackend):
+    """Keeps the features of the windows of each utterance, and knows nothing of them."""
+
+    def __init__(self, bundle: Bundle):
+        super().__init__(bundle, 'cpu')
+        n_classes = len(self.info.class_names)
+        unknown = np.log(np.full(n_classes, 1 / n_classes))
+        self._unknown = Score(unknown, np.full((self.geometry.n_features, 1), np.nan))
+        self.utterances: list[list[tuple[int, torch.Tensor]]] = [[]]
+        """Length in samples and features of each window."""
+
+    def score(self, windows: Sequence[Window]) -> list[Score]:
+        for window in windows:
+            # The spectrum is a part of a buffer that the next window may change.
+            features = self.bundle.frontend.features(torch.from_numpy(window.spectrum.copy()))
+            self.utterances[-1].append((window.n_samples, features))
+        return [self._unknown] * len(windows)
+
+
 def _windows(bundle: Bundle, config: StreamConfig, clip: Clip) -> dict[str, np.ndarray]:
     """The windows of a clip, side by side: their features, frames, and index of the utterance.
 
     `n_samples`: of the windows of each utterance.
     """
-    voice, samples = Voice(TorchBackend(bundle, 'cpu'), config), received(clip.read())
-    n_classes, frontend = len(bundle.info.class_names), bundle.frontend
-    nothing = np.full((frontend.n_features, 1), np.nan)
-    unknown = Score(np.log(np.full(n_classes, 1 / n_classes)), nothing)
-    windows: list[list[tuple[int, torch.Tensor]]] = [[]]
+    recorder, samples = _Recorder(bundle), received(clip.read())
+    voice = Voice(recorder, config)
     for requests in (
         *(
             voice.push(samples[start : start + CHUNK], SECOND + start * SECOND // SAMPLE_RATE)
@@ -171,19 +187,10 @@ def _windows(bundle: Bundle, config: StreamConfig, clip: Clip) -> dict[str, np.n
         ),
         voice.flush(),
     ):
-        score = None
-        try:
-            while True:
-                window = requests.send(score)
-                # The spectrum is a part of a buffer that the next window may change.
-                spectrum = torch.from_numpy(window.spectrum.copy())
-                windows[-1].append((window.n_samples, frontend.features(spectrum)))
-                score = unknown
-        except StopIteration as end:
-            if any(estimate.is_final for estimate in end.value):
-                windows.append([])
+        if any(estimate.is_final for estimate in recorder.run([requests])[0]):
+            recorder.utterances.append([])
     features, index, lengths = [torch.zeros(bundle.frontend.n_features, 0)], [], []
-    for i, utterance in enumerate(windows):
+    for i, utterance in enumerate(recorder.utterances):
         longest = max((n_samples for n_samples, _ in utterance), default=0)
         lengths.append(longest)
         kept = [own for n_samples, own in utterance if n_samples == longest]
