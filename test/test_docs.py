@@ -13,7 +13,7 @@ from pages import DOCS, PAGES, ROOT, code_blocks, names_in, table
 from ser_ros.__main__ import _parser
 from ser_ros.audio.formats import RAW_CODINGS, SAMPLE_FORMATS
 from ser_ros.bundle import load_bundle
-from ser_ros.bundle_info import FORMAT, FORMAT_VERSION, BundleInfo
+from ser_ros.bundle_info import FORMAT, FORMAT_VERSION, PROGRAMS, BundleInfo
 from ser_ros.emotions import EMOTIONS, LABELS
 from ser_ros.nodes import parameters
 from ser_ros.shipped import shipped_recipes
@@ -222,7 +222,7 @@ def fields_of(cls):
 
 
 def test_the_keys_of_files_are_those_of_the_code():
-    assert keys_of('## Bundles') == ['format', 'format_version', *fields_of(BundleInfo)]
+    assert keys_of('## Bundles') == ['format', 'format_version', PROGRAMS, *fields_of(BundleInfo)]
     assert keys_of('## Enrolments') == fields_of(Enrolment)
     assert keys_of('## Recipes') == [n for n in fields_of(Recipe) if n != 'name']
     assert keys_of('## Results') == fields_of(FoldResult)

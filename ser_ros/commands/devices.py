@@ -11,15 +11,21 @@ def configure(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print the devices of this machine."""
-    import torch
+    import importlib.util
+    import os
 
     from ser_ros.audio.microphone import input_devices
     from ser_ros.audio.sources import SourceError
 
     print('compute')
-    print(f'  cpu     {torch.get_num_threads()} threads')
-    for index in range(torch.cuda.device_count()):
-        print(f'  cuda:{index}  {torch.cuda.get_device_name(index)}')
+    print(f'  cpu     {os.cpu_count()} processors')
+    if importlib.util.find_spec('torch'):
+        import torch
+
+        for index in range(torch.cuda.device_count()):
+            print(f'  cuda:{index}  {torch.cuda.get_device_name(index)}')
+    else:
+        print('  torch is not installed: GPUs cannot be used')
     print('microphones')
     try:
         devices = input_devices()

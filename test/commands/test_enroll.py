@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from ser_ros.bundle import load_bundle
+from ser_ros.backends import load_backend
 from ser_ros.stream.enrolment import Phrase, enrol, load_enrolment
 
 
@@ -35,12 +35,12 @@ def enroll(run, by_voice_path, tmp_path):
 def test_it_writes_an_enrolment_of_a_folder(enroll, voice, by_voice_path, tmp_path):
     status, out, err = enroll(voice)
     assert (status, out, err) == (0, [f'{tmp_path / "anna.json"}: 2 angry, 1 neutral'], [])
-    bundle = load_bundle(by_voice_path)
+    backend = load_backend(by_voice_path)
     phrases = [
         Phrase(path.name, path.parent.name, soundfile.read(path, dtype='float32')[0])
         for path in sorted(voice.glob('*/*.wav'))
     ]
-    assert load_enrolment(tmp_path / 'anna.json', bundle) == enrol(bundle, phrases)
+    assert load_enrolment(tmp_path / 'anna.json', backend) == enrol(backend, phrases)
 
 
 def test_files_may_be_named_one_by_one(enroll, voice, tmp_path):

@@ -179,6 +179,33 @@ def test_a_window_has_the_same_frames_as_computed_offline(scripted, speech, segm
     assert max(features.shape[1] for features in inputs) == (3 * SAMPLE_RATE - length) // hop + 1
 
 
+@pytest.fixture
+def computed(recognizer, monkeypatch):
+    """The numbers of frames that the recogniser computes, call by call."""
+    spectrum, counts = recognizer.backend.spectrum, []
+
+    def count(frames):
+        counts.append(len(frames))
+        return spectrum(frames)
+
+    monkeypatch.setattr(recognizer.backend, 'spectrum', count)
+    return counts
+
+
+def test_no_frame_is_computed_while_nobody_speaks(recognizer, computed):
+    rng = np.random.default_rng(0)
+    process(recognizer, rng.normal(0, 1e-3, 10 * SAMPLE_RATE).astype(np.float32))
+    assert computed == []
+
+
+def test_each_frame_of_an_utterance_is_computed_once(recognizer, computed, utterance):
+    estimates = process(recognizer, utterance)
+    assert len(windows(estimates)) > 5
+    first = min(e.stamp_ns // SAMPLE_NS - e.n_samples for e in windows(estimates))
+    last = max(e.stamp_ns // SAMPLE_NS for e in windows(estimates))
+    assert sum(computed) <= (last - first) // 160 + 1
+
+
 @pytest.mark.parametrize('frontend', FRONTENDS.values(), ids=FRONTENDS)
 def test_every_front_end_that_can_stream_works(write_bundle, tmp_path, utterance, frontend):
     path = write_bundle(tmp_path / 'other.safetensors', frontend=frontend)
