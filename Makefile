@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo results test lint soak faults
 
+# The environment without torch: make demo LIGHT=1.
+export LIGHT
 ENVIRONMENT := tools/setup.sh && . tools/ros_env.sh
 # How many processes, and which tests come first: test/conftest.py.
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -9,6 +11,7 @@ PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 help:
 	@echo 'make setup            make .venv, with ROS 2 where none is sourced'
 	@echo 'make demo [WAV=path]  play a sound file to the nodes: the emotions that a robot would receive'
+	@echo '     [LIGHT=1]         in an environment without torch, which is made first: 0.5 GB'
 	@echo 'make results          render docs/RESULTS.md from docs/results'
 	@echo 'make test [ARGS=...]  all tests; ARGS go to pytest'
 	@echo 'make lint             ruff'

@@ -1,5 +1,5 @@
 # Source it (bash and zsh anywhere, sh from the repository root): `. tools/ros_env.sh`.
-# Sets this shell up for .venv: a Python with rclpy, the messages and ser_ros.
+# Sets this shell up for .venv (with LIGHT=1: .venv-light): a Python with rclpy, the messages and ser_ros.
 # shellcheck shell=sh disable=SC1091,SC2128,SC3028
 
 # _ser_prepend VARIABLE FOLDER: puts FOLDER first in VARIABLE, unless it contains it.
@@ -38,8 +38,9 @@ _ser_environment() {
 }
 
 # In sh, a sourced file cannot find its own path.
-_ser_venv=$(cd "$(dirname "${BASH_SOURCE:-$0}")/.." 2>/dev/null && pwd -P)/.venv
-[ -f "${_ser_venv%/.venv}/tools/ros_env.sh" ] || _ser_venv=$(pwd -P)/.venv
+_ser_venv=$(cd "$(dirname "${BASH_SOURCE:-$0}")/.." 2>/dev/null && pwd -P)
+[ -f "$_ser_venv/tools/ros_env.sh" ] || _ser_venv=$(pwd -P)
+_ser_venv=$_ser_venv/.venv${LIGHT:+-light}
 
 if _ser_environment; then
     unset -f _ser_environment _ser_prepend

