@@ -65,7 +65,24 @@ def test_the_manual_lists_the_requirements():
         listed.setdefault(group, set()).update(names.split(', '))
     development = listed.pop('development')
     assert listed == requirements_of_setup()
-    pinned = (ROOT / 'tools' / 'requirements' / 'dev.in').read_text()
-    direct = {line.split('==')[0] for line in pinned.splitlines() if not line.startswith('#')}
-    names = {name.removesuffix('-common-extensions') for name in direct}
+    names = {name.removesuffix('-common-extensions') for name in pinned('dev', 'build')}
     assert development == names - listed['test']
+
+
+def pinned(*files):
+    """The names in files of tools/requirements, but for those that they include."""
+    lines = [
+        line
+        for file in files
+        for line in (ROOT / 'tools' / 'requirements' / f'{file}.in').read_text().splitlines()
+    ]
+    return {line.split('==')[0] for line in lines if not line.startswith(('#', '-r'))}
+
+
+def test_the_lists_of_a_robot_are_the_requirements_of_setup():
+    light = pinned('light', 'silero_vad')
+    assert light | pinned('core') == requirements_of_setup()['']
+    locked = (ROOT / 'tools' / 'requirements' / 'light.txt').read_text()
+    names = {re.match(r'[\w-]+', line)[0] for line in locked.splitlines()}
+    assert light <= names
+    assert not {'torch', 'torchaudio'} & names
