@@ -252,7 +252,7 @@ def swap_the_bundle(robot: Robot) -> str:
     """Load a broken bundle, then another file with the same model."""
     bundle = load_bundle()
     other, broken = robot.folder / 'other.safetensors', robot.folder / 'broken.safetensors'
-    save_bundle(other, bundle.info, bundle.frontend, bundle.model)
+    save_bundle(other, bundle.info, bundle.frontend, bundle.model, bundle.programs)
     broken.write_bytes(other.read_bytes()[:1_000])
     for path, is_accepted in ((broken, False), (other, True)):
         _set(robot, 'emotion_node', bundle=str(path))
