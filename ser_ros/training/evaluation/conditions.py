@@ -21,14 +21,13 @@ from ser_ros.audio import SAMPLE_RATE
 from ser_ros.audio.sources import read_audio
 from ser_ros.audio.vad import SileroVad, speech_span
 from ser_ros.bundle import Bundle
-from ser_ros.stream.torch_backend import select_device
+from ser_ros.stream.torch_backend import TorchBackend
 from ser_ros.training.data.noise import noise_for_evaluation, recordings
 from ser_ros.training.evaluation.clip_result import ClipResult
 from ser_ros.training.evaluation.metrics import KEPT, accuracy_change, compute_metrics
 from ser_ros.training.evaluation.prediction import (
     Degrade,
     amplify,
-    cold_recognizer,
     stream_clips,
 )
 
@@ -188,10 +187,9 @@ def evaluate_conditions(
     all_names = bundle.info.class_names
     unchanged = {'accuracy_change': None, 'accuracy_change_interval': None}
     rows = {'clean': {**_metrics(clean, class_names), **unchanged}}
-    device = str(select_device(device))
+    backend = TorchBackend(bundle, device)
     for name, degrade in conditions.degrades.items():
-        # A new one each time: nothing is carried from one condition to the next.
-        results = stream_clips(cold_recognizer(bundle, device), clips, degrade)
+        results = stream_clips(backend, clips, degrade)
         if len(class_names) < len(all_names):
             results = [result.restricted_to(class_names, all_names) for result in results]
         change = accuracy_change(results, clean, class_names)

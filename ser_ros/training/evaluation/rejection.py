@@ -9,14 +9,14 @@ from tqdm import tqdm
 
 from ser_ros.bundle import Bundle
 from ser_ros.emotions import ExpressionMap
-from ser_ros.stream.torch_backend import select_device
+from ser_ros.stream.torch_backend import TorchBackend, select_device
 from ser_ros.training.data.nonspeech import FAMILIES, HELD_OUT, generate_one
 from ser_ros.training.evaluation.clip_result import ClipResult
 from ser_ros.training.evaluation.prediction import (
-    cold_recognizer,
     decide,
     one_thread,
-    stream_sound,
+    received,
+    stream,
 )
 
 N_SOUNDS = 50
@@ -32,20 +32,27 @@ def evaluate_nonspeech(bundle: Bundle, device: str = 'auto') -> dict[str, dict[s
     streamed, with voice activity detection; None for a bundle that classifies whole clips.
     """
     bundle.model.to(select_device(device))
-    recognizer = cold_recognizer(bundle, device) if bundle.info.can_stream else None
+    backend = TorchBackend(bundle, device) if bundle.info.can_stream else None
     rate = bundle.frontend.sample_rate
     metrics = {}
     for kind, family in enumerate(
         tqdm((*FAMILIES, *HELD_OUT), desc='rejecting', leave=False, disable=None)
     ):
-        scores, answers = [], []
-        for number in range(N_SOUNDS):
-            # The training seeds with four numbers, the last of which is not 0.
-            rng = np.random.default_rng((kind, number))
-            sound = generate_one(family, rng, round(bundle.info.window * rate), rate)
-            scores.append(bundle.classify(torch.from_numpy(sound)).double().numpy())
-            if recognizer:
-                answers.append(any(e.expression for e in stream_sound(recognizer, sound)))
+        # The training seeds with four numbers, the last of which is not 0.
+        sounds = [
+            generate_one(
+                family,
+                np.random.default_rng((kind, number)),
+                round(bundle.info.window * rate),
+                rate,
+            )
+            for number in range(N_SOUNDS)
+        ]
+        scores = [bundle.classify(torch.from_numpy(sound)).double().numpy() for sound in sounds]
+        answers = []
+        if backend:
+            streamed = stream(backend, [received(sound) for sound in sounds])
+            answers = [any(e.expression for e in estimates) for estimates in streamed]
         name = family.__name__.replace('_', ' ') + ' (held out)' * (family in HELD_OUT)
         answered = float(np.mean(answers)) if answers else None
         metrics[name] = _rejection(bundle, scores, answered)
