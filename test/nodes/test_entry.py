@@ -79,6 +79,18 @@ def test_another_package_of_the_same_name_is_reported_in_one_line(tmp_path, name
     assert "not ros-drivers'" in run.stderr
 
 
+@pytest.mark.skipif(not Path('/proc/self/maps').exists(), reason='needs Linux')
+@pytest.mark.parametrize(('backend', 'has_torch'), [('onnx', False), ('torch', True)])
+def test_torch_is_loaded_by_its_own_backend_alone(domain_id, backend, has_torch):
+    process = start('emotion_node', f'backend:={backend}', 'device:=cpu', domain_id=domain_id)
+    wait_for(process, f'listening to /audio_stamped with {backend} on cpu')
+    libraries = Path(f'/proc/{process.pid}/maps').read_text()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert 'onnxruntime' in libraries  # of voice activity detection, too
+    assert ('libtorch' in libraries) == has_torch
+
+
 @pytest.mark.parametrize('end', [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize('speed', ['1.0', '1000.0'], ids=['idle', 'during inference'])
 def test_both_nodes_in_one_process_end_soon_after_a_signal(graph, domain_id, end, speed):
