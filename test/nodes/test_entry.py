@@ -53,13 +53,13 @@ def wait_for(process, text):
 @pytest.mark.parametrize('name', ['emotion_node', 'ser'])
 def test_a_missing_package_is_reported_in_one_line_with_the_remedy(name):
     code = (
-        "import sys; sys.modules['torch'] = None; "
+        "import sys; sys.modules['onnxruntime'] = None; "
         f'from ser_ros.nodes.entry import {name}; {name}()'
     )
     run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert run.returncode == CONFIGURATION_ERROR
     assert run.stderr.count('\n') == 1
-    assert 'torch' in run.stderr
+    assert 'onnxruntime' in run.stderr
     assert 'docs/installation.md' in run.stderr
 
 
