@@ -24,7 +24,7 @@ from rclpy.lifecycle import (
 from rclpy.parameter import Parameter
 
 from ser_ros import HangError, SerError, TransientError
-from ser_ros.nodes import given_parameters
+from ser_ros.nodes import given_parameters, shutdown
 from ser_ros.nodes.diagnostics import Level, Report, resident_megabytes
 from ser_ros.nodes.parameters import ParameterSpec
 
@@ -146,6 +146,8 @@ class ManagedNode(LifecycleNode):
         """Go to active if the parameter says so; give up if that fails."""
         if self.value('autostart'):
             for trigger in (self.trigger_configure, self.trigger_activate):
+                if shutdown.REQUESTED.is_set():  # while the bundle was loaded
+                    return
                 if trigger() != TransitionCallbackReturn.SUCCESS:
                     self.give_up()
                     self.is_misconfigured = self._refusal is not None and not (
