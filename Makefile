@@ -1,6 +1,6 @@
 # Every target sets up the environment first; if nothing changed, that takes under a second.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo results test lint soak faults
+.PHONY: help setup demo results test lint soak faults bench
 
 # The environment without torch: make demo LIGHT=1.
 export LIGHT
@@ -16,6 +16,7 @@ help:
 	@echo 'make test [ARGS=...]  all tests; ARGS go to pytest'
 	@echo 'make lint             ruff'
 	@echo 'make soak             an hour of speech at up to ten times real time: memory and losses'
+	@echo 'make bench            speed and memory, side by side: docs/PERFORMANCE.md'
 	@echo 'make faults           inject faults into real processes: what a robot receives after each'
 
 setup:
@@ -32,6 +33,9 @@ test:
 
 soak:
 	@$(ENVIRONMENT) && python tools/soak.py $(ARGS)
+
+bench:
+	@$(ENVIRONMENT) && python benchmarks/bench.py --out docs/PERFORMANCE.md $(ARGS)
 
 faults:
 	@$(ENVIRONMENT) && python tools/faults.py $(ARGS)

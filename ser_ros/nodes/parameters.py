@@ -153,7 +153,7 @@ EMOTION = (
         is_live=True,
     ),
     ParameterSpec('ros4hri', False, 'Process the voices that ROS4HRI tracks (REP-155).'),
-    ParameterSpec('max_voices', 4, 'Voices processed at once.', (1, 64)),
+    ParameterSpec('max_voices', 4, 'Voices processed at once.', (1, 256)),
     ParameterSpec(
         'voice_id',
         'anonymous_speaker',
