@@ -38,9 +38,9 @@ class PrintEmotions(Node):
     PATIENCE = 0.1
     """Seconds to wait for all messages of one window: their order across topics is not fixed."""
 
-    def __init__(self, is_of_file=False, **kwargs):
+    def __init__(self, is_of_file=False):
         """`is_of_file`: times count from the beginning of the file, not from the first window."""
-        super().__init__('print_emotions', **kwargs)
+        super().__init__('print_emotions')
         self.has_ended = False
         self._is_of_file = is_of_file
         self._start = None
@@ -62,9 +62,9 @@ class PrintEmotions(Node):
         print('    time  expression  confidence', flush=True)
 
     def summary(self):
-        """What was heard, in one line."""
+        """The decisions so far, in one line."""
         if not self.n_windows:
-            return 'No speech was heard.'
+            return 'No speech was detected.'
         n = sum(self._decisions.values())
         counts = ', '.join(
             f'{count} {_in_color(name)}' for name, count in self._decisions.most_common()

@@ -25,8 +25,8 @@ from ser_ros.shipped import shipped_file
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / 'examples' / 'demo.flac'
 CONTENTS = (
-    'a synthetic voice, then three Bengali actors whom the model never heard: happy, sad, angry\n'
-    '(BanglaSER by Das et al., CC BY 4.0)'
+    'a synthetic voice, then three Bengali actors on whom the model was not trained: happy, sad,\n'
+    'angry (BanglaSER by Das et al., CC BY 4.0)'
 )
 START_UP = 60.0
 """Seconds that the nodes may take in addition to the sound itself."""

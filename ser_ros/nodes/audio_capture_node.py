@@ -195,7 +195,8 @@ class AudioCaptureNode(ManagedNode):
         """See `ManagedNode`."""
         counters = counter_values(self._source.counters)
         increase, seconds = self._window.add(counters)
-        lost, first_ns = increase['overflows'] + increase['dropped blocks'], self._first_stamp_ns
+        lost = increase['overflows'] + increase['dropped blocks']
+        first_ns = self._first_stamp_ns
         values = {
             'source': self._source.description,
             'format': self._source.format,

@@ -66,12 +66,12 @@ def leave_out_corpora(
     """Leave out each of the named corpora in turn, and pairs of them, with each seed.
 
     `neighbours`: how many names on each side in the list, a circle, a corpus makes pairs with; the
-    choices for it are made on those. None: on all others. The result of a seed is written as left_out_seedN.json to `results` (default: `out`).
-    `explicit`: settings that stay as they are, see `adjustment`; None: all. A finished
-    run is not repeated, an interrupted one continues, one that another process works on is
-    skipped, and one that fails does not stop the others. SerError for fewer than three names, an
-    unknown one, no neighbours, a recipe that starts from other weights, and one whose model does not run on a
-    stream.
+    choices for it are made on those. None: on all others. The result of a seed is written as
+    left_out_seedN.json to `results` (default: `out`). `explicit`: settings that stay as they are,
+    see `adjustment`; None: all. A finished run is not repeated, an interrupted one continues, one
+    that another process works on is skipped, and one that fails does not stop the others. SerError
+    for fewer than three names, an unknown one, no neighbours, a recipe that starts from other
+    weights, and one whose model does not run on a stream.
     """
     compute, results = compute or Compute(), results or out
     if recipe.pretrained:
