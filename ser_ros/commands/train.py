@@ -87,10 +87,11 @@ def run(options: argparse.Namespace) -> int:
         {'validation': finished.validation},
         machines.device,
     )
-    metrics = subsets['validation']['metrics']
-    print(f'protocol: {metrics["protocol"]}')
-    for label, write in SUMMARY.items():
-        print(f'validation, {label}: {write(metrics)}')
+    if 'validation' in subsets:
+        metrics = subsets['validation']['metrics']
+        print(f'protocol: {metrics["protocol"]}')
+        for label, write in SUMMARY.items():
+            print(f'validation, {label}: {write(metrics)}')
     print(f'bundle: {finished.bundle}')
     print(f'card: {finished.bundle.with_suffix(".md")}')
     print(f'report: {finished.bundle.with_name("report.html")}')

@@ -198,7 +198,7 @@ def _test(run: Run, recipe: Recipe, n_folds: int, compute: Compute) -> FoldResul
         versions=versions(),
         temperature=info.temperature,
         threshold=info.threshold,
-        validation=subsets['validation']['metrics'],
+        validation=subsets['validation']['metrics'] if run.validation else {},
         test=subsets['test']['metrics'],
         predictions=to_columns(subsets['test']['predictions']),
         date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),

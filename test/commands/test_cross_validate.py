@@ -125,6 +125,22 @@ def test_the_stored_result_of_a_fold(session):
     assert list(written['subsets']) == ['validation', 'test']
 
 
+def test_a_fold_without_a_validation_set(session):
+    (session.folder / 'short.yaml').write_text(
+        RECIPE.replace("validation_speakers: ['03']", 'n_validation: 0') + 'voice: {clips: 2}\n'
+    )
+    arguments = ('--out', str(session.folder / 'by_voice'))
+    status, out, err = session(
+        *('--folds', '5', '--results', str(session.folder / 'by_voice' / 'results'), *arguments)
+    )
+    assert status == 0, err
+    table = [line.split('|') for line in out if line.startswith('| 5 ')]
+    assert [cell.strip() for cell in table[0][1:5]] == ['5', '1', '', '11']
+    result = read_fold(session.folder / 'by_voice' / 'results' / 'short' / 'fold5_seed1.json')
+    assert result.validation == {}
+    assert result.test['clips'] == 3
+
+
 def test_the_recipes_seed_is_that_of_the_runs(session):
     session('--folds', '4', '--set', 'seed=9')
     assert read_fold(session.result('fold4_seed9')).seed == 9

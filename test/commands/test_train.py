@@ -96,6 +96,29 @@ def test_after_ctrl_c_the_same_command_continues(run, tmp_path, steps):
     assert list((tmp_path / 'decoded').rglob('*'))
 
 
+def test_a_training_without_a_validation_set_ends_with_card_and_report(run, tmp_path):
+    status, out, _ = run(
+        '--set', 'split.n_validation=0', 'split.validation_speakers=[]', 'voice.clips=2'
+    )
+    assert status == 0
+    assert out == [
+        'bundle: runs/short/short.safetensors',
+        'card: runs/short/short.md',
+        'report: runs/short/report.html',
+    ]
+    folder = tmp_path / 'runs' / 'short'
+    assert load_bundle(folder / 'short.safetensors').info.metrics == {}
+    card = (folder / 'short.md').read_text()
+    assert 'Not evaluated on its own corpora yet' in card
+    assert 'Temperature and threshold were chosen' not in card
+    results = json.loads((folder / 'results.json').read_text())
+    assert results['subsets'] == {}
+    assert len(results['history']) == 1
+    page = (folder / 'report.html').read_text()
+    assert 'Loss' in page
+    assert 'Summary' not in page
+
+
 def test_a_log_file_has_a_line_for_each_epoch(tiny_corpus, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'short.yaml').write_text(RECIPE)

@@ -40,6 +40,8 @@ SPEECH = {
 OWN_SUBSETS = ('validation', 'test')
 """Names of metrics on the bundle's own corpora."""
 
+UNEVALUATED = 'Not evaluated on its own corpora yet: `evaluate --record` adds the metrics.'
+
 FALSE_EXPRESSIONS = 'false_expressions'
 """Name of metrics on sound in which no emotion is meant; all other names are other corpora."""
 
@@ -191,6 +193,11 @@ def _adaptation(info: BundleInfo) -> list[str]:
 
 def _own_metrics(info: BundleInfo, streamed: bool) -> list[str]:
     metrics = {subset: info.metrics[subset] for subset in OWN_SUBSETS if subset in info.metrics}
+    chosen = (
+        'Temperature and threshold are not chosen yet: `calibrate` does it.'
+        if info.calibration == 'nothing'
+        else f'Temperature and threshold were chosen on {info.calibration}.'
+    )
     method = (
         'Each clip was streamed through the recogniser as on the robot, between half a second of '
         'silence; its class is the one with the highest mean log-probability over its longest '
@@ -198,8 +205,6 @@ def _own_metrics(info: BundleInfo, streamed: bool) -> list[str]:
         if streamed
         else 'Each clip was classified as a whole.'
     )
-    on = info.calibration
-    chosen = f'Temperature and threshold were chosen on {on}.'
     if info.recipe.get('refit'):
         chosen += (
             ' Then the model was trained again from the start, to the last epoch, with the '
@@ -212,7 +217,7 @@ def _own_metrics(info: BundleInfo, streamed: bool) -> list[str]:
         "unweighted accuracy, the mean of the classes' recalls, with a 95 % bootstrap interval "
         'over speakers; ECE is the expected calibration error in 15 bins.',
         '',
-        *_table(metrics),
+        *(_table(metrics) if metrics else [UNEVALUATED]),
         '',
     ]
     for subset, values in metrics.items():

@@ -4,7 +4,7 @@ The page is rendered from plain values, `results`, which are also written as JSO
 
     title      title of the page
     facts      label → text, number, list, or mapping (which the page collapses)
-    subsets    name → what `metrics.subset_results` or `metrics.pool_subsets` returns
+    subsets    name → what `metrics.subset_results` or `metrics.pool_subsets` returns; may be empty
     history    one row an epoch (epoch, train_loss, val_loss, val_accuracy); may be empty
 """
 
@@ -59,7 +59,7 @@ def write_report(path: Path, results: Results, clip_results: Sequence[ClipResult
     classes of the last subset.
     """
     subsets = results['subsets']
-    class_names = list(subsets.values())[-1]['class_names']
+    class_names = next(reversed(subsets.values()), {'class_names': ()})['class_names']
     clips = [_clip(result, class_names) for result in hardest(clip_results, class_names)]
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(

@@ -232,7 +232,7 @@ def fold_table(summary: Summary) -> list[str]:
         [
             run.fold,
             run.seed,
-            speakers(run.validation),
+            speakers(run.validation) if run.validation else '',
             speakers(run.test),
             percent(run.test['unweighted_accuracy']),
             percent(run.test['accuracy']),

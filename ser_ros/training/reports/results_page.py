@@ -421,7 +421,8 @@ def _setting(key: str, value: Any) -> str:
 
 def _n_validation(summaries: Sequence[Summary]) -> str:
     """How many validation speakers the runs had."""
-    counts = sorted({len(run.validation['speakers']) for s in summaries for run in s.runs})
+    subsets = [run.validation for s in summaries for run in s.runs if run.validation]
+    counts = sorted({len(subset['speakers']) for subset in subsets})
     return ' or '.join(map(str, counts)) or str(SplitConfig().n_validation)
 
 

@@ -36,13 +36,14 @@ def write_run_report(
     """Write the card, results.json and report.html beside the bundle `path`; return the subsets.
 
     `protocol`: of the split. `history`: one row an epoch. `results`: subset → results of its
-    clips. The metrics are also stored in the bundle; the report contains the hardest clips of the
+    clips; a subset without clips is left out. The metrics are also stored in the bundle; the report contains the hardest clips of the
     last subset.
     """
     bundle = load_bundle(path)
     info = bundle.info
     is_quick = info.recipe.get('quick', False)
-    sounds = None if is_quick else evaluate_nonspeech(bundle, device)
+    results = {name: clips for name, clips in results.items() if clips}
+    sounds = None if is_quick or not results else evaluate_nonspeech(bundle, device)
     subsets = {}
     for name, clips in results.items():
         is_before = info.recipe['refit'] and name == 'validation'
@@ -77,7 +78,7 @@ def write_run_report(
         'history': list(history),
     }
     write_results(path.with_name('results.json'), page)
-    write_report(path.with_name('report.html'), page, list(results.values())[-1])
+    write_report(path.with_name('report.html'), page, next(reversed(results.values()), ()))
     return subsets
 
 
