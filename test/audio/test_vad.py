@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ser_ros.audio import SAMPLE_RATE
+from ser_ros.audio import vad as vad_module
 from ser_ros.audio.sources import read_audio
 from ser_ros.audio.vad import (
     CHUNK,
@@ -39,6 +40,36 @@ def test_a_high_shout_is_voice(vad, ravdess):
     shout = read_audio(ravdess / 'Actor_18' / '03-01-05-02-01-02-18.flac')
     span = speech_span(vad, shout)
     assert 1.0 < (span.end - span.start) / SAMPLE_RATE < 3.0
+
+
+def test_a_high_shout_in_noise_is_voice(vad, ravdess):
+    shout = read_audio(ravdess / 'Actor_18' / '03-01-05-02-01-02-18.flac')
+    noise = np.random.default_rng(0).normal(0, 1e-4, SAMPLE_RATE * 5 + len(shout))
+    sound = noise.astype(np.float32)
+    sound[-len(shout) :] += shout
+    span = speech_span(vad, sound)
+    assert span.start > 5 * SAMPLE_RATE
+    assert (span.end - span.start) / SAMPLE_RATE > 1.0
+
+
+@pytest.mark.parametrize('level', [0.0, 1e-4, 1e-3, 1e-2])
+def test_background_noise_takes_one_run_of_the_network_a_chunk(vad, monkeypatch, level):
+    noise = np.random.default_rng(0).normal(0, level, 30 * SAMPLE_RATE).astype(np.float32)
+    vad.reset()
+    chunks = np.split(noise[: len(noise) // CHUNK * CHUNK], len(noise) // CHUNK)
+    for chunk in chunks[:-100]:
+        vad(chunk)
+    network, runs = vad_module._load_network(), []
+
+    class Counted:
+        def run(self, *arguments):
+            runs.append(1)
+            return network.run(*arguments)
+
+    monkeypatch.setattr(vad_module, '_load_network', Counted)
+    for chunk in chunks[-100:]:
+        vad(chunk)
+    assert len(runs) == 100
 
 
 def test_less_than_a_chunk_is_no_speech(vad):
