@@ -55,7 +55,7 @@ class Microphone:
         device: str = 'default',
         sample_rate: int = 0,
         channels: int = 1,
-        block_duration: float = 0.02,
+        block_duration: float = 0.032,
         queue_duration: float = 2.0,
         watchdog_timeout: float = 1.0,
     ):

@@ -94,7 +94,7 @@ class FileSource:
     def __init__(
         self,
         path: Union[str, Path],
-        block_duration: float = 0.02,
+        block_duration: float = 0.032,
         speed: float = 1.0,
         loop: bool = False,
         trailing_silence: float = 1.0,

@@ -61,7 +61,12 @@ CAPTURE = (
         'channels is more than 1. -1 publishes all, of which subscribers use the average.',
         (AVERAGE, MAX_CHANNELS - 1),
     ),
-    ParameterSpec('block_duration', 0.02, 'Seconds of sound in a message.', (0.001, 1.0)),
+    ParameterSpec(
+        'block_duration',
+        0.032,
+        'Seconds of sound in a message; shorter ones cost more and are decided no earlier.',
+        (0.001, 1.0),
+    ),
     ParameterSpec(
         'watchdog_timeout',
         1.0,

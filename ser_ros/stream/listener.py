@@ -122,7 +122,7 @@ class Load:
     MEMORY = 30.0
     """Time constant in seconds of sound."""
     MINIMUM = 2.0
-    """Seconds of sound from which on there is a factor: a first block of 20 ms that the processor
+    """Seconds of sound from which on there is a factor: a first block of 32 ms that the processor
     was late for says nothing of the machine."""
 
     def __init__(self):
