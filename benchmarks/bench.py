@@ -5,7 +5,7 @@
 The parts: decision (one decision of the stream against other ways to make it), stream (share of a
 core, silent and speaking), voices (in real time as their number doubles), nodes (processes in real
 time: share of a core, memory, start, latency). Alternatives take turns, so that what else the machine
-does meets all of them; figures are medians with the middle half of the values. What needs torch is
+does slows all of them; numbers are medians with the middle half of the values. What needs torch is
 left out where there is none.
 """
 
@@ -46,7 +46,7 @@ Row = dict[str, Any]
 
 
 def row(what: str, unit: str, values: list[float], **more: Any) -> Row:
-    """A figure: the median of its values and their quartiles."""
+    """The median of values and their quartiles."""
     low, middle, high = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
     return {'what': what, 'unit': unit, 'median': middle, 'low': low, 'high': high} | {
         'n': len(values),
@@ -321,14 +321,14 @@ def page(results: Mapping[str, list[Row]], where: Mapping[str, Any]) -> Iterator
     for name, rows in results.items():
         yield from ('', f'## {name.capitalize()}', '', PARTS[name].__doc__.splitlines()[0], '')
         has_ratio = any('ratio' in r for r in rows)
-        header = ['what', 'figure', *(['times as fast as the first'] if has_ratio else [])]
+        header = ['what', 'median', *(['times as fast as the first'] if has_ratio else [])]
         yield f'| {" | ".join(header)} |'
         yield '|---' * len(header) + '|'
         for r in rows:
-            figure = f'{r["median"]:.3g} {r["unit"]}'
+            cell = f'{r["median"]:.3g} {r["unit"]}'
             if r['n'] > 1:
-                figure += f' [{r["low"]:.3g}, {r["high"]:.3g}]'
-            cells = [r['what'], figure, *([f'{r["ratio"]:.1f}'] if has_ratio else [])]
+                cell += f' [{r["low"]:.3g}, {r["high"]:.3g}]'
+            cells = [r['what'], cell, *([f'{r["ratio"]:.1f}'] if has_ratio else [])]
             yield f'| {" | ".join(cells)} |'
 
 
@@ -336,7 +336,7 @@ def main() -> None:
     """Measure, print the page, and write it with its numbers if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--only', nargs='+', choices=PARTS, default=list(PARTS))
-    parser.add_argument('--rounds', type=int, default=30, help='of each figure (default 30)')
+    parser.add_argument('--rounds', type=int, default=30, help='of each measurement (default 30)')
     parser.add_argument(
         '--out', type=Path, help='Markdown file; the numbers go beside it, in JSON'
     )

@@ -70,7 +70,7 @@ def test_the_readme_is_short():
 
 def test_the_page_that_an_error_refers_to_has_its_remedy():
     named = re.search(r'docs/\w+\.md', (ROOT / 'ser_ros/nodes/entry.py').read_text())[0]
-    assert "No module named 'torch'" in (ROOT / named).read_text()
+    assert "No module named 'onnxruntime'" in (ROOT / named).read_text()
 
 
 # Commands.

@@ -1,4 +1,4 @@
-"""One voice as a stream: samples in, chunks and windows to judge, estimates out. No ROS, no model here."""
+"""One voice as a stream: samples in, requests and estimates out. No ROS, no model here."""
 
 import math
 from collections.abc import Generator, Sequence

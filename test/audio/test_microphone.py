@@ -51,7 +51,7 @@ class Watch:
     def end(self):
         """Make the process close the microphone; returns its last report."""
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(5) == 0
+        assert self.process.wait(20) == 0
         self._reader.join()
         return self.reports[-1]
 

@@ -36,8 +36,8 @@ def write_run_report(
     """Write the card, results.json and report.html beside the bundle `path`; return the subsets.
 
     `protocol`: of the split. `history`: one row an epoch. `results`: subset → results of its
-    clips; a subset without clips is left out. The metrics are also stored in the bundle; the report contains the hardest clips of the
-    last subset.
+    clips; a subset without clips is left out. The metrics are also stored in the bundle; the report
+    contains the hardest clips of the last subset.
     """
     bundle = load_bundle(path)
     info = bundle.info
