@@ -29,10 +29,10 @@ OCTAVE_MARGIN = 0.2
 """Subtracted from the probability an octave lower, where music resembles a voice more, too."""
 
 LOUD = 1.5
-MIN_BACKGROUND, BACKGROUND_RISE = 1e-5, 1.01
+MIN_BACKGROUND, BACKGROUND_RISE = 1e-4, 1.02
 """A scream is louder than the background: only chunks whose root mean square is above `LOUD` times
 that of the background are processed an octave lower. The background is the lowest level so far, from
-`MIN_BACKGROUND` of full scale on, and rises by `BACKGROUND_RISE` a chunk (2.7 dB a second)."""
+`MIN_BACKGROUND` of full scale on, and rises by `BACKGROUND_RISE` a chunk (5.4 dB a second)."""
 
 
 class SileroVad:

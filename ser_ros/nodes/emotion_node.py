@@ -32,6 +32,7 @@ from ser_ros.nodes.diagnostics import CHOOSE_CHANNEL, Report, counter_values
 from ser_ros.nodes.emotion_diagnostics import EmotionDiagnostics, NodeStatus, VoiceStatus
 from ser_ros.nodes.managed_node import ManagedNode
 from ser_ros.nodes.publishers import EmotionPublishers, Topics, topics_of
+from ser_ros.nodes.subscription_thread import SubscriptionThread
 from ser_ros.nodes.subscriptions import RELIABILITIES, AudioSubscription
 from ser_ros.nodes.voices import TrackedVoices, check_voice_id
 from ser_ros.stream.adaptation import Adaptation, Baseline
@@ -77,6 +78,7 @@ class EmotionNode(ManagedNode):
         self._clock_watch = ClockWatch()
         self._backend: Optional[Backend] = None
         self._listener: Optional[Listener] = None
+        self._receiver: Optional[SubscriptionThread] = None
         self._tracked: Optional[TrackedVoices] = None
         self._connections: dict[str, _Connection] = {}
         self._absent = AbsentVoices()
@@ -173,6 +175,7 @@ class EmotionNode(ManagedNode):
         self._gate.forget_robot()
         self._move_to_device()
         self._listener = Listener(self._backend, self._stream_config({}))
+        self._receiver = SubscriptionThread(self, 'sound', self.end_work)
         topic = self.value('robot_speaking_topic')
         if topic:
             self._robot_subscriptions = messages.subscribe_transient_local(
@@ -219,6 +222,9 @@ class EmotionNode(ManagedNode):
             self._tracked = None
         for voice_id in list(self._connections):
             self._disconnect(voice_id)
+        if self._receiver is not None:
+            self._receiver.close()
+            self._receiver = None
         self._absent.forget()
         for subscription in self._robot_subscriptions:
             self.destroy_subscription(subscription)
@@ -265,6 +271,7 @@ class EmotionNode(ManagedNode):
             }
         subscription = AudioSubscription(
             self,
+            self._receiver.node,
             queue,
             is_open=self._is_open,
             depth=self.value('queue_depth'),

@@ -299,12 +299,16 @@ class ManagedNode(LifecycleNode):
         try:
             self.work()
         except Exception as error:
-            if self.hangs:  # it came back after it was given up
-                return
-            self._fail(error)
-            if self.value('autostart'):
-                self.give_up()
-            self._end_of_work.trigger()
+            self.end_work(error)
+
+    def end_work(self, error: Exception) -> None:
+        """End the work because of an error in one of its threads, which calls this."""
+        if self.hangs:  # it came back after it was given up
+            return
+        self._fail(error)
+        if self.value('autostart'):
+            self.give_up()
+        self._end_of_work.trigger()
 
     def _try(self, *steps: Callable[[], None]) -> None:
         """Run all steps, whichever of them fail: rclpy would swallow an error, and the rest."""

@@ -6,6 +6,7 @@ from typing import Any, Optional
 
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode
+from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 
@@ -35,6 +36,7 @@ class AudioSubscription:
     def __init__(
         self,
         node: LifecycleNode,
+        receiver: Node,
         queue: BlockQueue,
         topic: str,
         *,
@@ -44,24 +46,27 @@ class AudioSubscription:
         depth: int = 500,
         reliability: str = 'best_effort',
     ):
-        """`is_open`: whether a block that arrives now is to be processed."""
+        """`receiver`: of `node`'s `SubscriptionThread`, in which the messages arrive.
+
+        `is_open`: whether a block that arrives now is to be processed.
+        """
         self.queue = queue
         self.counters = SubscriptionCounters()
         self.lost_since_block = 0
         """Messages that the middleware reports as lost since the last one that came."""
         self._type = SOUND.stamped if is_stamped else SOUND.unstamped
-        self._node = node
+        self._node, self._receiver = node, receiver
         self._is_open = is_open
         self._subscriptions: list[Subscription] = []
         if info_topic is not None and SOUND.info is not None:
             # First: of two messages that wait, an executor takes that of the older subscription,
             # and sound must not overtake the message that says how to decode it.
             self._subscriptions += messages.subscribe_transient_local(
-                node, SOUND.info, info_topic, self._on_info
+                receiver, SOUND.info, node.resolve_topic_name(info_topic), self._on_info
             )
-        self._audio = node.create_subscription(
+        self._audio = receiver.create_subscription(
             self._type,
-            topic,
+            node.resolve_topic_name(topic),
             self._on_stamped if is_stamped else self._on_unstamped,
             QoSProfile(depth=depth, reliability=RELIABILITIES[reliability]),
             event_callbacks=SubscriptionEventCallbacks(
@@ -89,7 +94,7 @@ class AudioSubscription:
     def close(self) -> None:
         """Destroy the subscriptions."""
         for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
+            self._receiver.destroy_subscription(subscription)
 
     def _now_ns(self) -> int:
         return self._node.get_clock().now().nanoseconds

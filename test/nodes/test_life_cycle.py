@@ -7,7 +7,7 @@ import pytest
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
 
 from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
-from feeding import LARGE_BACKLOG, SPEECH, assert_logs_only  # noqa: E402
+from feeding import LARGE_BACKLOG, SPEECH, AudioPublisher, assert_logs_only  # noqa: E402
 from lifecycle_msgs.msg import State, Transition  # noqa: E402
 from lifecycle_msgs.srv import ChangeState  # noqa: E402
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
@@ -15,6 +15,7 @@ from rclpy.parameter import Parameter  # noqa: E402
 
 from ser_ros import SerError  # noqa: E402
 from ser_ros.audio import SAMPLE_RATE  # noqa: E402
+from ser_ros.audio.block_queue import BlockQueue  # noqa: E402
 from ser_ros.nodes.audio_capture_node import AudioCaptureNode  # noqa: E402
 from ser_ros.nodes.diagnostics import Level, Report, resident_megabytes  # noqa: E402
 from ser_ros.nodes.emotion_node import EmotionNode  # noqa: E402
@@ -234,6 +235,24 @@ def test_an_error_of_the_worker_is_reported_with_the_way_to_restart(graph, manag
     assert managed.change(Transition.TRANSITION_CONFIGURE)
     assert managed.change(Transition.TRANSITION_ACTIVATE)
     assert managed.diagnose().level != DiagnosticStatus.ERROR
+
+
+def test_an_error_while_sound_is_received_is_one_of_the_node(graph, monkeypatch):
+    def fail(*_):
+        raise OSError('no queue')
+
+    node = graph.make(EmotionNode, autostart=False, device='cpu')
+    for trigger in (node.trigger_configure, node.trigger_activate):
+        assert graph.run(trigger) == TransitionCallbackReturn.SUCCESS
+    monkeypatch.setattr(BlockQueue, 'put', fail)
+    publisher = AudioPublisher(graph)
+    graph.wait(lambda: publisher.audio.get_subscription_count(), 'the subscription')
+    publisher.publish_block(bytes(640))
+    graph.wait(lambda: node.diagnose().level == Level.ERROR, 'the error')
+    assert 'OSError: no queue' in node.diagnose().message
+    graph.wait(
+        lambda: graph.state_of('emotion_node') == State.PRIMARY_STATE_UNCONFIGURED, 'its end'
+    )
 
 
 def test_a_hundred_life_cycles_leak_no_memory(graph, managed):

@@ -15,20 +15,22 @@ from ser_ros.nodes.emotion_node import EmotionNode  # noqa: E402
 from ser_ros.nodes.messages import TRANSIENT_LOCAL  # noqa: E402
 
 
-def allowed(root, name):
-    """Kind of access → the full names that the policy allows."""
-    tree = ElementTree.parse(root / 'config' / 'sros2' / f'{name}.policy.xml')
+def allowed(root, process):
+    """Node → kind of access → the full names that the policy of a process allows."""
+    tree = ElementTree.parse(root / 'config' / 'sros2' / f'{process}.policy.xml')
     (enclave,) = tree.getroot().iter('enclave')
-    assert enclave.get('path') == f'/ser_ros/{name}'
-    (profile,) = enclave.iter('profile')
-    assert (profile.get('ns'), profile.get('node')) == ('/', name)
-    found = {}
-    for block in profile:
-        ((access, verdict),) = block.attrib.items()
-        assert verdict == 'ALLOW'
-        names = [element.text.replace('~/', f'/{name}/') for element in block]
-        found[access] = {n if n.startswith('/') else f'/{n}' for n in names}
-    return found
+    assert enclave.get('path') == f'/ser_ros/{process}'
+    rules = {}
+    for profile in enclave.iter('profile'):
+        assert profile.get('ns') == '/'
+        name = profile.get('node')
+        found = rules[name] = {}
+        for block in profile:
+            ((access, verdict),) = block.attrib.items()
+            assert verdict == 'ALLOW'
+            names = [element.text.replace('~/', f'/{name}/') for element in block]
+            found[access] = {n if n.startswith('/') else f'/{n}' for n in names}
+    return rules
 
 
 def test_the_policy_of_one_process_allows_what_those_of_both_nodes_allow(root):
@@ -72,7 +74,7 @@ def test_the_capture_node_does_what_its_policy_allows(graph, root):
         publish_unstamped=True,
         use_sim_time=True,
     )
-    rules = allowed(root, 'audio_capture_node')
+    (rules,) = allowed(root, 'audio_capture_node').values()
     graph.wait(lambda: '/audio' in used(graph, 'audio_capture_node')['publish'], 'discovery')
     graph.wait(lambda: used(graph, 'audio_capture_node')['reply'], 'discovery')
     check(rules, used(graph, 'audio_capture_node'), is_all=True)
@@ -80,19 +82,26 @@ def test_the_capture_node_does_what_its_policy_allows(graph, root):
 
 def test_the_emotion_node_does_what_its_policy_allows(graph, root):
     rules = allowed(root, 'emotion_node')
-    found = {}
+    found = {name: {} for name in rules}
+    assert list(found) == ['emotion_node', 'emotion_node_sound']
+
+    def find():
+        for name, accesses in found.items():
+            for access, names in used(graph, name).items():
+                accesses.setdefault(access, set()).update(names)
+
     for ros4hri in (False, True):
         node = graph.make(EmotionNode, device='cpu', ros4hri=ros4hri, use_sim_time=True)
         topic = '/humans/voices/tracked' if ros4hri else '/is_speaking'
         graph.wait(lambda: topic in used(graph, 'emotion_node')['publish'], 'discovery')  # noqa: B023
         graph.wait(lambda: used(graph, 'emotion_node')['reply'], 'discovery')
-        for access, names in used(graph, 'emotion_node').items():
-            found.setdefault(access, set()).update(names)
+        find()
+        sound = '/humans/voices/anna/audio' if ros4hri else '/audio_stamped'
         if ros4hri:
             tracked = graph.node.create_publisher(IdsList, topic, TRANSIENT_LOCAL)
             tracked.publish(IdsList(ids=['anna']))
-            audio = '/humans/voices/anna/audio'
-            graph.wait(lambda: audio in used(graph, 'emotion_node')['subscribe'], 'subscription')  # noqa: B023
-            found['subscribe'] |= used(graph, 'emotion_node')['subscribe']
+        graph.wait(lambda: sound in used(graph, 'emotion_node_sound')['subscribe'], 'subscription')  # noqa: B023
+        find()
         graph.remove(node)
-    check(rules, found, is_all=True)
+    for name in rules:
+        check(rules[name], found[name], is_all=True)
