@@ -24,6 +24,9 @@ Part = tuple[np.ndarray, int]
 UNKNOWN_BYTES_PER_SECOND = 48_000 * 2 * 4
 """Assumed for the backlog's bound before the format is known."""
 
+BEHIND = 0.5
+"""Share of `max_backlog` from which on a worker is behind."""
+
 
 @dataclass
 class BlockCounters:
@@ -186,6 +189,12 @@ class BlockQueue:
         """Bytes that wait."""
         return self._n_bytes
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much waits that the worker should do less with it: see `BEHIND`."""
+        with self.ready:
+            return self._exceeds(BEHIND * self._max_backlog)
+
     def announce(
         self, sample_format: str, channels: int, sample_rate: int, coding_format: str
     ) -> None:
@@ -236,7 +245,7 @@ class BlockQueue:
             )
             self._is_broken = False
             self._n_bytes += len(data)
-            while self._is_too_much():
+            while self._exceeds(self._max_backlog):
                 dropped = self._items.popleft()
                 self._n_bytes -= len(dropped.data)
                 self.counters.dropped_blocks += 1
@@ -323,11 +332,11 @@ class BlockQueue:
         # The stream stays, since it knows whether its channels can be averaged.
         return self._stream.flush() if self._stream is not None else []
 
-    def _is_too_much(self) -> bool:
-        """Whether more waits than may, besides the longest block if that alone is more."""
-        limit = self._max_backlog * UNKNOWN_BYTES_PER_SECOND
+    def _exceeds(self, seconds: float) -> bool:
+        """Whether more waits than this, besides the longest block if that alone is more."""
+        limit = seconds * UNKNOWN_BYTES_PER_SECOND
         if self._format is not None:
-            limit = self._max_backlog * self._format.sample_rate * self._format.frame_bytes
+            limit = seconds * self._format.sample_rate * self._format.frame_bytes
         if self._n_bytes <= limit:
             return False
         longest = max(len(item.data) for item in self._items)

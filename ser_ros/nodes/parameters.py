@@ -139,7 +139,12 @@ EMOTION = (
         is_live=True,
     ),
     ParameterSpec('full_scale', 1.0, 'The value that is full scale in float sound.', FULL_SCALES),
-    ParameterSpec('max_backlog', 5.0, 'Seconds of sound that may wait.', (0.1, 3600.0)),
+    ParameterSpec(
+        'max_backlog',
+        5.0,
+        'Seconds of sound that may wait; from half of it on windows are left out.',
+        (0.1, 3600.0),
+    ),
     ParameterSpec(
         'robot_speaking_topic',
         'robot_speaking',
@@ -153,7 +158,7 @@ EMOTION = (
         is_live=True,
     ),
     ParameterSpec('ros4hri', False, 'Process the voices that ROS4HRI tracks (REP-155).'),
-    ParameterSpec('max_voices', 4, 'Voices processed at once.', (1, 256)),
+    ParameterSpec('max_voices', 4, 'With ros4hri: voices processed at once.', (1, 256)),
     ParameterSpec(
         'voice_id',
         'anonymous_speaker',

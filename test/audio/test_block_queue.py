@@ -173,6 +173,23 @@ def test_a_block_of_ten_megabytes_that_fits_is_decoded_completely():
     assert abs(n - 10_000_000 / 4 / 3) < SAMPLE_RATE // 10
 
 
+def test_a_worker_is_behind_where_more_than_half_of_the_backlog_waits():
+    queue = BlockQueue(max_backlog=1.0, pcm_format=PcmFormat(*MONO))
+    half = bytes(SAMPLE_RATE)
+    queue.put(half, START, START, 'mic')
+    assert not queue.is_behind
+    queue.put(bytes(2), START + SECOND // 2, START, 'mic')
+    assert queue.is_behind
+    queue.get()
+    assert not queue.is_behind
+
+
+def test_of_a_block_longer_than_the_backlog_a_worker_is_not_behind():
+    queue = BlockQueue(max_backlog=1.0, pcm_format=PcmFormat(*MONO))
+    queue.put(bytes(6 * SAMPLE_RATE), START, START, 'mic')
+    assert not queue.is_behind
+
+
 def test_a_backlog_of_unknown_format_is_limited_as_well():
     queue = BlockQueue(max_backlog=1.0)
     for i in range(100):
