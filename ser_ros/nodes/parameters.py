@@ -122,6 +122,12 @@ EMOTION = (
     ParameterSpec('device', 'auto', 'auto, cpu, cuda or cuda:N; auto uses a GPU if there is one.'),
     ParameterSpec('num_threads', 1, 'CPU threads of one inference.', (1, 256)),
     ParameterSpec('audio_topic', 'audio_stamped', 'Topic of the sound.'),
+    ParameterSpec(
+        'namespaces',
+        [''],
+        "Namespaces whose sound is processed, each a voice that is published there; '' for the node's "
+        'own. Not with ros4hri.',
+    ),
     ParameterSpec('stamped', True, 'AudioDataStamped (true) or AudioData without stamps.'),
     ParameterSpec('info_topic', 'audio_info', 'Topic of the AudioInfo that goes with it.'),
     ParameterSpec(

@@ -49,6 +49,10 @@ class AudioSubscription:
         self.counters = SubscriptionCounters()
         self.lost_since_block = 0
         """Messages that the middleware reports as lost since the last one that came."""
+        self.is_reliable = reliability == 'reliable'
+        """Whether lost messages are requested again."""
+        self.info_topic = node.resolve_topic_name(info_topic) if info_topic is not None else None
+        """The full name of the topic of the format, where there is one."""
         self._type = SOUND.stamped if is_stamped else SOUND.unstamped
         self._node = node
         self._is_open = is_open

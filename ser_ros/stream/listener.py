@@ -54,6 +54,8 @@ class VoiceStream:
     voice: Voice
     adaptation: Adaptation
     """What is known of this voice alone."""
+    room: Adaptation
+    """What is known of all voices where it is."""
     on_estimate: Callable[[Estimate, str], None]
     """Called with each estimate and the frame id of its sound."""
     on_speaking: Callable[[bool], None]
@@ -175,7 +177,7 @@ class Listener:
         self.load = Load()
         self.config = config
         self._room = Adaptation()
-        """What is known of all voices together."""
+        """What is known of all voices together that are in no other room."""
         self._streams: list[VoiceStream] = []
         self._calls: deque[Callable[[], None]] = deque()
         """What other threads asked the worker to do between two windows."""
@@ -198,12 +200,17 @@ class Listener:
         on_estimate: Callable[[Estimate, str], None],
         on_speaking: Callable[[bool], None],
         adaptation: Optional[Adaptation] = None,
+        room: Optional[Adaptation] = None,
     ) -> VoiceStream:
-        """Process another voice; `adaptation`: what is known of it."""
+        """Process another voice; `adaptation`: what is known of it.
+
+        `room`: what is known of all voices where it is; by default they are in one room.
+        """
         stream = VoiceStream(
             queue=queue,
             voice=Voice(self.backend, self.config),
             adaptation=adaptation or Adaptation(),
+            room=room or self._room,
             on_estimate=on_estimate,
             on_speaking=on_speaking,
         )
@@ -215,7 +222,7 @@ class Listener:
 
     def _choose_adaptation(self, stream: VoiceStream) -> None:
         is_room = self.config.adaptation == 'room'
-        stream.voice.adaptation = self._room if is_room else stream.adaptation
+        stream.voice.adaptation = stream.room if is_room else stream.adaptation
 
     def remove(self, stream: VoiceStream) -> None:
         """Stop processing a voice; its callbacks are not called after this has returned.
@@ -248,6 +255,7 @@ class Listener:
             self.backend = backend
             self._room.forget()
             for stream in self._streams:
+                stream.room.forget()
                 stream.adaptation.start_from(None)
                 stream.voice.replace_backend(backend)
 
@@ -264,19 +272,22 @@ class Listener:
 
         self.call_between_windows(configure)
 
-    def reset(self, voices: bool = False) -> None:
-        """Forget the sound that waits, and open utterances without a decision.
+    def reset(self, streams: Optional[Sequence[VoiceStream]] = None, voices: bool = False) -> None:
+        """Forget the sound of some streams that waits, and open utterances without a decision.
 
-        `voices`: also what is known of the voices.
+        `streams`: by default all; `voices`: also what is known of the voices, and of their rooms.
         """
 
         def reset() -> None:
             if voices:
                 self._room.forget()
             for stream in self._streams:
+                if streams is not None and stream not in streams:
+                    continue
                 stream.clear()
                 stream.report_speaking(False)
                 if voices:
+                    stream.room.forget()
                     stream.adaptation.forget()
 
         self.call_between_windows(reset)

@@ -474,6 +474,21 @@ def test_a_reset_drops_the_open_utterance(worker, utterance):
     assert not any(e.is_final for e in recorder.estimates)
 
 
+def test_one_voice_is_reset_alone(worker, bundle, utterance):
+    (one, recorder), (other, other_recorder) = worker.add(), worker.add()
+    spoken = utterance[: 2 * SAMPLE_RATE]
+    for stream in (one, other):
+        feed(stream, spoken)
+    worker.start()
+    for stream in (one, other):
+        wait_for_samples(stream, len(spoken))
+    worker.listener.reset([one])
+    other_recorder.wait(lambda: is_decided(other_recorder), 'the decision')
+    assert times(other_recorder.estimates) == times(recognize(bundle, spoken))
+    assert not finals(recorder.estimates)
+    assert (one.voice.counters.broken_utterances, other.voice.counters.broken_utterances) == (1, 0)
+
+
 def test_the_hop_changes_within_an_utterance(bundle, utterance):
     """The distance of the next window from the last one follows the new setting."""
     recognizer = Recognizer(bundle, 'cpu', StreamConfig(hop=5.0))
