@@ -137,6 +137,9 @@ class BlockQueue:
         self._is_broken = False
         self._items: deque[_Item] = deque()
         self._n_bytes = 0
+        self._longest: deque[int] = deque()
+        """Bytes of those blocks that are longer than all after them: the first is the longest, which
+        need not be searched for among thousands of short blocks."""
         self._stream: Optional[PcmStream] = None
         self._arrivals = ArrivalClock()
         self._losses = LossMeter()
@@ -245,9 +248,11 @@ class BlockQueue:
             )
             self._is_broken = False
             self._n_bytes += len(data)
+            while self._longest and self._longest[-1] < len(data):
+                self._longest.pop()
+            self._longest.append(len(data))
             while self._exceeds(self._max_backlog):
-                dropped = self._items.popleft()
-                self._n_bytes -= len(dropped.data)
+                dropped = self._pop()
                 self.counters.dropped_blocks += 1
                 self.counters.dropped_seconds += self._account(dropped).seconds
                 self._mark_broken()
@@ -280,6 +285,7 @@ class BlockQueue:
             for item in self._items:
                 self._skip(item)
             self._items.clear()
+            self._longest.clear()
             self._n_bytes = 0
             self._is_broken = True
 
@@ -317,8 +323,7 @@ class BlockQueue:
         with self.ready:
             if not self.has_block:
                 return None
-            item = self._items.popleft()
-            self._n_bytes -= len(item.data)
+            item = self._pop()
             when = self._account(item)
             pcm_format, channel = item.format or self._format, self._channel
             if pcm_format is None or channel >= pcm_format.channels:
@@ -339,8 +344,16 @@ class BlockQueue:
             limit = seconds * self._format.sample_rate * self._format.frame_bytes
         if self._n_bytes <= limit:
             return False
-        longest = max(len(item.data) for item in self._items)
+        longest = self._longest[0]
         return longest <= limit or self._n_bytes - longest > limit
+
+    def _pop(self) -> _Item:
+        """Remove the oldest block."""
+        item = self._items.popleft()
+        self._n_bytes -= len(item.data)
+        if len(item.data) == self._longest[0]:
+            self._longest.popleft()
+        return item
 
     def _mark_broken(self) -> None:
         if self._items:

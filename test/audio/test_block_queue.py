@@ -438,6 +438,28 @@ def test_every_block_is_decoded_dropped_refused_or_waiting(operations, max_backl
     assert waiting() == queue.backlog_bytes == 0
 
 
+@given(st.lists(st.one_of(st.integers(1, 40_000), st.none()), max_size=40))
+def test_the_backlog_is_limited_besides_the_longest_block(operations):
+    """A number puts a block of so many bytes; none gets one."""
+    queue, waiting = BlockQueue(max_backlog=1.0, pcm_format=PcmFormat(*MONO)), []
+
+    def exceeds(limit):
+        total, longest = sum(waiting), max(waiting, default=0)
+        return total > limit and (longest <= limit or total - longest > limit)
+
+    for number, n_bytes in enumerate(operations):
+        if n_bytes is None:
+            queue.get()
+            del waiting[:1]
+        else:
+            queue.put(bytes(n_bytes), START + number * SECOND, START, 'mic')
+            waiting.append(n_bytes)
+        while exceeds(2 * SAMPLE_RATE):
+            waiting.pop(0)
+        assert queue.backlog_bytes == sum(waiting)
+        assert queue.is_behind == exceeds(SAMPLE_RATE)
+
+
 STEREO = PcmFormat('S16LE', 2, 16_000)
 
 
