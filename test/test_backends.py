@@ -7,8 +7,10 @@ import sys
 
 import numpy as np
 import pytest
+from together import run_together
 
 from ser_ros import SerError, backends
+from ser_ros.audio import SAMPLE_RATE
 from ser_ros.backends import load_backend
 from ser_ros.bundle import load_bundle, save_bundle
 from ser_ros.bundle_info import BundleError
@@ -97,6 +99,54 @@ def test_windows_of_several_lengths_and_voices_are_one_batch(torch_backend, onnx
                 score.log_probabilities, one.log_probabilities, atol=TOLERANCE
             )
             np.testing.assert_allclose(score.clip_mean, one.clip_mean, atol=1e-3)
+
+
+@pytest.fixture(scope='module')
+def voices(speech, segments):
+    """32 voices that begin together or half a second later, loud or quiet, long or short; twelve differ."""
+    begins = [s.start for s in segments if s.end - s.start > 1.8 * SAMPLE_RATE]
+    rng = np.random.default_rng(0)
+    sounds = []
+    for number in range(12):
+        begin, delay = begins[number % len(begins)], number % 3 * SAMPLE_RATE // 2
+        spoken = speech[begin : begin + round(rng.uniform(1.3, 1.8) * SAMPLE_RATE)]
+        parts = (np.zeros(delay), rng.uniform(0.1, 1.0) * spoken, np.zeros(SAMPLE_RATE))
+        sounds.append(np.concatenate(parts).astype(np.float32))
+    return [sounds[number % len(sounds)] for number in range(32)]
+
+
+@pytest.fixture(scope='module', params=['torch', 'onnx'])
+def shipped_backend(request):
+    return request.getfixturevalue(f'{request.param}_backend')
+
+
+@pytest.fixture(scope='module')
+def alone(shipped_backend, voices):
+    """The estimates of each voice, one at a time."""
+    estimates = [run_together(shipped_backend, [sound])[0] for sound in voices[:12]]
+    return [estimates[number % 12] for number in range(len(voices))]
+
+
+@pytest.mark.parametrize('n', [1, 2, 8, 32])
+def test_many_voices_have_the_estimates_of_one_at_a_time(
+    shipped_backend, voices, alone, n, monkeypatch
+):
+    sizes, score = [], shipped_backend.score
+
+    def count(windows):
+        sizes.append(len(windows))
+        return score(windows)
+
+    monkeypatch.setattr(shipped_backend, 'score', count)
+    together = run_together(shipped_backend, voices[:n])
+    assert max(sizes) > n // 3
+    assert sum(sizes) == sum(e.is_window for estimates in together for e in estimates)
+    for found, expected in zip(together, alone):
+        assert len(found) == len(expected) > 2
+        for one, other in zip(found, expected):
+            assert (one.stamp_ns, one.is_final) == (other.stamp_ns, other.is_final)
+            np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-5)
+            assert one.confidence == pytest.approx(other.confidence, abs=1e-5)
 
 
 # --- The choice

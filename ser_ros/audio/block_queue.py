@@ -24,6 +24,9 @@ Part = tuple[np.ndarray, int]
 UNKNOWN_BYTES_PER_SECOND = 48_000 * 2 * 4
 """Assumed for the backlog's bound before the format is known."""
 
+BEHIND = 0.5
+"""Share of `max_backlog` from which on a worker is behind."""
+
 
 @dataclass
 class BlockCounters:
@@ -134,6 +137,9 @@ class BlockQueue:
         self._is_broken = False
         self._items: deque[_Item] = deque()
         self._n_bytes = 0
+        self._longest: deque[int] = deque()
+        """Bytes of those blocks that are longer than all after them: the first is the longest, which
+        need not be searched for among thousands of short blocks."""
         self._stream: Optional[PcmStream] = None
         self._arrivals = ArrivalClock()
         self._losses = LossMeter()
@@ -186,6 +192,12 @@ class BlockQueue:
         """Bytes that wait."""
         return self._n_bytes
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much waits that the worker should do less with it: see `BEHIND`."""
+        with self.ready:
+            return self._exceeds(BEHIND * self._max_backlog)
+
     def announce(
         self, sample_format: str, channels: int, sample_rate: int, coding_format: str
     ) -> None:
@@ -236,9 +248,11 @@ class BlockQueue:
             )
             self._is_broken = False
             self._n_bytes += len(data)
-            while self._is_too_much():
-                dropped = self._items.popleft()
-                self._n_bytes -= len(dropped.data)
+            while self._longest and self._longest[-1] < len(data):
+                self._longest.pop()
+            self._longest.append(len(data))
+            while self._exceeds(self._max_backlog):
+                dropped = self._pop()
                 self.counters.dropped_blocks += 1
                 self.counters.dropped_seconds += self._account(dropped).seconds
                 self._mark_broken()
@@ -271,6 +285,7 @@ class BlockQueue:
             for item in self._items:
                 self._skip(item)
             self._items.clear()
+            self._longest.clear()
             self._n_bytes = 0
             self._is_broken = True
 
@@ -308,8 +323,7 @@ class BlockQueue:
         with self.ready:
             if not self.has_block:
                 return None
-            item = self._items.popleft()
-            self._n_bytes -= len(item.data)
+            item = self._pop()
             when = self._account(item)
             pcm_format, channel = item.format or self._format, self._channel
             if pcm_format is None or channel >= pcm_format.channels:
@@ -323,15 +337,23 @@ class BlockQueue:
         # The stream stays, since it knows whether its channels can be averaged.
         return self._stream.flush() if self._stream is not None else []
 
-    def _is_too_much(self) -> bool:
-        """Whether more waits than may, besides the longest block if that alone is more."""
-        limit = self._max_backlog * UNKNOWN_BYTES_PER_SECOND
+    def _exceeds(self, seconds: float) -> bool:
+        """Whether more waits than this, besides the longest block if that alone is more."""
+        limit = seconds * UNKNOWN_BYTES_PER_SECOND
         if self._format is not None:
-            limit = self._max_backlog * self._format.sample_rate * self._format.frame_bytes
+            limit = seconds * self._format.sample_rate * self._format.frame_bytes
         if self._n_bytes <= limit:
             return False
-        longest = max(len(item.data) for item in self._items)
+        longest = self._longest[0]
         return longest <= limit or self._n_bytes - longest > limit
+
+    def _pop(self) -> _Item:
+        """Remove the oldest block."""
+        item = self._items.popleft()
+        self._n_bytes -= len(item.data)
+        if len(item.data) == self._longest[0]:
+            self._longest.popleft()
+        return item
 
     def _mark_broken(self) -> None:
         if self._items:

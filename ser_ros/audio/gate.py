@@ -1,4 +1,4 @@
-"""Whether sound that arrives now is processed."""
+"""Whether sound is ignored because the robot itself speaks."""
 
 from typing import Optional
 
@@ -6,14 +6,13 @@ from ser_ros.audio import SECOND
 
 
 class Gate:
-    """Closed while it is switched off, while the robot itself speaks, and for a tail after that.
+    """Closed while the robot itself speaks, and for a tail after that.
 
     Its times are those of a clock that always advances, such as `time.monotonic_ns`: simulated time
     may stand still, and the gate would stay closed.
     """
 
     def __init__(self):
-        self.is_enabled = True
         self.forget_robot()
 
     def forget_robot(self) -> None:
@@ -37,7 +36,3 @@ class Gate:
         if self._began_ns is not None:
             return True
         return self._ended_ns is not None and now_ns - self._ended_ns < tail * SECOND
-
-    def is_open(self, now_ns: int, tail: float) -> bool:
-        """Whether a block that comes now is processed."""
-        return self.is_enabled and not self.is_muted(now_ns, tail)

@@ -33,6 +33,29 @@ class Report:
     message: str
     """A sentence for a person."""
     values: dict[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, 'Report'] = field(default_factory=dict)
+    """Reports of parts of the node by their names, which are published, too."""
+
+
+def combine(namespaces: Mapping[str, Report], values: dict[str, Any]) -> Report:
+    """The report of a node that serves several namespaces: the worst, and how many have a problem.
+
+    STALE only if all of them are.
+    """
+    levels = {name: report.level for name, report in namespaces.items()}
+    if set(levels.values()) != {Level.STALE}:
+        levels = {n: Level.WARN if lvl == Level.STALE else lvl for n, lvl in levels.items()}
+    level = max(levels.values())
+    worst = [f'{n}: {namespaces[n].message}' for n in levels if levels[n] == level]
+    if len(messages := {report.message for report in namespaces.values()}) == 1:
+        (message,) = messages
+    elif level == Level.OK:
+        message = ', '.join(worst)
+    else:
+        message = worst[0]
+        if more := len(worst) - 1:
+            message += f' (and {more} more of {len(levels)} namespaces)'
+    return Report(level, message, values, namespaces)
 
 
 def counter_values(counters: Any) -> dict[str, float]:

@@ -41,7 +41,8 @@ WARNINGS = {
     'lost seconds': 'seconds of sound are missing lately between its blocks: it is lost on the '
     'way, published only while somebody speaks, or not stamped with its capture time',
     'gaps': 'times lately the stamps of the sound jumped',
-    'skipped windows': 'windows were skipped lately: the GPU has no memory left',
+    'skipped windows': 'windows were left out lately: half of max_backlog waited, because the machine '
+    'is too slow or much sound comes at once, or the GPU has no memory left',
     BEYOND: BEYOND_FULL_SCALE,
     'samples not numbers': 'samples lately were not numbers: zero was used for them',
 }

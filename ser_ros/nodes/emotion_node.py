@@ -5,7 +5,7 @@ import re
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -13,7 +13,6 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.task import Future
-from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
 from ser_ros import SerError
@@ -21,50 +20,31 @@ from ser_ros.audio import SECOND
 from ser_ros.audio.block_queue import BlockQueue
 from ser_ros.audio.channels import AVERAGE, averaging, check_channel
 from ser_ros.audio.formats import PcmFormat
-from ser_ros.audio.gate import Gate
 from ser_ros.audio.sources import Block
 from ser_ros.backends import load_backend
-from ser_ros.nodes import messages, parameters
+from ser_ros.nodes import parameters
 from ser_ros.nodes.absent_voices import AbsentVoices
 from ser_ros.nodes.audio_messages import SOUND
 from ser_ros.nodes.clock_watch import ClockWatch
-from ser_ros.nodes.diagnostics import CHOOSE_CHANNEL, Report, counter_values
-from ser_ros.nodes.emotion_diagnostics import EmotionDiagnostics, NodeStatus, VoiceStatus
+from ser_ros.nodes.connection import Connection, known_as
+from ser_ros.nodes.diagnostics import CHOOSE_CHANNEL, Report, combine
+from ser_ros.nodes.emotion_diagnostics import EmotionDiagnostics, NodeStatus
 from ser_ros.nodes.managed_node import ManagedNode
-from ser_ros.nodes.publishers import EmotionPublishers, Topics, topics_of
+from ser_ros.nodes.namespaces import Namespace, make_namespaces
+from ser_ros.nodes.publishers import EmotionPublishers, topics_of
 from ser_ros.nodes.subscription_thread import SubscriptionThread
 from ser_ros.nodes.subscriptions import RELIABILITIES, AudioSubscription
 from ser_ros.nodes.voices import TrackedVoices, check_voice_id
 from ser_ros.stream.adaptation import Adaptation, Baseline
 from ser_ros.stream.backend import Backend, DeviceError
 from ser_ros.stream.enrolment import load_enrolment
-from ser_ros.stream.listener import Listener, VoiceStream
+from ser_ros.stream.listener import Listener
 from ser_ros.stream.types import Estimate, StreamConfig
 
 GPU_ERROR = re.compile(r'CUDA (driver )?error|CUBLAS_STATUS|CUDNN_STATUS')
 
 LOADING_PATIENCE = 120.0
 """Seconds that a bundle may take to load while the node runs: a disk or a GPU may hang."""
-
-
-@dataclass(kw_only=True)
-class _Connection:
-    """One voice: its stream, with the topics at both ends."""
-
-    stream: VoiceStream
-    subscription: AudioSubscription
-    publishers: EmotionPublishers
-    is_plain: bool
-    """Whether it is the one voice on the plain audio topics."""
-
-    @property
-    def counters(self) -> dict[str, float]:
-        """What happened to its sound."""
-        return {
-            **counter_values(self.stream.queue.counters),
-            **counter_values(self.stream.voice.counters),
-            **counter_values(self.subscription.counters),
-        }
 
 
 class EmotionNode(ManagedNode):
@@ -74,16 +54,16 @@ class EmotionNode(ManagedNode):
         super().__init__('emotion_node', parameters.EMOTION, **kwargs)
         self.shares_process = False
         """Whether a capture node in this process may call `receive`."""
-        self._gate = Gate()
+        self._is_enabled = True
         self._clock_watch = ClockWatch()
         self._backend: Optional[Backend] = None
         self._listener: Optional[Listener] = None
         self._receiver: Optional[SubscriptionThread] = None
+        self._namespaces: list[Namespace] = []
         self._tracked: Optional[TrackedVoices] = None
-        self._connections: dict[str, _Connection] = {}
+        self._connections: dict[str, Connection] = {}
+        """By voice with ROS4HRI, else by namespace."""
         self._absent = AbsentVoices()
-        self._plain_publishers: Optional[EmotionPublishers] = None
-        self._robot_subscriptions: list = []
         self._loading: Optional[Future] = None
         self._loading_lock = threading.Lock()
         self._jumps = 0
@@ -113,6 +93,7 @@ class EmotionNode(ManagedNode):
             )
         for name in ('audio_topic', 'info_topic', 'robot_speaking_topic'):
             self._check_topic(name)
+        self._namespaces = self._make_namespaces()
         check_voice_id(self.value('voice_id'))
         self._pcm_format = None
         if self.value('sample_format') or self.value('ros4hri'):
@@ -131,7 +112,23 @@ class EmotionNode(ManagedNode):
         self._emotion_diagnostics = EmotionDiagnostics()
         self._jumps = 0
         if not self.value('ros4hri'):
-            self._plain_publishers = EmotionPublishers(self, Topics(), self._class_names)
+            for namespace in self._namespaces:
+                namespace.publishers = EmotionPublishers(self, namespace.topics, self._class_names)
+
+    def _make_namespaces(self) -> list[Namespace]:
+        given = self.value('namespaces')
+        namespaces = make_namespaces(self, given, self.value('audio_topic'))
+        if self.value('ros4hri') and not (len(namespaces) == 1 and namespaces[0].is_own):
+            raise SerError(
+                'namespaces and ros4hri exclude each other: the voices of ROS4HRI have no '
+                'namespace but /humans'
+            )
+        if self.shares_process and not any(namespace.is_own for namespace in namespaces):
+            raise SerError(
+                f"namespaces {given} lack the node's own, '', in which the capture node of this "
+                'process is'
+            )
+        return namespaces
 
     def _check_topic(self, name: str) -> None:
         try:
@@ -148,6 +145,10 @@ class EmotionNode(ManagedNode):
         )
         if not (enrolment := self.value('enrolment')):
             return backend, None
+        if not any(namespace.is_own for namespace in self._namespaces):
+            raise SerError(
+                "enrolment: it is of the voice in the node's own namespace, '', which namespaces lacks"
+            )
         return backend, load_enrolment(Path(enrolment), backend).baseline
 
     def _log_bundle(self, backend: Backend) -> None:
@@ -172,14 +173,13 @@ class EmotionNode(ManagedNode):
 
     def start(self) -> None:
         """See `ManagedNode`."""
-        self._gate.forget_robot()
         self._move_to_device()
         self._listener = Listener(self._backend, self._stream_config({}))
         self._receiver = SubscriptionThread(self, 'sound', self.end_work)
-        topic = self.value('robot_speaking_topic')
-        if topic:
-            self._robot_subscriptions = messages.subscribe_transient_local(
-                self, Bool, topic, self._on_robot_speaking
+        for namespace in self._namespaces:
+            namespace.follow_robot(
+                self.value('robot_speaking_topic'),
+                functools.partial(self._reset_streams, namespace=namespace),
             )
         if self.value('ros4hri'):
             self._tracked = TrackedVoices(
@@ -191,9 +191,10 @@ class EmotionNode(ManagedNode):
             self._tracked.check_publishers()
             self.get_logger().info(f'listening to tracked voices {self._where()}')
             return
-        self._connect('', self._plain_publishers, is_plain=True)
-        topic = self._connections[''].subscription.topic
-        self.get_logger().info(f'listening to {topic} {self._where()}')
+        for namespace in self._namespaces:
+            self._connect(namespace, '', namespace.publishers, is_plain=True)
+        topics = ', '.join(c.subscription.topic for c in self._connections.values())
+        self.get_logger().info(f'listening to {topics} {self._where()}')
 
     def _move_to_device(self) -> None:
         try:
@@ -220,22 +221,22 @@ class EmotionNode(ManagedNode):
         if self._tracked is not None:
             self._tracked.close()
             self._tracked = None
-        for voice_id in list(self._connections):
-            self._disconnect(voice_id)
+        for key in list(self._connections):
+            self._disconnect(key)
         if self._receiver is not None:
             self._receiver.close()
             self._receiver = None
         self._absent.forget()
-        for subscription in self._robot_subscriptions:
-            self.destroy_subscription(subscription)
-        self._robot_subscriptions = []
+        for namespace in self._namespaces:
+            namespace.leave_robot()
         self._listener = None
         if self._backend is not None and not self.failed:
             self._backend.to('cpu')
 
     def teardown(self) -> None:
         """See `ManagedNode`."""
-        self._backend = self._plain_publishers = None
+        self._backend = None
+        self._namespaces = []
 
     def needs_new_process(self, error: Exception) -> bool:
         """See `ManagedNode`; after an error of its own a GPU does nothing more for a process."""
@@ -243,7 +244,10 @@ class EmotionNode(ManagedNode):
 
     # Voices.
 
-    def _connect(self, voice_id: str, publishers: EmotionPublishers, is_plain: bool) -> None:
+    def _connect(
+        self, namespace: Namespace, voice_id: str, publishers: EmotionPublishers, is_plain: bool
+    ) -> None:
+        is_own = is_plain and namespace.is_own
         queue = BlockQueue(
             max_backlog=self.value('max_backlog'),
             gap_tolerance=self.value('gap_tolerance'),
@@ -254,10 +258,11 @@ class EmotionNode(ManagedNode):
         )
         stream = self._listener.add(
             queue,
-            on_estimate=lambda estimate, frame_id: self._publish(publishers, estimate, frame_id),
+            on_estimate=functools.partial(self._publish, namespace, publishers),
             on_speaking=publishers.publish_is_speaking,
-            adaptation=self._absent.pop(_known_as(voice_id, is_plain))
-            or Adaptation(self._baseline if is_plain else None),
+            adaptation=self._absent.pop(known_as(voice_id, is_plain))
+            or Adaptation(self._baseline if is_own else None),
+            room=None if self.value('ros4hri') else Adaptation(),
         )
         source: dict[str, Any] = {
             'topic': f'/humans/voices/{voice_id}/audio',
@@ -265,31 +270,37 @@ class EmotionNode(ManagedNode):
         }
         if is_plain:
             source = {
-                'topic': self.value('audio_topic'),
+                'topic': namespace.topic(self.value('audio_topic')),
                 'is_stamped': self.value('stamped'),
-                'info_topic': self.value('info_topic'),
+                'info_topic': namespace.topic(self.value('info_topic')),
             }
         subscription = AudioSubscription(
             self,
             self._receiver.node,
             queue,
-            is_open=self._is_open,
+            is_open=functools.partial(self._is_open, namespace),
             depth=self.value('queue_depth'),
             reliability=self.value('reliability'),
             **source,
         )
-        self._connections[voice_id] = _Connection(
-            stream=stream, subscription=subscription, publishers=publishers, is_plain=is_plain
+        self._connections[voice_id or namespace.name] = Connection(
+            voice_id=voice_id,
+            namespace=namespace,
+            stream=stream,
+            subscription=subscription,
+            publishers=publishers,
+            is_plain=is_plain,
         )
 
-    def _disconnect(self, voice_id: str) -> None:
-        connection = self._connections.pop(voice_id)
+    def _disconnect(self, key: str) -> None:
+        connection = self._connections.pop(key)
         connection.subscription.close()
         if not self.ask_worker(functools.partial(self._listener.remove, connection.stream)):
             return
-        self._absent.add(_known_as(voice_id, connection.is_plain), connection.stream.adaptation)
-        self._emotion_diagnostics.add_removed(connection.counters)
-        if connection.publishers is not self._plain_publishers:
+        self._absent.add(connection.known_as, connection.stream.adaptation)
+        for diagnostics in (self._emotion_diagnostics, connection.namespace.diagnostics):
+            diagnostics.add_removed(connection.counters)
+        if connection.publishers is not connection.namespace.publishers:
             connection.publishers.close()
 
     def _set_voices(self, ids: Sequence[str], is_anonymous: bool) -> None:
@@ -300,18 +311,25 @@ class EmotionNode(ManagedNode):
         for voice_id in ids:
             if voice_id not in self._connections:
                 publishers = EmotionPublishers(self, topics_of(voice_id), self._class_names)
-                self._connect(voice_id, publishers, is_plain=is_anonymous)
+                self._connect(self._namespaces[0], voice_id, publishers, is_plain=is_anonymous)
 
-    def _publish(self, publishers: EmotionPublishers, estimate: Estimate, frame_id: str) -> None:
+    def _publish(
+        self,
+        namespace: Namespace,
+        publishers: EmotionPublishers,
+        estimate: Estimate,
+        frame_id: str,
+    ) -> None:
         now_ns = self._now_ns()
         latency = (now_ns - estimate.stamp_ns - estimate.silence_ns) / SECOND if now_ns else None
-        self._emotion_diagnostics.add_estimate(estimate, latency)
+        for diagnostics in (self._emotion_diagnostics, namespace.diagnostics):
+            diagnostics.add_estimate(estimate, latency)
         publishers.publish(estimate, frame_id)
 
     def receive(self, pcm_format: PcmFormat, block: Block, frame_id: str) -> None:
         """Take a block of a node in this process that is not published; from any thread."""
         for connection in list(self._connections.values()):
-            if connection.is_plain:
+            if connection.is_own:
                 connection.subscription.queue.announce(
                     pcm_format.sample_format, pcm_format.channels, pcm_format.sample_rate, ''
                 )
@@ -320,29 +338,36 @@ class EmotionNode(ManagedNode):
     def receive_end(self) -> None:
         """That no further block follows; from any thread."""
         for connection in list(self._connections.values()):
-            if connection.is_plain:
+            if connection.is_own:
                 connection.stream.queue.announce_end()
 
-    def _is_open(self) -> bool:
-        return self._gate.is_open(time.monotonic_ns(), self.value('robot_speaking_tail'))
+    def _is_open(self, namespace: Namespace) -> bool:
+        """Whether sound that comes now is processed."""
+        return self._is_enabled and not self._is_muted(namespace)
 
-    def _on_robot_speaking(self, message: Bool) -> None:
-        self._gate.robot_speaks(message.data, time.monotonic_ns())
-        if message.data:
-            self._reset_streams()
+    def _is_muted(self, namespace: Namespace) -> bool:
+        tail = self.value('robot_speaking_tail')
+        return namespace.gate.is_muted(time.monotonic_ns(), tail)
 
-    def _reset_streams(self, voices: bool = False) -> bool:
-        """Forget open utterances; `voices`: also what is known of voices. False if that failed."""
+    def _reset_streams(self, voices: bool = False, namespace: Optional[Namespace] = None) -> bool:
+        """Forget open utterances, in one namespace or all; False if that failed.
+
+        `voices`: also what is known of voices.
+        """
         if voices:
             self._absent.forget()
+        streams = [
+            c.stream for c in list(self._connections.values()) if namespace in (None, c.namespace)
+        ]
         return self._listener is not None and self.ask_worker(
-            functools.partial(self._listener.reset, voices)
+            functools.partial(self._listener.reset, streams, voices)
         )
 
     def _on_time_jump(self, jump: TimeJump) -> None:
         """Sound is not touched: its own stamps show whether it jumps, too."""
         self._jumps += 1
-        self._gate.forget_robot()
+        for namespace in self._namespaces:
+            namespace.gate.forget_robot()
         seconds = -jump.delta.nanoseconds / SECOND
         self.get_logger().warning(
             f"the time jumped back by {seconds:.3f} s: a mute by the robot's speech ends"
@@ -377,13 +402,13 @@ class EmotionNode(ManagedNode):
             self._tracked.rename_anonymous(self.value('voice_id'))
 
     def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        if request.data != self._gate.is_enabled:
+        if request.data != self._is_enabled:
             self.get_logger().info(
                 'listening again: switched on by ~/enable'
                 if request.data
                 else 'not listening: switched off by ~/enable'
             )
-        self._gate.is_enabled = request.data
+        self._is_enabled = request.data
         response.success = True
         response.message = 'listening' if request.data else 'not listening'
         if not request.data and not self._reset_streams() and self.hangs:
@@ -433,14 +458,14 @@ class EmotionNode(ManagedNode):
         return response
 
     def _use(self, backend: Backend, baseline: Optional[Baseline]) -> None:
-        """Continue with a bundle, and know of the plain voice what its enrolment says."""
+        """Continue with a bundle, and know of the one voice what its enrolment says."""
         self._backend = backend
         if self._listener is not None:
             self._listener.replace_backend(backend)
         self._absent.forget()
         self._baseline = baseline
         for connection in self._connections.values():
-            if connection.is_plain:
+            if connection.is_own:
                 start_from = connection.stream.adaptation.start_from
                 self._listener.call_between_windows(functools.partial(start_from, baseline))
 
@@ -476,14 +501,8 @@ class EmotionNode(ManagedNode):
             self._tracked.check_publishers()
         self._absent.forget_old()
         self._say_what_is_averaged()
-        topic = self.value('robot_speaking_topic')
-        is_speaking = self._gate.robot_has_spoken(time.monotonic_ns()) is not None
-        if is_speaking and not self.count_publishers(topic):
-            self._gate.robot_speaks(False, time.monotonic_ns())
-            self.get_logger().warning(
-                f'the publisher of {topic} is gone while it said that the robot speaks: '
-                'listening again'
-            )
+        for namespace in self._namespaces:
+            namespace.check_robot()
 
     def _say_what_is_averaged(self) -> None:
         if self.value('channel') != AVERAGE:
@@ -506,49 +525,34 @@ class EmotionNode(ManagedNode):
         }
         if (n_bytes := backend.device_bytes) is not None:
             values['GPU memory MB'] = round(n_bytes / 2**20, 1)
-        now_ns = time.monotonic_ns()
         load = self._listener.load if self._listener is not None else None
-        status = NodeStatus(
-            voices=[self._voice_status(*item) for item in list(self._connections.items())],
-            values=values,
-            is_enabled=self._gate.is_enabled,
-            is_muted=self._gate.is_muted(now_ns, self.value('robot_speaking_tail')),
-            robot_seconds=self._gate.robot_has_spoken(now_ns) or 0.0,
-            robot_topic=self.value('robot_speaking_topic'),
-            real_time_factor=load.real_time_factor if load else None,
-            time_jumps=self._jumps,
-            clock_problem=self._clock_watch.problem(self._now_ns()),
+        common = {
+            'is_enabled': self._is_enabled,
+            'real_time_factor': load.real_time_factor if load else None,
+            'time_jumps': self._jumps,
+            'clock_problem': self._clock_watch.problem(self._now_ns()),
+        }
+        statuses = {n.name: self._status(n, common) for n in self._namespaces}
+        voices = [voice for status in statuses.values() for voice in status.voices]
+        if len(statuses) > 1:
+            whole = self._emotion_diagnostics.report(NodeStatus(voices, values, **common))
+            return combine(
+                {n.name: n.diagnostics.report(statuses[n.name]) for n in self._namespaces},
+                whole.values,
+            )
+        (status,) = statuses.values()
+        return self._emotion_diagnostics.report(replace(status, values=values))
+
+    def _status(self, namespace: Namespace, common: dict[str, Any]) -> NodeStatus:
+        connections = list(self._connections.values())
+        return NodeStatus(
+            voices=[
+                c.status(may_come_unpublished=self.shares_process and c.is_own)
+                for c in connections
+                if c.namespace is namespace
+            ],
+            is_muted=self._is_muted(namespace),
+            robot_seconds=namespace.gate.robot_has_spoken(time.monotonic_ns()) or 0.0,
+            robot_topic=namespace.robot_topic,
+            **common,
         )
-        return self._emotion_diagnostics.report(status)
-
-    def _voice_status(self, voice_id: str, connection: _Connection) -> VoiceStatus:
-        subscription, queue = connection.subscription, connection.stream.queue
-        voice = connection.stream.voice
-        waits = queue.waits_for_format
-        return VoiceStatus(
-            voice_id=voice_id,
-            topic=subscription.topic,
-            format='refused' if queue.refusal else str(queue.format or 'unknown'),
-            decibels=connection.stream.meter.decibels,
-            backlog_bytes=queue.backlog_bytes,
-            seconds_without_block=queue.seconds_without_block,
-            counters=connection.counters,
-            n_utterances=voice.adaptation.n_utterances if voice.adapts else 0,
-            refusal=queue.refusal,
-            waits_for_format_on=(
-                self.resolve_topic_name(self.value('info_topic')) if waits else None
-            ),
-            level_problem=connection.stream.meter.problem,
-            channel_problem=queue.channel_problem,
-            has_incompatible_publishers=subscription.counters.incompatible_publishers > 0,
-            lost_since_block=subscription.lost_since_block,
-            is_reliable=self.value('reliability') == 'reliable',
-            publishers=subscription.publishers(),
-            may_come_unpublished=self.shares_process,
-            has_ended=queue.has_ended,
-        )
-
-
-def _known_as(voice_id: str, is_plain: bool) -> str:
-    """By which name a voice is known; the one on the plain topics is the same under any id."""
-    return '' if is_plain else voice_id

@@ -21,8 +21,10 @@ OF_ROS = re.compile(r'use_sim_time|start_type_description_service|qos_overrides\
 def as_declared(value: Any, default: Any) -> Any:
     """A number in the type of its default: YAML's 1 for 1.0, and 16000.0 for 16000.
 
-    YAML also reads off, which is a word here, as false.
+    YAML also reads off, which is a word here, as false, and ROS an empty list as nothing.
     """
+    if type(default) is list and not value:
+        return default
     if type(default) is float and type(value) is int:
         return float(value)
     if type(default) is int and type(value) is float and value.is_integer():

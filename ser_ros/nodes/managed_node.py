@@ -382,14 +382,11 @@ class ManagedNode(LifecycleNode):
         if self._worker is not None and self.failure is None:
             self.ask_worker(self.every_second)
         report = self.diagnose()
-        values = {**report.values, 'memory MB': resident_megabytes()}
-        status = DiagnosticStatus(
-            level=report.level,
-            name=self.get_fully_qualified_name().lstrip('/'),
-            message=report.message,
-            values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
-        )
-        array = DiagnosticArray(status=[status])
+        report.values['memory MB'] = resident_megabytes()
+        name = self.get_fully_qualified_name().lstrip('/')
+        array = DiagnosticArray(status=[_to_status(name, report)])
+        for part, its_report in report.parts.items():
+            array.status.append(_to_status(f'{name}: {part}', its_report))
         array.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(array)
         self._log(report)
@@ -406,6 +403,15 @@ class ManagedNode(LifecycleNode):
             self.get_logger().warning(report.message)
         else:
             self.get_logger().warning(report.message, throttle_duration_sec=10.0, skip_first=True)
+
+
+def _to_status(name: str, report: Report) -> DiagnosticStatus:
+    return DiagnosticStatus(
+        level=report.level,
+        name=name,
+        message=report.message,
+        values=[KeyValue(key=key, value=str(value)) for key, value in report.values.items()],
+    )
 
 
 def _descriptor(spec: ParameterSpec) -> ParameterDescriptor:

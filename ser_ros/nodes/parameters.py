@@ -127,6 +127,12 @@ EMOTION = (
     ParameterSpec('device', 'auto', 'auto, cpu, cuda or cuda:N; auto uses a GPU if there is one.'),
     ParameterSpec('num_threads', 1, 'CPU threads of one inference.', (1, 256)),
     ParameterSpec('audio_topic', 'audio_stamped', 'Topic of the sound.'),
+    ParameterSpec(
+        'namespaces',
+        [''],
+        "Namespaces whose sound is processed, each a voice that is published there; '' for the node's "
+        'own. Not with ros4hri.',
+    ),
     ParameterSpec('stamped', True, 'AudioDataStamped (true) or AudioData without stamps.'),
     ParameterSpec('info_topic', 'audio_info', 'Topic of the AudioInfo that goes with it.'),
     ParameterSpec(
@@ -144,7 +150,12 @@ EMOTION = (
         is_live=True,
     ),
     ParameterSpec('full_scale', 1.0, 'The value that is full scale in float sound.', FULL_SCALES),
-    ParameterSpec('max_backlog', 5.0, 'Seconds of sound that may wait.', (0.1, 3600.0)),
+    ParameterSpec(
+        'max_backlog',
+        5.0,
+        'Seconds of sound that may wait; from half of it on windows are left out.',
+        (0.1, 3600.0),
+    ),
     ParameterSpec(
         'robot_speaking_topic',
         'robot_speaking',
@@ -158,7 +169,7 @@ EMOTION = (
         is_live=True,
     ),
     ParameterSpec('ros4hri', False, 'Process the voices that ROS4HRI tracks (REP-155).'),
-    ParameterSpec('max_voices', 4, 'Voices processed at once.', (1, 256)),
+    ParameterSpec('max_voices', 4, 'With ros4hri: voices processed at once.', (1, 256)),
     ParameterSpec(
         'voice_id',
         'anonymous_speaker',

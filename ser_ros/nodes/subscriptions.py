@@ -54,31 +54,32 @@ class AudioSubscription:
         self.counters = SubscriptionCounters()
         self.lost_since_block = 0
         """Messages that the middleware reports as lost since the last one that came."""
+        self.is_reliable = reliability == 'reliable'
+        """Whether lost messages are requested again."""
+        self.topic = node.resolve_topic_name(topic)
+        """The full name of the topic of the sound."""
+        self.info_topic = node.resolve_topic_name(info_topic) if info_topic is not None else None
+        """The full name of the topic of the format, where there is one."""
         self._type = SOUND.stamped if is_stamped else SOUND.unstamped
         self._node, self._receiver = node, receiver
         self._is_open = is_open
         self._subscriptions: list[Subscription] = []
-        if info_topic is not None and SOUND.info is not None:
+        if self.info_topic is not None and SOUND.info is not None:
             # First: of two messages that wait, an executor takes that of the older subscription,
             # and sound must not overtake the message that says how to decode it.
             self._subscriptions += messages.subscribe_transient_local(
-                receiver, SOUND.info, node.resolve_topic_name(info_topic), self._on_info
+                receiver, SOUND.info, self.info_topic, self._on_info
             )
-        self._audio = receiver.create_subscription(
+        audio = receiver.create_subscription(
             self._type,
-            node.resolve_topic_name(topic),
+            self.topic,
             self._on_stamped if is_stamped else self._on_unstamped,
             QoSProfile(depth=depth, reliability=RELIABILITIES[reliability]),
             event_callbacks=SubscriptionEventCallbacks(
                 message_lost=self._on_lost, incompatible_qos=self._on_incompatible
             ),
         )
-        self._subscriptions.append(self._audio)
-
-    @property
-    def topic(self) -> str:
-        """The full name of the topic of the sound."""
-        return self._audio.topic_name
+        self._subscriptions.append(audio)
 
     def publishers(self) -> tuple[Publisher, ...]:
         """Who publishes on the topic of the sound, the nodes of a name as often as they do."""

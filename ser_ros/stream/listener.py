@@ -26,7 +26,8 @@ DRAIN = 3.0
 """Seconds in which a voice that is removed may still process the sound that it has sent."""
 
 STEP = SAMPLE_RATE // 10
-"""Samples processed at a time, so that `is_speaking` is reported in time within a long block."""
+"""Samples processed at a time, so that `is_speaking` is reported in time within a long block; and those
+of a voice's turn."""
 
 PATIENCE = 10.0
 """Seconds after which a worker that does nothing counts as hanging: it processes 0.1 s of sound in
@@ -53,6 +54,8 @@ class VoiceStream:
     voice: Voice
     adaptation: Adaptation
     """What is known of this voice alone."""
+    room: Adaptation
+    """What is known of all voices where it is."""
     on_estimate: Callable[[Estimate, str], None]
     """Called with each estimate and the frame id of its sound."""
     on_speaking: Callable[[bool], None]
@@ -73,6 +76,8 @@ class VoiceStream:
     """Set when it is."""
     is_broken: bool = False
     """Whether sound was dropped, skipped or refused before the next piece."""
+    is_behind: bool = False
+    """Whether its windows are left out until nothing waits."""
 
     @property
     def has_sound(self) -> bool:
@@ -80,14 +85,21 @@ class VoiceStream:
         return bool(self.pieces) or self.queue.has_block
 
     def next_piece(self) -> Optional[Piece]:
-        """The next piece to process; None where nothing waits."""
+        """The next piece to process; None where nothing waits. It also decides on `is_behind`."""
         if not self.pieces:
             if (block := self.queue.get()) is None:
                 return None
             self._cut(block.ended, self.frame_id)
             self.is_broken |= block.is_broken
             self._cut(block.parts, block.frame_id)
-        return self.pieces.popleft() if self.pieces else None
+        if not self.pieces:
+            return None
+        piece = self.pieces.popleft()
+        # Once behind, until nothing waits: voices that fall behind alike would never change places
+        # otherwise, and one of them would lose all windows.
+        self.is_behind = self.queue.is_behind or (self.is_behind and self.has_sound)
+        self.voice.skips_windows = self.is_behind
+        return piece
 
     def end(self) -> None:
         """Add the samples that the resampler holds back to those that wait: nothing follows."""
@@ -107,6 +119,7 @@ class VoiceStream:
         """Forget the open utterance and the sound that waits; `on_speaking` is not called."""
         self.queue.clear(sum(len(piece.samples) for piece in self.pieces) / SAMPLE_RATE)
         self.pieces.clear()
+        self.is_behind = False
         self.voice.reset()
 
     def report_speaking(self, is_speaking: bool) -> None:
@@ -143,9 +156,18 @@ class Load:
 class Listener:
     """Processes voice streams in one thread, which also calls their callbacks.
 
-    What it reports depends on samples and stamps alone. The wall clock decides two things only: when
-    to notice that a voice sends nothing any more, so that its utterance has ended (see `Pace`), and
-    when the worker counts as hanging. What other threads ask the worker for raises HangError then.
+    In each round every voice that has sent sound has a turn of `STEP` samples, so that a voice that
+    sends too much delays itself alone. A round takes what is there and never waits for more: while a
+    batch is computed more arrives, so that batches grow with the load by themselves.
+
+    A voice that is too far behind (see `BlockQueue.is_behind`) catches up: all of its sound is
+    processed, in longer turns, and its utterances are decided, but its running estimates are left
+    out, and counted.
+
+    Otherwise what it reports depends on samples and stamps alone. The wall clock decides two things
+    only: when to notice that a voice sends nothing any more, so that its utterance has ended (see
+    `Pace`), and when the worker counts as hanging. What other threads ask the worker for raises
+    HangError then.
     """
 
     def __init__(self, backend: Backend, config: StreamConfig):
@@ -155,7 +177,7 @@ class Listener:
         self.load = Load()
         self.config = config
         self._room = Adaptation()
-        """What is known of all voices together."""
+        """What is known of all voices together that are in no other room."""
         self._streams: list[VoiceStream] = []
         self._calls: deque[Callable[[], None]] = deque()
         """What other threads asked the worker to do between two windows."""
@@ -178,13 +200,17 @@ class Listener:
         on_estimate: Callable[[Estimate, str], None],
         on_speaking: Callable[[bool], None],
         adaptation: Optional[Adaptation] = None,
+        room: Optional[Adaptation] = None,
     ) -> VoiceStream:
-        """Process another voice; `adaptation`: what is known of it."""
-        adaptation = adaptation or Adaptation()
+        """Process another voice; `adaptation`: what is known of it.
+
+        `room`: what is known of all voices where it is; by default they are in one room.
+        """
         stream = VoiceStream(
             queue=queue,
             voice=Voice(self.backend, self.config),
-            adaptation=adaptation,
+            adaptation=adaptation or Adaptation(),
+            room=room or self._room,
             on_estimate=on_estimate,
             on_speaking=on_speaking,
         )
@@ -196,7 +222,7 @@ class Listener:
 
     def _choose_adaptation(self, stream: VoiceStream) -> None:
         is_room = self.config.adaptation == 'room'
-        stream.voice.adaptation = self._room if is_room else stream.adaptation
+        stream.voice.adaptation = stream.room if is_room else stream.adaptation
 
     def remove(self, stream: VoiceStream) -> None:
         """Stop processing a voice; its callbacks are not called after this has returned.
@@ -229,6 +255,7 @@ class Listener:
             self.backend = backend
             self._room.forget()
             for stream in self._streams:
+                stream.room.forget()
                 stream.adaptation.start_from(None)
                 stream.voice.replace_backend(backend)
 
@@ -245,19 +272,22 @@ class Listener:
 
         self.call_between_windows(configure)
 
-    def reset(self, voices: bool = False) -> None:
-        """Forget the sound that waits, and open utterances without a decision.
+    def reset(self, streams: Optional[Sequence[VoiceStream]] = None, voices: bool = False) -> None:
+        """Forget the sound of some streams that waits, and open utterances without a decision.
 
-        `voices`: also what is known of the voices.
+        `streams`: by default all; `voices`: also what is known of the voices, and of their rooms.
         """
 
         def reset() -> None:
             if voices:
                 self._room.forget()
             for stream in self._streams:
+                if streams is not None and stream not in streams:
+                    continue
                 stream.clear()
                 stream.report_speaking(False)
                 if voices:
+                    stream.room.forget()
                     stream.adaptation.forget()
 
         self.call_between_windows(reset)
@@ -319,7 +349,7 @@ class Listener:
             while self._wait():
                 self._rounds += 1
                 self._run_calls()
-                self._process(self._streams)
+                self._take_turns()
                 self._end_streams()
             for stream in self._streams:
                 self._end(stream)
@@ -354,12 +384,25 @@ class Listener:
         while self._calls:
             self._calls.popleft()()
 
-    def _process(self, streams: Sequence[VoiceStream]) -> None:
-        """Process a piece of each stream that has one; windows due together are one batch."""
+    def _take_turns(self) -> None:
+        """Process `STEP` samples of each voice, however long its blocks are.
+
+        Of one that is behind twice as many, so that it does not stay the one that is.
+        """
         start = time.monotonic()
+        left = {stream: STEP * (1 + stream.is_behind) for stream in self._streams}
+        processed = dict.fromkeys(left, 0)
+        while due := [s for s, n in left.items() if processed[s] < n and s.has_sound]:
+            for stream, piece in self._process(due):
+                processed[stream] += len(piece.samples)
+        if longest := max(processed.values(), default=0):
+            self.load.add(time.monotonic() - start, longest / SAMPLE_RATE)
+
+    def _process(self, streams: Sequence[VoiceStream]) -> list[tuple[VoiceStream, Piece]]:
+        """Process a piece of each stream that has one; windows due together are one batch."""
         due = [(s, piece) for s in streams if (piece := s.next_piece()) is not None]
         if not due:
-            return
+            return due
         for stream, piece in due:
             stream.silence = 0.0
             if piece.starts_anew:
@@ -377,8 +420,7 @@ class Listener:
             for estimate in estimates:
                 stream.on_estimate(estimate, stream.frame_id)
             stream.report_speaking(stream.voice.is_speaking)
-        longest = max(len(piece.samples) for _, piece in due)
-        self.load.add(time.monotonic() - start, longest / SAMPLE_RATE)
+        return due
 
     def _report(self, stream: VoiceStream, estimates: Sequence[Estimate]) -> None:
         """Report the last estimates before an interruption, and that nobody speaks in it."""

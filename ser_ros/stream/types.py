@@ -141,7 +141,7 @@ class StreamCounters:
     gaps: int = 0
     """Times that the stamps jumped and the stream restarted."""
     skipped_windows: int = 0
-    """For which the GPU had no memory."""
+    """Left out to catch up, or because the GPU had no memory for them."""
 
 
 @dataclass(frozen=True)

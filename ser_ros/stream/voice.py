@@ -67,6 +67,8 @@ class Voice:
         self._backend = backend
         self.adaptation = adaptation or Adaptation()
         self.counters = StreamCounters()
+        self.skips_windows = False
+        """Whether running estimates are left out: an utterance then has its last window only."""
         self._vad = SileroVad()
         self._segmenter = Segmenter(config.vad_threshold, 0)
         self._tracker = StampTracker(SAMPLE_RATE, config.gap_tolerance)
@@ -215,7 +217,9 @@ class Voice:
             self._utterance = self._open(segment, due)
         utterance, estimates = self._utterance, []
         while utterance.next_end <= self._position:
-            if self._segmenter.voiced:
+            if self._segmenter.voiced and self.skips_windows:
+                self.counters.skipped_windows += 1
+            elif self._segmenter.voiced:
                 estimates += yield from self._running(utterance.next_end)
             utterance.next_end += _samples(self.config.hop)
         if segment.end - segment.start >= _samples(self.config.max_utterance):

@@ -173,6 +173,23 @@ def test_a_block_of_ten_megabytes_that_fits_is_decoded_completely():
     assert abs(n - 10_000_000 / 4 / 3) < SAMPLE_RATE // 10
 
 
+def test_a_worker_is_behind_where_more_than_half_of_the_backlog_waits():
+    queue = BlockQueue(max_backlog=1.0, pcm_format=PcmFormat(*MONO))
+    half = bytes(SAMPLE_RATE)
+    queue.put(half, START, START, 'mic')
+    assert not queue.is_behind
+    queue.put(bytes(2), START + SECOND // 2, START, 'mic')
+    assert queue.is_behind
+    queue.get()
+    assert not queue.is_behind
+
+
+def test_of_a_block_longer_than_the_backlog_a_worker_is_not_behind():
+    queue = BlockQueue(max_backlog=1.0, pcm_format=PcmFormat(*MONO))
+    queue.put(bytes(6 * SAMPLE_RATE), START, START, 'mic')
+    assert not queue.is_behind
+
+
 def test_a_backlog_of_unknown_format_is_limited_as_well():
     queue = BlockQueue(max_backlog=1.0)
     for i in range(100):
@@ -419,6 +436,28 @@ def test_every_block_is_decoded_dropped_refused_or_waiting(operations, max_backl
     assert len(returned) - n_returned == n_waiting
     assert returned == sorted(set(returned))
     assert waiting() == queue.backlog_bytes == 0
+
+
+@given(st.lists(st.one_of(st.integers(1, 40_000), st.none()), max_size=40))
+def test_the_backlog_is_limited_besides_the_longest_block(operations):
+    """A number puts a block of so many bytes; none gets one."""
+    queue, waiting = BlockQueue(max_backlog=1.0, pcm_format=PcmFormat(*MONO)), []
+
+    def exceeds(limit):
+        total, longest = sum(waiting), max(waiting, default=0)
+        return total > limit and (longest <= limit or total - longest > limit)
+
+    for number, n_bytes in enumerate(operations):
+        if n_bytes is None:
+            queue.get()
+            del waiting[:1]
+        else:
+            queue.put(bytes(n_bytes), START + number * SECOND, START, 'mic')
+            waiting.append(n_bytes)
+        while exceeds(2 * SAMPLE_RATE):
+            waiting.pop(0)
+        assert queue.backlog_bytes == sum(waiting)
+        assert queue.is_behind == exceeds(SAMPLE_RATE)
 
 
 STEREO = PcmFormat('S16LE', 2, 16_000)

@@ -22,12 +22,19 @@ LARGE_BACKLOG = {'device': 'cpu', 'max_backlog': 60.0, 'queue_depth': 2000}
 class AudioPublisher:
     """Publishes sound to the node, as any capture node would."""
 
-    def __init__(self, graph, message_type=AudioDataStamped, topic=None, qos=1000):
+    def __init__(
+        self,
+        graph,
+        message_type=AudioDataStamped,
+        topic=None,
+        qos=1000,
+        info_topic='audio_info',
+    ):
         self.graph = graph
         self.type = message_type
         topic = topic or ('audio_stamped' if message_type is AudioDataStamped else 'audio')
         self.audio = graph.node.create_publisher(message_type, topic, qos)
-        self.info = graph.node.create_publisher(AudioInfo, 'audio_info', TRANSIENT_LOCAL)
+        self.info = graph.node.create_publisher(AudioInfo, info_topic, TRANSIENT_LOCAL)
 
     def announce(self, sample_format='S16LE', channels=1, rate=SAMPLE_RATE, coding='wave'):
         self.info.publish(

@@ -87,6 +87,15 @@ def test_a_file_of_a_user_is_taken_as_it_is_meant(graph, tmp_path, capfd, name, 
     assert f'did you mean {doubt!r}?' in capfd.readouterr().err
 
 
+def test_no_namespace_means_that_of_the_node(graph):
+    arguments = ['--ros-args', '-p', 'namespaces:=[]', '-p', 'autostart:=false']
+    node = graph.add(EmotionNode(context=graph.context, cli_args=arguments))
+    assert node.value('namespaces') == ['']
+    assert node.set_parameters([Parameter('namespaces', value=['one'])])[0].successful
+    assert node.set_parameters([Parameter('namespaces', value=[])])[0].successful
+    assert node.value('namespaces') == ['']
+
+
 def test_a_running_node_takes_an_integer_for_a_float(graph):
     node = graph.make(EmotionNode, autostart=False)
     assert node.set_parameters([Parameter('hop', value=2)])[0].successful

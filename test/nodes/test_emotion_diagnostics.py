@@ -3,7 +3,7 @@
 import pytest
 from estimates import make_estimate
 
-from ser_ros.nodes.diagnostics import Level, sum_counters
+from ser_ros.nodes.diagnostics import Level, Report, combine, sum_counters
 from ser_ros.nodes.emotion_diagnostics import (
     BUSY,
     LONG_SPEECH,
@@ -241,3 +241,24 @@ def test_rates_are_per_second():
 def test_counters_are_summed_by_name():
     assert sum_counters([{'a': 1, 'b': 2}, {'a': 3}]) == {'a': 4, 'b': 2}
     assert sum_counters([]) == {}
+
+
+OK, WARN, STALE = (Level.OK, 'listening'), (Level.WARN, 'it is muted'), (Level.STALE, 'no sound')
+
+
+@pytest.mark.parametrize(
+    ('reports', 'level', 'message'),
+    [
+        ([OK, OK], Level.OK, 'listening'),
+        ([OK, WARN, OK], Level.WARN, 'b: it is muted'),
+        ([OK, STALE, OK], Level.WARN, 'b: no sound'),
+        ([STALE, WARN], Level.WARN, 'a: no sound (and 1 more of 2 namespaces)'),
+        ([STALE, STALE], Level.STALE, 'no sound'),
+        ([OK, (Level.OK, 'muted')], Level.OK, 'a: listening, b: muted'),
+    ],
+)
+def test_of_several_namespaces_the_worst_is_the_message(reports, level, message):
+    parts = {name: Report(*report) for name, report in zip('abc', reports)}
+    report = combine(parts, {'device': 'cpu'})
+    assert (report.level, report.message) == (level, message)
+    assert (report.values, report.parts) == ({'device': 'cpu'}, parts)

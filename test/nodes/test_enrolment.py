@@ -121,6 +121,17 @@ def test_only_the_anonymous_voice_is_the_enrolled_one(graph, parameters):
     assert not shift(node._connections['anna'].stream.adaptation).any()
 
 
+def test_of_several_namespaces_the_own_voice_is_the_enrolled_one(graph, parameters):
+    node = graph.make(EmotionNode, **parameters, namespaces=['robot', ''])
+
+    def is_known():
+        return {key: shift(c.stream.adaptation).any() for key, c in node._connections.items()}
+
+    assert is_known() == {'/robot': False, '/': True}
+    assert reload(graph).success
+    assert is_known() == {'/robot': False, '/': True}
+
+
 def test_a_node_does_not_start_with_a_damaged_enrolment(graph, parameters, tmp_path, capfd):
     damaged = tmp_path / 'anna.json'
     damaged.write_bytes(damaged.read_bytes()[:100])

@@ -42,9 +42,10 @@ def test_without_a_clock_it_listens_after_the_robot_has_spoken(graph, outputs, p
     graph.wait(lambda: 'no time has come on /clock' in node.diagnose().message, 'the warning')
     assert node.diagnose().level == b'\1'
     robot(True)
-    graph.wait(lambda: node._gate.robot_has_spoken(10**18), 'the mute')
+    (namespace,) = node._namespaces
+    graph.wait(lambda: namespace.gate.robot_has_spoken(10**18), 'the mute')
     robot(False)
-    graph.wait(lambda: node._is_open(), 'the end of the mute')
+    graph.wait(lambda: node._is_open(namespace), 'the end of the mute')
     publisher.play(encode_s16le(speech_then_silence()[: 6 * SAMPLE_RATE]))
     graph.wait(lambda: outputs['is_speaking'][-1].data, 'speech')
     graph.wait(lambda: outputs['probabilities'], 'windows')

@@ -265,6 +265,15 @@ def test_each_voice_is_known_by_itself_or_all_together(by_voice, utterance, mode
     assert [stream.voice.adaptation.n_utterances for stream in streams] == known
 
 
+def test_voices_in_other_rooms_are_known_by_themselves(by_voice, utterance):
+    listener = Listener(TorchBackend(by_voice, 'cpu'), StreamConfig(adaptation='room'))
+    streams = [listener.add(None, None, None, room=room) for room in (None, None, Adaptation())]
+    for requests in (streams[0].voice.push(utterance, START), streams[0].voice.flush()):
+        listener.backend.run([requests])
+    known = [stream.voice.adaptation.n_utterances for stream in streams]
+    assert known == [1, 1, 0]
+
+
 def test_a_voice_that_comes_back_is_known(by_voice, utterance):
     listener = Listener(TorchBackend(by_voice, 'cpu'), StreamConfig())
     known = Adaptation()
@@ -293,7 +302,8 @@ class SilentQueue:
 def test_a_listener_forgets_its_voices_only_on_request(by_voice):
     for mode in ('voice', 'room'):
         listener = Listener(TorchBackend(by_voice, 'cpu'), StreamConfig(adaptation=mode))
-        stream = listener.add(SilentQueue(), None, lambda is_speaking: None)
+        room = Adaptation()
+        stream = listener.add(SilentQueue(), None, lambda is_speaking: None, room=room)
         stream.voice.adaptation.learn(np.zeros((66, 1)), np.zeros(8))
         listener.reset()
         assert stream.voice.adaptation.n_utterances == 1

@@ -16,7 +16,7 @@ from ser_ros.bundle import load_bundle
 from ser_ros.bundle_info import BundleError
 from ser_ros.frontend_config import ResearchConfig
 from ser_ros.stream import listener as listener_module
-from ser_ros.stream.listener import TICK, Listener, Load
+from ser_ros.stream.listener import STEP, TICK, Listener, Load
 from ser_ros.stream.recognizer import Recognizer
 from ser_ros.stream.torch_backend import TorchBackend
 from ser_ros.stream.types import StreamConfig
@@ -166,6 +166,106 @@ def test_voices_can_be_added_and_removed(worker, utterance):
     feed(kept, utterance)
     recorder.wait(lambda: recorder.speaking == [False, True, False], 'the other voice')
     assert len(removed_recorder.estimates) == n_before
+
+
+# --- More sound than there is time for
+
+
+def times(estimates):
+    return [estimate.stamp_ns for estimate in estimates]
+
+
+def finals(estimates):
+    return [estimate for estimate in estimates if estimate.is_final]
+
+
+def test_a_voice_that_is_behind_catches_up_without_windows(worker, bundle, speech, utterance):
+    """More than half of what may wait does: nothing is dropped, each utterance is decided."""
+    stream, recorder = worker.add(max_backlog=1.8 * len(speech) / SAMPLE_RATE)
+    feed(stream, speech)
+    expected = recognize(bundle, speech)
+    worker.start()
+    wait_for_samples(stream, len(speech))
+    counters = stream.voice.counters
+    assert times(finals(recorder.estimates)) == times(finals(expected))
+    assert counters.windows + counters.skipped_windows == sum(e.is_window for e in expected)
+    assert counters.skipped_windows > 3 * counters.windows > 0
+    assert stream.queue.counters.dropped_blocks == counters.broken_utterances == 0
+    n_before, n_skipped = len(recorder.estimates), counters.skipped_windows
+    for first in range(0, len(utterance), 480):  # and then it is as before
+        data = encode_s16le(utterance[first : first + 480])
+        stamp_ns = START + 60 * SECOND + first * SECOND // SAMPLE_RATE
+        stream.queue.put(data, stamp_ns, 0, 'later')
+    expected = recognize(bundle, utterance)
+    recorder.wait(lambda: len(recorder.estimates) == n_before + len(expected), 'its estimates')
+    assert counters.skipped_windows == n_skipped
+
+
+@pytest.mark.parametrize(
+    ('max_backlog', 'share'), [(3600.0, 1), (60.0, 2)], ids=['in time', 'behind']
+)
+@pytest.mark.parametrize('block', [480, 16_000])
+def test_a_voice_that_floods_does_not_delay_another(
+    worker, bundle, speech, utterance, max_backlog, share, block
+):
+    """As much sound of it is processed as of the other, or twice as much, however long its blocks are."""
+    flood, flood_recorder = worker.add(max_backlog=max_backlog)
+    live, recorder = worker.add()
+    feed(flood, np.tile(speech, 2), block=block)
+    began, seen = [], []
+
+    def on_speaking(is_speaking):
+        flood_recorder.on_speaking(is_speaking)
+        if is_speaking and not began:
+            began.append(flood.voice.counters.samples)
+            feed(live, utterance)
+
+    def on_estimate(estimate, frame_id):
+        recorder.on_estimate(estimate, frame_id)
+        seen.append((flood.voice.counters.samples - began[0], live.voice.counters.samples))
+
+    flood.on_speaking, live.on_estimate = on_speaking, on_estimate
+    worker.start()
+    expected = recognize(bundle, utterance)
+    recorder.wait(lambda: len(recorder.estimates) == len(expected), 'all estimates')
+    assert flood.has_sound
+    assert flood.is_behind == (flood.voice.counters.skipped_windows > 0) == (share > 1)
+    for of_flood, of_live in seen:
+        assert of_flood <= share * (of_live + 2 * STEP)
+    assert times(recorder.estimates) == times(expected)
+    for estimate, other in zip(recorder.estimates, expected):
+        np.testing.assert_allclose(estimate.probabilities, other.probabilities, atol=1e-5)
+    assert live.voice.counters.skipped_windows == live.queue.counters.dropped_blocks == 0
+
+
+def test_a_voice_that_is_behind_catches_up_while_others_speak(worker, speech, monkeypatch):
+    """They send as much in each round as is processed of each; it began three seconds earlier."""
+    sound = speech[: 12 * SAMPLE_RATE]
+    streams = [worker.add(max_backlog=4.0)[0] for _ in range(3)]
+    sent, wait = [0, 0, 0], worker.listener._wait
+
+    def send(index, n):
+        first = sent[index]
+        feed(streams[index], sound[: first + n], start=first, block=320)
+        sent[index] = min(len(sound), first + n)
+
+    def send_and_wait():
+        for index in range(3):
+            send(index, STEP)
+        return wait()
+
+    send(0, 3 * SAMPLE_RATE)
+    monkeypatch.setattr(worker.listener, '_wait', send_and_wait)
+    worker.start()
+    for stream in streams:
+        wait_for_samples(stream, len(sound))
+    skipped = [stream.voice.counters.skipped_windows for stream in streams]
+    assert skipped[0] > 5
+    assert streams[0].voice.counters.windows > 10
+    assert skipped[1:] == [0, 0]
+
+
+# --- The end of the sound
 
 
 def is_decided(recorder, n=1):
@@ -374,6 +474,21 @@ def test_a_reset_drops_the_open_utterance(worker, utterance):
     assert not any(e.is_final for e in recorder.estimates)
 
 
+def test_one_voice_is_reset_alone(worker, bundle, utterance):
+    (one, recorder), (other, other_recorder) = worker.add(), worker.add()
+    spoken = utterance[: 2 * SAMPLE_RATE]
+    for stream in (one, other):
+        feed(stream, spoken)
+    worker.start()
+    for stream in (one, other):
+        wait_for_samples(stream, len(spoken))
+    worker.listener.reset([one])
+    other_recorder.wait(lambda: is_decided(other_recorder), 'the decision')
+    assert times(other_recorder.estimates) == times(recognize(bundle, spoken))
+    assert not finals(recorder.estimates)
+    assert (one.voice.counters.broken_utterances, other.voice.counters.broken_utterances) == (1, 0)
+
+
 def test_the_hop_changes_within_an_utterance(bundle, utterance):
     """The distance of the next window from the last one follows the new setting."""
     recognizer = Recognizer(bundle, 'cpu', StreamConfig(hop=5.0))
@@ -392,10 +507,10 @@ def feed_a_minute(stream):
     stream.queue.put(encode_s16le(np.zeros(60 * SAMPLE_RATE)), START, 0, 'long')
 
 
-def wait_for_samples(stream):
+def wait_for_samples(stream, n=1):
     deadline = time.monotonic() + 60
-    while not stream.voice.counters.samples:
-        assert time.monotonic() < deadline, 'no sample was processed in 60 s'
+    while stream.voice.counters.samples < n:
+        assert time.monotonic() < deadline, f'{n} samples were not processed in 60 s'
         time.sleep(0.001)
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from together import run_together
 from torch import nn
 
 from ser_ros import SerError
@@ -23,7 +24,6 @@ from ser_ros.frontend_config import LogMelConfig, MfccConfig, ResearchConfig, Vg
 from ser_ros.stream.recognizer import Recognizer
 from ser_ros.stream.torch_backend import TorchBackend, select_device
 from ser_ros.stream.types import StreamConfig
-from ser_ros.stream.voice import Voice
 
 FRONTENDS = {
     'log_mel': LogMelConfig(),
@@ -805,21 +805,6 @@ def test_is_speaking_stays_true_when_an_utterance_is_cut(bundle, utterance):
 
 
 # Several voices, and another bundle
-
-
-def run_together(backend, sounds, block=1_600):
-    """The estimates for several sounds, each a voice of its own, processed block by block."""
-    voices = [Voice(backend, StreamConfig()) for _ in sounds]
-    estimates = [[] for _ in sounds]
-    for first in range(0, max(map(len, sounds)), block):
-        requests = {
-            index: voice.push(sound[first : first + block], START + first * SAMPLE_NS)
-            for index, (voice, sound) in enumerate(zip(voices, sounds))
-            if first < len(sound)
-        }
-        for index, new in zip(requests, backend.run(list(requests.values()))):
-            estimates[index] += new
-    return estimates
 
 
 @pytest.mark.parametrize('architecture', ['parallel_cnn_transformer', 'parallel_fusion'])
