@@ -29,6 +29,9 @@ STEP = SAMPLE_RATE // 10
 """Samples processed at a time, so that `is_speaking` is reported in time within a long block; and those
 of a voice's turn."""
 
+MAX_BLOCKS = 20
+"""Blocks of a turn, so that thousands of tiny ones are no long turn; with 5 ms each it is a whole one."""
+
 PATIENCE = 10.0
 """Seconds after which a worker that does nothing counts as hanging: it processes 0.1 s of sound in
 much less, and without sound it runs more often than once a second."""
@@ -392,7 +395,10 @@ class Listener:
         start = time.monotonic()
         left = {stream: STEP * (1 + stream.is_behind) for stream in self._streams}
         processed = dict.fromkeys(left, 0)
-        while due := [s for s, n in left.items() if processed[s] < n and s.has_sound]:
+        for _ in range(MAX_BLOCKS):
+            due = [s for s, n in left.items() if processed[s] < n and s.has_sound]
+            if not due:
+                break
             for stream, piece in self._process(due):
                 processed[stream] += len(piece.samples)
         if longest := max(processed.values(), default=0):
