@@ -177,14 +177,15 @@ def test_a_capture_node_that_publishes_nothing_is_refused(domain_id):
 
 
 HANGS = """
-import sys, time
+import ctypes, sys
 from ser_ros.nodes import audio_capture_node, process
 
 class Hangs(audio_capture_node.AudioCaptureNode):
     def setup(self):
         self.get_logger().info('hanging')
-        libc = __import__('ctypes').CDLL(None)
-        libc.sleep(600)  # in C, as in a call to a GPU or a sound server
+        mutex = ctypes.create_string_buffer(64)  # zeros: one that is free
+        for _ in range(2):  # the second hangs in C, as a call to a GPU or a sound server does
+            ctypes.CDLL(None).pthread_mutex_lock(mutex)
 
 sys.exit(process.run(Hangs))
 """
@@ -198,8 +199,7 @@ def test_a_process_ends_though_its_main_thread_hangs(domain_id):
         text=True,
     )
     wait_for(process, 'hanging')
-    for _ in range(2):  # the first one may only interrupt the sleep
-        process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
     process.communicate(timeout=20)
     assert process.returncode == 1
 
