@@ -17,7 +17,7 @@ class SubscriptionThread:
     """Runs the callbacks of `node`, which has subscriptions alone, in a thread.
 
     For each message an executor of rclpy waits anew for every service, timer and event of its nodes.
-    Of a lifecycle node those are about forty, and take ten times as long as to receive the message.
+    Of a lifecycle node those are about forty, and take several times as long as to receive the message.
     """
 
     def __init__(self, owner: Node, name: str, on_error: Callable[[Exception], None]):

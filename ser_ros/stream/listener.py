@@ -393,10 +393,10 @@ class Listener:
         Of one that is behind twice as many, so that it does not stay the one that is.
         """
         start = time.monotonic()
-        left = {stream: STEP * (1 + stream.is_behind) for stream in self._streams}
-        processed = dict.fromkeys(left, 0)
+        turns = {stream: STEP * (1 + stream.is_behind) for stream in self._streams}
+        processed = dict.fromkeys(turns, 0)
         for _ in range(MAX_BLOCKS):
-            due = [s for s, n in left.items() if processed[s] < n and s.has_sound]
+            due = [s for s, n in turns.items() if processed[s] < n and s.has_sound]
             if not due:
                 break
             for stream, piece in self._process(due):
