@@ -55,7 +55,10 @@ class FailsOnce:
 try:
     slow = {'block_duration': 0.5, 'watchdog_timeout': 0.3} if 'slow' in sys.argv else {}
     microphone = Microphone('pulse', sample_rate=16_000, **slow)
-    signal.signal(signal.SIGTERM, lambda *_: microphone.close())
+    # In another thread, as a node closes it: a handler may interrupt this one while it holds the lock.
+    signal.signal(
+        signal.SIGTERM, lambda *_: threading.Thread(target=microphone.close, daemon=True).start()
+    )
     if 'fail' in sys.argv:
         import sounddevice
 
