@@ -56,9 +56,8 @@ try:
     slow = {'block_duration': 0.5, 'watchdog_timeout': 0.3} if 'slow' in sys.argv else {}
     microphone = Microphone('pulse', sample_rate=16_000, **slow)
     # In another thread, as a node closes it: a handler may interrupt this one while it holds the lock.
-    signal.signal(
-        signal.SIGTERM, lambda *_: threading.Thread(target=microphone.close, daemon=True).start()
-    )
+    closing = threading.Thread(target=microphone.close, daemon=True)
+    signal.signal(signal.SIGTERM, lambda *_: closing.start())
     if 'fail' in sys.argv:
         import sounddevice
 
@@ -70,5 +69,6 @@ try:
 except SerError as error:
     print(json.dumps({'error': str(error)}), flush=True)
     os._exit(3)
+closing.join()  # PortAudio must not be terminated, at the end, while it closes the stream
 ended.set()
 print(json.dumps({'ended': microphone.counters.blocks}), flush=True)
