@@ -11,8 +11,9 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from ser_ros import SerError
 from ser_ros.features import voice_mean
+from ser_ros.models.blocks import frame_mask
 from ser_ros.models.ensemble import Ensemble
-from ser_ros.training.data.augmentation import Augment, mixup
+from ser_ros.training.data.augmentation import Augment, chunks_by_length, mixup
 from ser_ros.training.data.batches import mixed_seed
 from ser_ros.training.data.dataset import Batch
 from ser_ros.training.recipe import OptimizationConfig, Recipe
@@ -80,11 +81,14 @@ class EmotionTask(lightning.LightningModule):
         Standardised by voice if the batch has several clips of each, see `stream.adaptation`.
         """
         voice = self.recipe.voice
-        if not voice.clips:
+        if not self.frontend.is_streaming:
             return self.frontend(samples, lengths)
         with torch.autocast(samples.device.type, enabled=False):
             frames = self.frontend.n_frames(lengths)
-            features = self.frontend.features(self.frontend.spectrum(samples), frames)
+            spectrum = spectrum_by_length(self.frontend, samples, lengths)
+            features = self.frontend.features(spectrum, frames)
+            if not voice.clips:
+                return self.frontend.standardise(features)
             means = self.frontend.clip_mean(features, frames)
             # A sound without a voice says nothing about one.
             means = means.masked_fill((labels < 0)[:, None, None], torch.nan)
@@ -156,6 +160,16 @@ class EmotionTask(lightning.LightningModule):
             'optimizer': optimizer,
             'lr_scheduler': {'scheduler': schedule, 'interval': 'step'},
         }
+
+
+def spectrum_by_length(frontend: nn.Module, samples: Tensor, lengths: Tensor) -> Tensor:
+    """(batch, samples), true lengths in samples (batch,) → (batch, n_rows, frames), zero after each."""
+    n_frames = frontend.n_frames(samples.shape[1])
+    spectrum = samples.new_zeros(len(samples), frontend.n_rows, n_frames)
+    for clips, longest in chunks_by_length(lengths):
+        part = frontend.spectrum(samples[clips, :longest])
+        spectrum[clips, :, : part.shape[-1]] = part
+    return spectrum * frame_mask(frontend.n_frames(lengths), n_frames)[:, None]
 
 
 def member_logits(model: nn.Module, x: Tensor, lengths: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from ser_ros.training.learning.task import (
     clip_losses,
     learning_rate_schedule,
     soft_targets,
+    spectrum_by_length,
 )
 from ser_ros.training.recipe import AugmentationConfig, OptimizationConfig, Recipe, VoiceConfig
 
@@ -270,15 +271,29 @@ def test_a_voice_is_standardised_by_the_mean_of_its_clips():
     task = voice_task(memory=1e-6)
     samples, lengths, labels, _ = batch()
     frames = task.frontend.n_frames(lengths)
-    x = task._features(samples, lengths, labels)
+    real = frame_mask(frames, task.frontend.n_frames(32_000))[:, None]
+    x = task._features(samples, lengths, labels) * real
     for voice in range(2):
         clips = [x[i, :-2, : frames[i]].mean(dim=1) for i in (2 * voice, 2 * voice + 1)]
         assert sum(clips).abs().max() < 1e-3
     unknown = voice_task(memory=1e-6, unknown_probability=1.0)
-    expected = unknown.frontend(samples, lengths)
-    torch.testing.assert_close(unknown._features(samples, lengths, labels), expected)
-    half = voice_task(memory=10.0, history=(10, 10))._features(samples, lengths, labels)
+    expected = unknown.frontend(samples, lengths) * real
+    features = unknown._features(samples, lengths, labels) * real
+    torch.testing.assert_close(features, expected, atol=1e-4, rtol=1e-4)
+    half = voice_task(memory=10.0, history=(10, 10))._features(samples, lengths, labels) * real
     torch.testing.assert_close(half[:, :-2], (x + expected)[:, :-2] / 2, atol=1e-3, rtol=1e-3)
+
+
+def test_the_spectrum_of_a_clip_does_not_depend_on_the_clips_beside_it():
+    frontend = build_frontend(LogMelPitchConfig())
+    samples, lengths, _, _ = batch()
+    spectrum = spectrum_by_length(frontend, samples, lengths)
+    assert spectrum.shape[-1] == frontend.n_frames(32_000)
+    for row, clip, n in zip(spectrum, samples, lengths):
+        alone = frontend.spectrum(clip[:n])
+        n_frames = alone.shape[-1]
+        torch.testing.assert_close(row[:, :n_frames], alone, atol=1e-4, rtol=1e-4)
+        assert not row[:, n_frames:].any()
 
 
 def test_a_sound_without_a_voice_does_not_count_for_the_voice():
