@@ -86,7 +86,9 @@ class Augment(nn.Module):
             return
         n_rooms = len(chosen) // self.n_clips
         responses = (
-            self._recorded(n_rooms) if self._responses else self._generated(n_rooms, samples.device)
+            self._recorded(n_rooms)
+            if self._responses
+            else self._generated(n_rooms, samples.device)
         ).to(samples.device)
         for rows, n in chunks_by_length(lengths[chosen]):
             clips = chosen[rows]
