@@ -13,6 +13,7 @@ COMMANDS = [
     'train',
     'evaluate',
     'false-expressions',
+    'learning-curve',
     'enroll',
     'predict',
     'inspect',

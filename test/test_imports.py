@@ -66,6 +66,7 @@ ALLOWED_IN_TRAINING = {
 }
 ALLOWED_IN_TRAINING['left_out'] = set(ALLOWED_IN_TRAINING)
 ALLOWED_IN_TRAINING['cross_validation'] = set(ALLOWED_IN_TRAINING) - {'left_out'}
+ALLOWED_IN_TRAINING['learning_curve'] = set(ALLOWED_IN_TRAINING) - {'left_out', 'cross_validation'}
 REPORTS_ONLY = {'jinja2', 'librosa', 'matplotlib'}
 
 

@@ -9,6 +9,7 @@ COMMANDS = (
     'models',
     'train',
     'cross_validate',
+    'learning_curve',
     'calibrate',
     'evaluate',
     'false_expressions',

@@ -1,10 +1,13 @@
 """What the tests of several commands share."""
 
+import csv
+
 import numpy as np
 import pytest
 import soundfile
 
 from ser_ros.__main__ import main
+from ser_ros.audio import SAMPLE_RATE
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -38,3 +41,27 @@ def silence(tmp_path):
     path = tmp_path / 'silence.wav'
     soundfile.write(path, np.zeros(48_000), 16_000)
     return path
+
+
+@pytest.fixture(scope='session')
+def three_corpora(speech, segments, tmp_path_factory):
+    """Three tables of clips in the basic classes, of two speakers each."""
+    folder = tmp_path_factory.mktemp('corpora')
+    pieces = [speech[s.start : s.start + 12_000] for s in segments if s.end - s.start > 12_000]
+    edge, number = np.zeros(4_000, np.float32), 0
+    for name in 'ABC':
+        rows = []
+        for speaker in ('p', 'q'):
+            for emotion in ('neutral', 'happy', 'sad', 'angry'):
+                for i in range(2):
+                    number += 1
+                    piece = pieces[number % len(pieces)]
+                    sound = np.concatenate((edge, piece * np.float32(0.3 + 0.01 * number), edge))
+                    path = f'{name}_{speaker}_{emotion}_{i}.wav'
+                    soundfile.write(folder / path, sound, SAMPLE_RATE)
+                    rows.append({'path': path, 'emotion': emotion, 'speaker': speaker})
+        with (folder / f'{name}.csv').open('w', newline='') as file:
+            writer = csv.DictWriter(file, rows[0].keys())
+            writer.writeheader()
+            writer.writerows(rows)
+    return folder

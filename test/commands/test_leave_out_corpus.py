@@ -1,15 +1,11 @@
 """`cross-validate --leave-out-corpus` and `calibrate`: three small corpora, one epoch."""
 
-import csv
 import dataclasses
 import json
 
-import numpy as np
 import pytest
-import soundfile
 
 from ser_ros.__main__ import main
-from ser_ros.audio import SAMPLE_RATE
 from ser_ros.bundle import load_bundle, save_bundle
 from ser_ros.training.left_out import _pairs
 from ser_ros.training.reports.left_out import read_summaries, read_summary
@@ -27,30 +23,6 @@ NAMES = ('A', 'B', 'C')
 
 
 @pytest.fixture(scope='module')
-def corpora(speech, segments, tmp_path_factory):
-    """Three tables of clips in the basic classes, of two speakers each."""
-    folder = tmp_path_factory.mktemp('corpora')
-    pieces = [speech[s.start : s.start + 12_000] for s in segments if s.end - s.start > 12_000]
-    edge, number = np.zeros(4_000, np.float32), 0
-    for name in NAMES:
-        rows = []
-        for speaker in ('p', 'q'):
-            for emotion in ('neutral', 'happy', 'sad', 'angry'):
-                for i in range(2):
-                    number += 1
-                    piece = pieces[number % len(pieces)]
-                    sound = np.concatenate((edge, piece * np.float32(0.3 + 0.01 * number), edge))
-                    path = f'{name}_{speaker}_{emotion}_{i}.wav'
-                    soundfile.write(folder / path, sound, SAMPLE_RATE)
-                    rows.append({'path': path, 'emotion': emotion, 'speaker': speaker})
-        with (folder / f'{name}.csv').open('w', newline='') as file:
-            writer = csv.DictWriter(file, rows[0].keys())
-            writer.writeheader()
-            writer.writerows(rows)
-    return folder
-
-
-@pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp('left_out')
     (folder / 'strangers.yaml').write_text(RECIPE)
@@ -58,10 +30,10 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def validate(folder, corpora, cache):
+def validate(folder, three_corpora, cache):
     def run(*arguments, names=NAMES):
         sources = [
-            option for name in NAMES for option in ('--corpus', str(corpora / f'{name}.csv'))
+            option for name in NAMES for option in ('--corpus', str(three_corpora / f'{name}.csv'))
         ]
         return main(
             [

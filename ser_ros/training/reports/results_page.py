@@ -34,6 +34,8 @@ from ser_ros.training.reports.formatting import (
     percent,
     with_interval,
 )
+from ser_ros.training.reports.learning_curve import HEADER as CURVE_HEADER
+from ser_ros.training.reports.learning_curve import LearningCurve, curve_table, read_curves
 from ser_ros.training.reports.left_out import (
     LeftOutSummary,
     LeftOutTrial,
@@ -99,6 +101,7 @@ def render(folder: Path, shipped: Bundle) -> str:
         left_out=_left_out(read_summaries(folder)),
         n_utterances=N_UTTERANCES,
         left_out_trials=_left_out_trials(read_trials(folder)),
+        learning_curves=[_learning_curve(curve) for curve in read_curves(folder)],
         default_name=DEFAULT,
         default=_default(default) if default else None,
         shipped=_shipped(shipped, default),
@@ -258,6 +261,18 @@ def _left_out(summaries: Sequence[LeftOutSummary]) -> list[dict[str, str]]:
 
 def _left_out_trials(trials: Sequence[LeftOutTrial]) -> str:
     return _table(left_out.TRIAL_HEADER, left_out.trial_rows(trials)) if trials else ''
+
+
+def _learning_curve(curve: LearningCurve) -> dict[str, str]:
+    """Facts and table of a bundle that was fine-tuned on a few clips."""
+    seeds = len({point.seed for point in curve.points})
+    return {
+        'facts': f'`{curve.bundle}`, trained on {", ".join(curve.trained_on)}; clips of '
+        f'{curve.n_speakers} speakers of {curve.corpus} in {len(curve.classes)} classes, '
+        f'{curve.steps} steps; {curve.n_tested} test clips of the others; {seeds} seeds, each with '
+        'other speakers',
+        'table': _table(CURVE_HEADER, curve_table(curve)),
+    }
 
 
 # --- Random splits ---------------------------------------------------------------------------
