@@ -1,7 +1,7 @@
 """The model card beside a bundle, written from the bundle's metadata."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,18 @@ SPEECH = {
     'TESS': 'two women who read English words in one sentence',
     'EmoDB': 'actors who read ten German sentences',
     'BanglaSER': 'people who acted three Bengali sentences',
+    'nEMO': 'actors who read ninety Polish sentences',
+    'Indian-EmoSpeech-Command': 'people who called single words in Hindi and English at home',
+    'emotiontts_open_db': 'actors of Korean dialogues for robots',
+    'EmoGator': 'people who recorded laughs, sobs, screams and other bursts without words',
 }
 """Who speaks in a corpus, and what."""
 
 OWN_SUBSETS = ('validation', 'test')
 """Names of metrics on the bundle's own corpora."""
+
+MOST_NAMED = 40
+"""Speakers of a subset that are named; of more only their number is stated."""
 
 UNEVALUATED = 'Not evaluated on its own corpora yet: `evaluate --record` adds the metrics.'
 
@@ -102,7 +109,7 @@ def card(bundle: Bundle) -> str:
     ]
     for corpus, subsets in info.corpora.items():
         lines += [f'{corpus}, speakers:', '']
-        lines += [f'- {subset}: {", ".join(speakers)}' for subset, speakers in subsets.items()]
+        lines += [f'- {subset}: {_names(s)}' for subset, s in subsets.items() if s]
         lines.append('')
     if start := info.recipe.get('pretrained'):
         lines += [f'Weights at the start of the training: `{Path(start).name}`.', '']
@@ -125,6 +132,12 @@ def card(bundle: Bundle) -> str:
         '',
     ]
     return '\n'.join(lines)
+
+
+def _names(speakers: Sequence[str]) -> str:
+    if len(speakers) > MOST_NAMED:
+        return f'{len(speakers)} speakers, whom the metadata in the bundle names'
+    return ', '.join(speakers)
 
 
 def _own_classes(info: BundleInfo) -> list[str]:
@@ -170,7 +183,7 @@ def _frontend(config: FrontendConfig) -> str:
 def _speech(info: BundleInfo) -> str:
     """The corpora and who speaks in them."""
     known = [f'{name} ({SPEECH[name]})' if name in SPEECH else name for name in info.corpora]
-    return ' and '.join(known) or 'corpora that its metadata does not name'
+    return '; '.join(known) or 'corpora that its metadata does not name'
 
 
 def _adaptation(info: BundleInfo) -> list[str]:
