@@ -122,9 +122,11 @@ def _augmentation(recipe: str, bundle: str) -> 'AugmentationConfig':
     """The augmentation of a recipe, or of the bundle's recipe if `recipe` is ''."""
     from ser_ros.bundle import load_bundle
     from ser_ros.settings import from_dict
-    from ser_ros.training.recipe import AugmentationConfig, load_recipe
+    from ser_ros.training.recipe import FOLDERS, AugmentationConfig, load_recipe
 
     if recipe:
         return load_recipe(recipe).augmentation
     values = load_bundle(bundle).info.recipe.get('augmentation', {})
+    # Folders are those of the machine on which the bundle was trained.
+    values = {key: value for key, value in values.items() if key not in FOLDERS}
     return from_dict(AugmentationConfig, values, "augmentation of the bundle's recipe")

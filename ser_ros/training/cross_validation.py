@@ -27,7 +27,7 @@ from ser_ros.training.data.splits import QUICK, Split, count_folds, split_corpor
 from ser_ros.training.evaluation.clip_result import from_records
 from ser_ros.training.evaluation.prediction import predict_clips
 from ser_ros.training.learning.fit import Compute
-from ser_ros.training.recipe import Recipe, SplitConfig, differences, plain_recipe
+from ser_ros.training.recipe import Recipe, SplitConfig, differences, shared_recipe
 from ser_ros.training.reports.html import write_report
 from ser_ros.training.reports.results import (
     FoldResult,
@@ -183,7 +183,7 @@ def _test(run: Run, recipe: Recipe, n_folds: int, compute: Compute) -> FoldResul
     )
     info = bundle.info
     return FoldResult(
-        recipe=plain_recipe(recipe),
+        recipe=shared_recipe(recipe),
         n_folds=n_folds,
         protocol=subsets['test']['metrics']['protocol'],
         is_speaker_independent=run.split.is_speaker_independent,

@@ -11,7 +11,13 @@ from ser_ros.bundle_info import BundleInfo
 from ser_ros.training.adjustment import choose_split, log_choice
 from ser_ros.training.data.batches import count_batches
 from ser_ros.training.data.corpora import Corpus, merge_labels
-from ser_ros.training.recipe import Recipe, SplitConfig, explicit_settings, make_recipe
+from ser_ros.training.recipe import (
+    FOLDERS,
+    Recipe,
+    SplitConfig,
+    explicit_settings,
+    make_recipe,
+)
 
 NAME = 'finetune'
 
@@ -63,7 +69,7 @@ def finetuning_recipe(
     data = {key: own['data'][key] for key in KEPT_DATA if key in own.get('data', {})}
     data['corpora'] = [corpus.name for corpus in corpora]
     # Folders are those of the machine on which the bundle was trained.
-    augmentation = {k: v for k, v in own.get('augmentation', {}).items() if '_folder' not in k}
+    augmentation = {k: v for k, v in own.get('augmentation', {}).items() if k not in FOLDERS}
     n_speakers = min(len({clip.speaker for clip in corpus.clips}) for corpus in corpora)
     n_clips = sum(len(corpus.clips) for corpus in corpora)
     epochs = math.ceil(STEPS / count_batches(n_clips, OPTIMIZATION['batch_size']))

@@ -37,7 +37,7 @@ from ser_ros.training.evaluation.voice_streams import (
     known_scores,
 )
 from ser_ros.training.learning.fit import Compute
-from ser_ros.training.recipe import Recipe, differences, plain_recipe
+from ser_ros.training.recipe import Recipe, differences, shared_recipe
 from ser_ros.training.reports.left_out import LeftOutResult, LeftOutSummary, write_summary
 from ser_ros.training.reports.run_report import machine, milliseconds_per_window, versions
 from ser_ros.training.run import bundle_path, load_corpora, train_split
@@ -200,7 +200,7 @@ def _summarise(
         metrics.append(LeftOutResult(name, protocol, tuple(others), choices, values))
     bundle = load_bundle(bundle_path(out / _name((names[0],), seed), recipe))
     return LeftOutSummary(
-        recipe=plain_recipe(dataclasses.replace(recipe, seed=seed)),
+        recipe=shared_recipe(dataclasses.replace(recipe, seed=seed)),
         parameters=count_parameters(bundle.model),
         milliseconds_per_window=milliseconds_per_window(bundle),
         results=tuple(metrics),

@@ -129,6 +129,10 @@ class SplitConfig:
             )
 
 
+FOLDERS = ('noise_folder', 'reverb_folder')
+"""Settings of the augmentation that are folders of the machine that trains."""
+
+
 @dataclass(frozen=True)
 class AugmentationConfig:
     """Changes of a training clip, drawn again for each epoch; ranges are uniform."""
@@ -466,6 +470,15 @@ def plain_recipe(recipe: Recipe) -> dict[str, Any]:
     defaults = default_hyperparameters(recipe.architecture)
     values = {**asdict(recipe), 'hyperparameters': {**defaults, **recipe.hyperparameters}}
     return json.loads(json.dumps(values))
+
+
+def shared_recipe(recipe: Recipe) -> dict[str, Any]:
+    """`plain_recipe` to be stored and shared: folders and files by name, wherever they are here."""
+    values = plain_recipe(recipe)
+    values['pretrained'] = Path(values['pretrained']).name
+    for key in FOLDERS:
+        values['augmentation'][key] = Path(values['augmentation'][key]).name
+    return values
 
 
 def flat_settings(recipe: Recipe, ignored: Sequence[str] = OF_A_RUN) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from ser_ros.training.learning.fit import Compute, Fit, is_slow_in_bf16
 from ser_ros.training.learning.pretrained import joined, load_source, mark_known, run_digest
 from ser_ros.training.learning.task import EmotionTask
 from ser_ros.training.learning.train import fit_task, load_subset, make_model, prepare_fit
-from ser_ros.training.recipe import Recipe, differences
+from ser_ros.training.recipe import Recipe, differences, shared_recipe
 
 logger = logging.getLogger(__name__)
 
@@ -210,7 +210,7 @@ def _bundle_info(recipe: Recipe, split: Split) -> BundleInfo:
         temperature=1.0,
         threshold=0.0,
         corpora=split.speakers(),
-        recipe=dataclasses.asdict(recipe),
+        recipe=shared_recipe(recipe),
         seed=recipe.seed,
         metrics={},
         license=license_of(recipe.data.corpora),

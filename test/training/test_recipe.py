@@ -9,7 +9,14 @@ from ser_ros import SerError
 from ser_ros.models import default_hyperparameters
 from ser_ros.settings import from_dict
 from ser_ros.shipped import shipped_file, shipped_recipes
-from ser_ros.training.recipe import Recipe, differences, load_recipe, plain_recipe
+from ser_ros.training.recipe import (
+    AugmentationConfig,
+    Recipe,
+    differences,
+    load_recipe,
+    plain_recipe,
+    shared_recipe,
+)
 
 
 @pytest.fixture
@@ -278,6 +285,16 @@ def test_shipped_recipes_can_be_read(name):
     kind = recipe.frontend.kind.removesuffix('_pitch')
     assert kind == 'log_mel' or is_research or 'vggish' in name or 'mfcc' in name
     assert recipe.optimization.optimizer == ('sgd' if is_research else 'adamw')
+
+
+def test_a_stored_recipe_does_not_tell_where_files_are():
+    augmentation = AugmentationConfig(noise_folder='/home/me/noise', reverb_folder='~/rooms')
+    recipe = Recipe(name='a', augmentation=augmentation, pretrained='/home/me/runs/a.safetensors')
+    stored = shared_recipe(recipe)
+    assert stored['pretrained'] == 'a.safetensors'
+    assert stored['augmentation']['noise_folder'] == 'noise'
+    assert '/' not in stored['augmentation']['reverb_folder']
+    assert shared_recipe(Recipe(name='a')) == plain_recipe(Recipe(name='a'))
 
 
 def test_plain_values_have_the_defaults_of_the_architecture():
