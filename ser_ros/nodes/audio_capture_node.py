@@ -176,8 +176,9 @@ class AudioCaptureNode(ManagedNode):
             if self._stopping.wait(0.05):
                 break
         self._awaited = None
-        # This side has matched; a best-effort subscriber may need a moment more.
-        self._stopping.wait(0.2)
+        # This side has matched; the subscriber's side may need a moment more, about which nothing is
+        # said here. On a loaded machine it needed 0.3 s.
+        self._stopping.wait(0.5)
 
     def _publish(self, block: Block) -> None:
         if self._first_stamp_ns is None:
