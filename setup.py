@@ -24,7 +24,10 @@ setup(
     maintainer_email='maintainers@ser-ros.example.org',
     license='Apache-2.0',
     packages=find_packages(include=[NAME, f'{NAME}.*']),
-    package_data={f'{NAME}.training.reports': ['templates/*.jinja']},
+    package_data={
+        f'{NAME}.training.reports': ['templates/*.jinja'],
+        f'{NAME}.view': ['page/*'],
+    },
     # The ament share folder with colcon, sys.prefix/share with pip.
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
@@ -67,6 +70,7 @@ setup(
             'torchvision==0.26.*',
             'tqdm',
         ],
+        'view': ['aiohttp', 'rosbags'],
     },
     entry_points={
         'console_scripts': [
