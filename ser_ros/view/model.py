@@ -10,6 +10,7 @@ from typing import Any, Optional
 import numpy as np
 
 from ser_ros.audio import SECOND
+from ser_ros.emotions import EMOTIONS
 from ser_ros.stream.types import Estimate
 from ser_ros.view.lane import Decision, Lane, most_probable, shown
 
@@ -21,6 +22,12 @@ GRACE = 2.0
 """Seconds that a subscription may take to receive anything."""
 MAX_LANES = 32
 MAX_VALUES = 80
+PLACES = [
+    [emotion.expression, emotion.valence, emotion.arousal]
+    for name, emotion in EMOTIONS.items()
+    if name != 'calm'
+]
+"""Expressions and where they are on the plane of valence and arousal."""
 LEVELS = ('ok', 'warn', 'error', 'stale')
 
 
@@ -62,7 +69,7 @@ class Model:
         """
         self._keep_audio = keep_audio
         self._is_recording = is_recording
-        self._about = dict(about or {})
+        self._about = {'keep_audio': keep_audio, 'places': PLACES, **(about or {})}
         self._clock = clock
         self._lock = threading.RLock()
         self._lanes: dict[str, Lane] = {}
