@@ -76,6 +76,7 @@ setup(
         'console_scripts': [
             f'audio_capture_node = {NAME}.nodes.entry:audio_capture_node',
             f'emotion_node = {NAME}.nodes.entry:emotion_node',
+            f'view_node = {NAME}.nodes.entry:view_node',
             f'ser = {NAME}.nodes.entry:ser',
             f'ser_ros = {NAME}.__main__:main',
         ],

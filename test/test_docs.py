@@ -25,7 +25,11 @@ from ser_ros.training.reports.formatting import with_interval
 from ser_ros.training.reports.results import FoldResult
 
 CROSSED = (('BanglaSER', 'RAVDESS'), ('RAVDESS', 'BanglaSER'))
-PARAMETERS = {'audio_capture_node': parameters.CAPTURE, 'emotion_node': parameters.EMOTION}
+PARAMETERS = {
+    'audio_capture_node': parameters.CAPTURE,
+    'emotion_node': parameters.EMOTION,
+    'view_node': parameters.VIEW,
+}
 
 
 def ids(pages):
@@ -169,7 +173,7 @@ def test_the_readme_has_the_metrics_of_the_bundle():
 def test_the_parameters_are_those_of_the_code():
     listed = {name: {} for name in PARAMETERS}
     for node, name, default, _ in table('nodes.md', 'node', 'parameter', 'default', 'meaning'):
-        for each in PARAMETERS if node == 'both' else [node]:
+        for each in PARAMETERS if node == 'all' else [node]:
             value = yaml.safe_load(default.strip('`'))
             listed[each][name.strip('` *')] = (value, name.endswith('*'))
     for node, specs in PARAMETERS.items():

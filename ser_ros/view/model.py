@@ -182,7 +182,7 @@ class Model:
             if not topics.sound:
                 continue
             if lane.sound_received is None or lane.sound_received < self._watched_since:
-                if now - since > GRACE or reason:
+                if now - since > GRACE:
                     yield f'no sound on {topics.sound} yet' + (f': {reason}' if reason else '')
             elif (age := now - lane.sound_received) > SILENT_SOUND:
                 yield f'no sound on {topics.sound} for {age:.0f} s' + (
@@ -217,6 +217,7 @@ class Model:
                 lane.is_watched = is_watched
                 if not is_watched:
                     lane.take_new()
+                    lane.ring.clear()  # sound is kept for those who look
 
     def frame(self, has_status: bool = False) -> dict[str, Any]:
         """What is new since the last call; with `has_status` also of nodes and names."""

@@ -97,12 +97,12 @@ class Server:
         commands: Optional[Mapping[str, Command]] = None,
         max_viewers: int = 16,
         on_watched: Callable[[bool], None] = lambda _: None,
-        linger: float = LINGER,
+        linger: Optional[float] = None,
     ):
         """`port`: 0 for any that is free. `token`: by default a new one.
 
         `on_watched` is called in the server's thread when somebody begins to look, and `linger`
-        seconds after nobody does any more.
+        seconds (default `LINGER`) after nobody does any more.
         """
         self.token = token or make_token()
         self._model = model
@@ -110,7 +110,7 @@ class Server:
         self._commands = dict(commands or {})
         self._max_viewers = max_viewers
         self._on_watched = on_watched
-        self._linger = linger
+        self._linger = LINGER if linger is None else linger
         self._viewers: set[Viewer] = set()
         self._last_seen = 0.0
         self._n_ticks = 0

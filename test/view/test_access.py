@@ -9,7 +9,7 @@ def refuses(host, bound='127.0.0.1', **others):
     return Access(bound, TOKEN).refuses({'Host': host, **others}) is not None
 
 
-@pytest.mark.parametrize('host', ['127.0.0.1:8008', 'localhost:8008', '[::1]:8008', '127.0.0.1'])
+@pytest.mark.parametrize('host', ['127.0.0.1:8790', 'localhost:8790', '[::1]:8790', '127.0.0.1'])
 def test_this_machine_may_ask(host):
     assert not refuses(host)
     assert not refuses(host, Origin=f'http://{host}')
@@ -17,7 +17,7 @@ def test_this_machine_may_ask(host):
 
 @pytest.mark.parametrize(
     'host',
-    ['evil.example', 'localhost.evil.example:8008', '192.168.1.5:8008', '', '[::1', 'a@b', '::::'],
+    ['evil.example', 'localhost.evil.example:8790', '192.168.1.5:8790', '', '[::1', 'a@b', '::::'],
 )
 def test_another_name_may_not(host):
     assert refuses(host)
@@ -25,10 +25,10 @@ def test_another_name_may_not(host):
 
 @pytest.mark.parametrize(
     'origin',
-    ['http://evil.example', 'null', 'http://127.0.0.1:9', 'http://localhost:8008', '', 'file://'],
+    ['http://evil.example', 'null', 'http://127.0.0.1:9', 'http://localhost:8790', '', 'file://'],
 )
 def test_another_origin_may_not(origin):
-    assert refuses('127.0.0.1:8008', Origin=origin)
+    assert refuses('127.0.0.1:8790', Origin=origin)
 
 
 def test_another_site_may_not_embed_it():
@@ -39,9 +39,9 @@ def test_another_site_may_not_embed_it():
 
 def test_bound_elsewhere_addresses_and_the_own_name_may(monkeypatch):
     monkeypatch.setattr('socket.gethostname', lambda: 'Robot7')
-    for host in ('192.168.1.5:8008', '[fe80::1]:8008', 'robot7:8008', 'robot7.local', 'localhost'):
+    for host in ('192.168.1.5:8790', '[fe80::1]:8790', 'robot7:8790', 'robot7.local', 'localhost'):
         assert not refuses(host, bound='0.0.0.0')
-    for host in ('robot7.evil.example', 'evil.example:8008', 'a@192.168.1.5'):
+    for host in ('robot7.evil.example', 'evil.example:8790', 'a@192.168.1.5'):
         assert refuses(host, bound='0.0.0.0')
 
 

@@ -73,7 +73,9 @@ function askForToken(then) {
     then();
   };
   find('use-token').onclick = use;
-  find('token').onkeydown = (event) => event.key === 'Enter' && use();
+  find('token').onkeydown = (event) => {
+    if (event.key === 'Enter') use();
+  };
   find('no-token').onclick = () => dialog.close();
   dialog.showModal();
 }
