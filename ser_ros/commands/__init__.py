@@ -15,6 +15,8 @@ COMMANDS = (
     'enroll',
     'predict',
     'inspect',
+    'listen',
+    'view',
     'export',
     'results',
     'devices',

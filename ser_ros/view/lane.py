@@ -153,6 +153,8 @@ class Lane:
             return
         time, seconds = stamp_ns / SECOND, len(samples) / SAMPLE_RATE
         if self._sound_head is not None and time < self._sound_head - STEP_BACK:
+            if self._is_recording:
+                return
             self.restart()
         self._sound_head = time + seconds
         self.sound_received = received
@@ -176,6 +178,8 @@ class Lane:
         if is_speaking == self.is_speaking:
             return
         self.is_speaking = is_speaking
+        if is_speaking and self._closing is not None:
+            self.add_utterance(self._closing[1])
         if time is None:
             time = self.head
         if time is None:
@@ -208,8 +212,9 @@ class Lane:
         """Add a running decision."""
         if not self._advance(decision.time):
             return
+        # Decisions come in order: those of earlier windows will not come any more.
         while self._pending and self._pending[0][1].time <= decision.time + 0.001:
-            self._pending.popleft()
+            self._settle_window(decision.time - 0.001)
         self._decided = max(self._decided, decision.time)
         self._add('decisions', decision.to_json(), decision.time)
 
@@ -245,12 +250,16 @@ class Lane:
         if self.sound_received is not None and now - self.sound_received > GONE:
             self._sound_head = None
         while self._pending and now - self._pending[0][0] > UNDECIDED:
-            _, window = self._pending.popleft()
-            if window.time > self._decided:
-                self._decided = window.time
-                self._add('decisions', window.to_json(), window.time)
+            self._settle_window(np.inf)
         if self._closing is not None and now - self._closing[0] > UNDECIDED_UTTERANCE:
             self.add_utterance(self._closing[1])
+
+    def _settle_window(self, before: float) -> None:
+        """The oldest window without a decision was uncertain, if it is from before this time."""
+        _, window = self._pending.popleft()
+        if self._decided < window.time < before:
+            self._decided = window.time
+            self._add('decisions', window.to_json(), window.time)
 
     def cut(self, number: int) -> Optional[bytes]:
         """The S16LE of an utterance; None where it is not kept."""
@@ -259,7 +268,9 @@ class Lane:
 
     def _advance(self, time: float) -> bool:
         """Whether something of this time is shown."""
-        if self._sound_head is not None:
+        if self._is_recording:
+            pass
+        elif self._sound_head is not None:
             if time > self._sound_head + STRAY:
                 return False
         elif self._event_head is not None and time < self._event_head - LATE:

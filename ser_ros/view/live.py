@@ -5,7 +5,9 @@ from concurrent.futures import Future
 from typing import Any
 
 from ser_ros import SerError
+from ser_ros.audio import SAMPLE_RATE
 from ser_ros.audio.channels import AVERAGE
+from ser_ros.audio.level import LevelMeter
 from ser_ros.audio.sources import Source
 from ser_ros.audio.stream import PcmStream
 from ser_ros.stream.backend import Backend
@@ -27,6 +29,7 @@ class LiveSession:
         self._stream = PcmStream(source.format, channel=channel)
         self._lock = threading.Lock()
         self._is_enabled = True
+        self._meter = LevelMeter(SAMPLE_RATE)
         model.set_lanes({VOICE: Topics(sound=source.description)})
 
     @property
@@ -43,8 +46,14 @@ class LiveSession:
         with self._lock:
             self._add(self._recognizer.flush())
 
+    def report(self) -> None:
+        """Tell the model what is wrong with the source; to be called often, from any thread."""
+        problem = self._source.problem or self._meter.problem or self._stream.channel_problem
+        self._model.set_reasons({VOICE: problem or ''})
+
     def _process(self, samples: Any, stamp_ns: int) -> None:
         self._model.add_sound(VOICE, samples, stamp_ns)
+        self._meter.push(samples)
         if self._is_enabled:
             self._add(self._recognizer.push(samples, stamp_ns))
 

@@ -1,6 +1,7 @@
 """The state of the page: voices, nodes, and what is missing. Any thread may call it."""
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -69,7 +70,8 @@ class Model:
         """
         self._keep_audio = keep_audio
         self._is_recording = is_recording
-        self._about = {'keep_audio': keep_audio, 'places': PLACES, **(about or {})}
+        self.about: dict[str, Any] = {'keep_audio': keep_audio, 'places': PLACES, **(about or {})}
+        """What the page is told once."""
         self._clock = clock
         self._lock = threading.RLock()
         self._lanes: dict[str, Lane] = {}
@@ -132,6 +134,12 @@ class Model:
             window = dict(zip(class_names, map(float, estimate.probabilities)))
             self.add_window(name, at, window)
         self.add_decision(name, decision, is_utterance=estimate.is_final)
+
+    def conclude(self) -> None:
+        """Nothing follows: what has no decision yet was uncertain."""
+        with self._lock:
+            for lane in self._lanes.values():
+                lane.settle(math.inf)
 
     def forget(self) -> None:
         """Forget the sound and all that is shown of the voices."""
@@ -239,7 +247,7 @@ class Model:
             lanes = {
                 name: {**lane.state(), **lane.snapshot()} for name, lane in self._lanes.items()
             }
-            snapshot = {'type': 'snapshot', 'about': self._about, 'lanes': lanes}
+            snapshot = {'type': 'snapshot', 'about': self.about, 'lanes': lanes}
             return frame, {**snapshot, 'status': self.status()}
 
     def status(self) -> dict[str, Any]:

@@ -98,11 +98,12 @@ class Server:
         max_viewers: int = 16,
         on_watched: Callable[[bool], None] = lambda _: None,
         linger: Optional[float] = None,
+        recording: bytes = b'',
     ):
         """`port`: 0 for any that is free. `token`: by default a new one.
 
         `on_watched` is called in the server's thread when somebody begins to look, and `linger`
-        seconds (default `LINGER`) after nobody does any more.
+        seconds (default `LINGER`) after nobody does any more. `recording`: FLAC of the whole sound.
         """
         self.token = token or make_token()
         self._model = model
@@ -110,6 +111,7 @@ class Server:
         self._commands = dict(commands or {})
         self._max_viewers = max_viewers
         self._on_watched = on_watched
+        self._recording = recording
         self._linger = LINGER if linger is None else linger
         self._viewers: set[Viewer] = set()
         self._last_seen = 0.0
@@ -171,6 +173,7 @@ class Server:
             app.router.add_get(name, self._file)
         app.router.add_get('/live', self._live)
         app.router.add_get('/sound', self._sound)
+        app.router.add_get('/recording', self._whole_sound)
         app.router.add_post('/command/{name}', self._command)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await runner.setup()
@@ -283,6 +286,14 @@ class Server:
         if data is None:
             return _text('the sound of this utterance is not kept', 404)
         return web.Response(body=to_wav(data), content_type='audio/wav')
+
+    async def _whole_sound(self, request: web.Request) -> web.Response:
+        """That of a recording."""
+        if not self._access.may_look(request.headers):
+            return _text('the token is missing or wrong', 401)
+        if not self._recording:
+            return _text('there is no recording', 404)
+        return web.Response(body=self._recording, content_type='audio/flac')
 
     async def _command(self, request: web.Request) -> web.Response:
         if not self._access.may_command(request.headers):

@@ -128,6 +128,13 @@ def test_a_window_without_one_was_uncertain(lane, order):
     assert decision['confidence'] == pytest.approx(0.7)
 
 
+def test_so_was_an_earlier_one_when_the_next_is_decided(lane):
+    lane.add_window(T, EVEN, 0.0)
+    lane.add_window(T + 0.25, HAPPY, 0.1)
+    lane.add_decision(Decision(T + 0.25, 'happy', 0.8, 0.5, 0.3))
+    assert [d['expression'] for d in lane.snapshot()['decisions']] == [None, 'happy']
+
+
 def speak(lane, start, seconds, probabilities=HAPPY):
     hear(lane, seconds, start)
     lane.set_speaking(True, 0.0, start)
@@ -169,6 +176,13 @@ def test_one_without_a_decision_was_uncertain(lane):
     assert not lane.snapshot()['mood']
     lane.settle(20.0)
     assert len(lane.snapshot()['utterances']) == 1
+
+
+def test_so_was_an_earlier_one_when_speech_begins_again(lane):
+    speak(lane, T, 3.0, EVEN)
+    lane.set_speaking(False, 1.0)
+    lane.set_speaking(True, 1.1)
+    assert [u['expression'] for u in lane.snapshot()['utterances']] == [None]
 
 
 def test_speech_without_a_window_is_no_utterance(lane):

@@ -1,7 +1,7 @@
 // Pictures of one voice, each on a canvas of its own.
 
 import { colour, glyphOf, variableOf, UNCERTAIN } from './emotions.js';
-import { COLUMN, HISTORY, SOUND_SHOWN, lastBefore } from './store.js';
+import { COLUMN, SOUND_SHOWN, lastBefore } from './store.js';
 
 const N_MELS = 48;
 const FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif';
@@ -138,15 +138,15 @@ export function drawSpectrogram(canvas, lane, head) {
 
 function timeAxis(context, width, y, seconds, step, left = 0) {
   context.fillStyle = colour('--quiet');
-  for (let ago = 0; ago <= seconds; ago += step) {
+  for (let ago = 0; ago <= seconds + 0.01; ago += step) {
     const x = left + (1 - ago / seconds) * (width - left);
-    context.textAlign = ago === 0 ? 'right' : ago === seconds ? 'left' : 'center';
-    context.fillText(ago === 0 ? 'now' : `−${ago} s`, x, y);
+    context.textAlign = ago === 0 ? 'right' : ago > seconds - 0.01 ? 'left' : 'center';
+    context.fillText(ago === 0 ? 'now' : `−${Math.round(ago)} s`, x, y);
   }
 }
 
-/** A row for each class, over the last minute. */
-export function drawProbabilities(canvas, lane, head) {
+/** A row for each class, over the last seconds. */
+export function drawProbabilities(canvas, lane, head, seconds) {
   const { context, width, height, size } = prepare(canvas);
   const rows = lane.classes;
   if (!rows.length) return;
@@ -155,8 +155,8 @@ export function drawProbabilities(canvas, lane, head) {
   const left = Math.max(...rows.map(([name]) => context.measureText(`● ${name}`).width)) + 10;
   const right = context.measureText('100 %').width + 10;
   const wide = width - left - right;
-  const start = head - HISTORY;
-  const x = (time) => left + ((time - start) / HISTORY) * wide;
+  const start = head - seconds;
+  const x = (time) => left + ((time - start) / seconds) * wide;
   const windows = lane.windows.filter(([time]) => time >= start - 1 && time <= head);
   const last = windows.at(-1);
   const isFresh = last && head - last[0] < 1;
@@ -182,7 +182,7 @@ export function drawProbabilities(canvas, lane, head) {
     context.fillText(last ? `${Math.round((last[1][i] ?? 0) * 100)} %` : '–', width, base - tall / 2);
   });
   context.save();
-  timeAxis(context, width - right, height - axis / 2 + 2, HISTORY, width < 500 ? 30 : 10, left);
+  timeAxis(context, width - right, height - axis / 2 + 2, seconds, seconds / (width < 500 ? 2 : 6), left);
   context.restore();
 }
 

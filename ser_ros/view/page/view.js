@@ -1,7 +1,7 @@
 // The page: a connection that comes back by itself, voices, nodes, and commands.
 
 import { UNCERTAIN } from './emotions.js';
-import { Store } from './store.js';
+import { HISTORY, SOUND_SHOWN, Store } from './store.js';
 import { percent, setText, Voice } from './voice.js';
 
 const STALE = 2;
@@ -117,7 +117,9 @@ function draw(now) {
     const quiet = (now - (lane.changed ?? now)) / 1000;
     const isStale = !store.isRecording && (!opened || quiet > STALE);
     const head = store.isRecording ? cursor() : lane.head === null ? null : lane.head + Math.min(0.15, Math.max(0, quiet));
-    voice.draw(head, { isStale, age: quiet, places: store.about.places, isRecording: store.isRecording });
+    const { places, recording } = store.about;
+    const seconds = recording ? Math.min(HISTORY, Math.max(SOUND_SHOWN, Math.ceil(recording.duration / 6) * 6)) : HISTORY;
+    voice.draw(head, { isStale, age: quiet, places, isRecording: store.isRecording, seconds });
   }
 }
 
@@ -193,7 +195,7 @@ function showStatus() {
   }));
   const values = Object.assign({}, ...nodes.map((node) => node.values).reverse());
   const bundle = values.bundle ?? store.about.bundle;
-  setText(find('bundle'), [store.about.title, bundle, values.backend && `${values.backend} on ${values.device}`].filter(Boolean).join(' · '));
+  setText(find('bundle'), [store.isRecording ? '' : store.about.title, bundle, values.backend && `${values.backend} on ${values.device}`].filter(Boolean).join(' · '));
   find('commands').hidden = !(store.about.commands ?? []).length;
   for (const button of document.querySelectorAll('[data-command]')) button.hidden = !store.about.commands?.includes(button.dataset.command);
   const tiles = TILES.filter(([key]) => values[key] !== undefined && values[key] !== '');

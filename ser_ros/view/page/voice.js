@@ -30,13 +30,13 @@ export class Voice {
   }
 
   /** Show what is known at a time of the recording, or now. */
-  draw(head, { isStale, age, places, isRecording }) {
+  draw(head, { isStale, age, places, isRecording, seconds }) {
     const { lane } = this;
     this.element.classList.toggle('stale', isStale);
     if (head === null) return;
     drawWave(this.find('.wave'), lane, head);
     drawSpectrogram(this.find('.spectrogram'), lane, head);
-    drawProbabilities(this.find('.probabilities canvas'), lane, head);
+    drawProbabilities(this.find('.probabilities canvas'), lane, head, seconds);
     drawPlane(this.find('.plane canvas'), lane, head, places);
     this.showDecision(head, isRecording, isStale, age);
     this.showUtterances(head, isRecording);
@@ -127,7 +127,7 @@ export class Voice {
     const { lane } = this;
     const last = lastBefore(lane.windows, head);
     const spoken = last ? lane.classes.map(([name], i) => `${name} ${percent(last[1][i])}`).join(', ') : 'none yet';
-    this.find('.probabilities canvas').setAttribute('aria-label', `Probabilities over the last minute; now: ${spoken}`);
+    this.find('.probabilities canvas').setAttribute('aria-label', `Probabilities over the last seconds; now: ${spoken}`);
     const decision = lastBefore(lane.decisions.filter((d) => d.valence !== null), head, (item) => item.time);
     this.find('.plane canvas').setAttribute('aria-label', decision
       ? `Valence ${decision.valence.toFixed(2)}, arousal ${decision.arousal.toFixed(2)}: ${wordsFor(decision.valence, decision.arousal)}`
