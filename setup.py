@@ -35,6 +35,7 @@ setup(
         *shared('launch', '*.launch.py'),
         *shared('config', '*.yaml'),
         *shared('config/sros2', '*.xml'),
+        *shared('config/foxglove', '*.json'),
         *shared('bundles', '*.safetensors', '*.md', 'LICENSE*'),
     ],
     zip_safe=False,

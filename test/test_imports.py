@@ -34,7 +34,7 @@ ALLOWED = {
     'stream': {'audio', 'bundle', 'bundle_info', 'emotions', 'files', 'programs', 'settings'},
     'export': {'audio', 'bundle', 'programs', 'shipped', 'stream'},
     'backends': {'bundle', 'export', 'stream'},
-    'view': {'audio', 'emotions', 'stream'},
+    'view': {'audio', 'emotions', 'files', 'stream'},
     'nodes': {'audio', 'backends', 'emotions', 'shipped', 'stream', 'view'},
 }
 ALLOWED['training'] = set(ALLOWED) - {'nodes', 'view'}
