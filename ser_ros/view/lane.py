@@ -248,7 +248,7 @@ class Lane:
     def settle(self, now: float) -> None:
         """Conclude from what has not come that it was uncertain; `now`: by the monotonic clock."""
         if self.sound_received is not None and now - self.sound_received > GONE:
-            self._sound_head = None
+            self._event_head, self._sound_head = self.head, None
         while self._pending and now - self._pending[0][0] > UNDECIDED:
             self._settle_window(np.inf)
         if self._closing is not None and now - self._closing[0] > UNDECIDED_UTTERANCE:

@@ -28,6 +28,8 @@ TYPES = {
 
 PERIOD = 0.1
 """Seconds between two frames."""
+IDLE_PERIOD = 0.5
+"""The same while nobody looks."""
 STATUS_EVERY = 5
 """Frames between two that have a status."""
 LINGER = 20.0
@@ -182,7 +184,8 @@ class Server:
             while not self._stopping.is_set():
                 self._tick(runner)
                 with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), PERIOD)
+                    period = PERIOD if self._viewers else IDLE_PERIOD
+                    await asyncio.wait_for(self._stopping.wait(), period)
         finally:
             for viewer in list(self._viewers):
                 viewer.drop()

@@ -164,6 +164,7 @@ def test_it_shows_what_is_said_and_what_goes_missing(graph, view, page):
     # The emotion node is gone, and another one comes.
     graph.remove(emotion)
     page.wait_for('#missing', 'emotion_node has said nothing for')
+    page.wait_for('#nodes', 'emotion_node: silent')
     graph.make(EmotionNode, device='cpu', max_backlog=60.0)
     page.wait_without('#missing', 'has said nothing')
     page.wait_for('#nodes', 'emotion_node: active')

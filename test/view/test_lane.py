@@ -223,6 +223,7 @@ def test_what_is_late_is_shown_where_it_belongs(lane):
 def test_without_sound_the_windows_lead(lane):
     hear(lane, 1.0)
     lane.settle(100.0)
+    assert lane.head == pytest.approx(T + 1.0)
     lane.add_window(T + 500, HAPPY, 100.0)
     assert lane.head == T + 500
 

@@ -5,6 +5,7 @@ import { HISTORY, SOUND_SHOWN, Store } from './store.js';
 import { percent, setText, Voice } from './voice.js';
 
 const STALE = 2;
+const SILENT = 3;
 const FRAME = 1000 / 20;
 const find = (id) => document.getElementById(id);
 const store = new Store();
@@ -180,11 +181,15 @@ const TILES = [
 
 function showStatus() {
   const { nodes, missing } = store.status;
-  replace(find('nodes'), nodes.map((node) => `${node.name}|${node.level}|${node.state}|${node.age === null}`), () => nodes.map((node) => {
+  const seen = nodes.map((node) => {
+    if (node.age === null) return [node.name, node.state || 'not seen yet', ''];
+    if (node.age > SILENT) return [node.name, 'silent', 'stale'];
+    return [node.name, node.state || 'running', node.level];
+  });
+  replace(find('nodes'), seen, () => seen.map(([name, state, level]) => {
     const item = document.createElement('li');
-    item.dataset.level = node.age === null ? '' : node.level;
-    const state = node.state || (node.age === null ? 'not seen yet' : 'running');
-    item.textContent = `${node.name}: ${state}`;
+    item.dataset.level = level;
+    item.textContent = `${name}: ${state}`;
     return item;
   }));
   find('missing').hidden = !missing.length;
@@ -231,7 +236,7 @@ function showReports(nodes) {
   }));
   nodes.forEach((node, i) => {
     const details = reports.children[i];
-    const age = node.age === null ? 'nothing heard of it yet' : node.age > 3 ? `${node.message} (${Math.round(node.age)} s ago)` : node.message;
+    const age = node.age === null ? 'nothing heard of it yet' : node.age > SILENT ? `${node.message} (${Math.round(node.age)} s ago)` : node.message;
     setText(details.querySelector('summary'), `${node.name}: ${node.level ? `${node.level.toUpperCase()}, ` : ''}${age}`);
     if (!details.open) return;
     replace(details.querySelector('table'), Object.entries(node.values), () => Object.entries(node.values).map(([key, value]) => {
