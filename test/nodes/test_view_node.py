@@ -1,8 +1,12 @@
 """The page in a real browser, from real nodes with real speech."""
 
 import contextlib
+import os
 import re
+import sys
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -367,3 +371,28 @@ def test_a_port_in_use_may_become_free(graph, view):
     other = graph.make(ViewNode, port=urlsplit(view.address).port)
     assert other.failed
     assert not other.is_misconfigured
+
+
+def test_nothing_is_written_to_the_disk(graph, view, monkeypatch, tmp_path):
+    """Neither sound, nor what is looked at, nor a command."""
+    opened = []
+
+    def watch(event, arguments):
+        if event == 'open' and arguments[2] & (os.O_WRONLY | os.O_RDWR):
+            opened.append(str(arguments[0]))
+
+    sys.addaudithook(watch)
+    monkeypatch.chdir(tmp_path)
+    publisher = AudioPublisher(graph)
+    publisher.announce()
+    with look(view.address) as received:
+        publisher.wait_for_subscriber(view)
+        publisher.play(encode_s16le(np.zeros(16_000, np.float32)), period=0.001)
+        graph.wait(lambda: any('sound' in m['lanes'][''] for m in received), 'sound')
+        base = view.address.partition('#')[0]
+        request = urllib.request.Request(f'{base}command/enable', b'{"value": true}')
+        request.add_header('Authorization', f'Bearer {urlsplit(view.address).fragment[6:]}')
+        with pytest.raises(urllib.error.HTTPError, match='409'):
+            urllib.request.urlopen(request, timeout=20)
+    assert [p for p in opened if not p.startswith('/dev/') and '__pycache__' not in p] == []
+    assert list(tmp_path.iterdir()) == []
