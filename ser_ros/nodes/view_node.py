@@ -174,7 +174,7 @@ class ViewNode(ManagedNode):
             return SoundSource(
                 topic=self.value('audio_topic'),
                 is_stamped=self.value('stamped'),
-                info_topic=self.value('info_topic'),
+                info_topic=self.value('info_topic') if SOUND.info is not None else None,
                 pcm_format=self._pcm_format if self.value('sample_format') else None,
             )
         return SoundSource(topic=topic, is_stamped=SOUND.info is None, pcm_format=self._pcm_format)
