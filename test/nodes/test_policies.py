@@ -49,6 +49,8 @@ def test_the_policy_of_one_process_allows_what_those_of_both_nodes_allow(root):
 def used(graph, name):
     """Kind of access → the names that the node uses now, as another node discovers them."""
     node = graph.node
+    if name not in node.get_node_names():  # not discovered yet, or not any more
+        return {access: set() for access in ('publish', 'subscribe', 'reply', 'request')}
     return {
         'publish': {n for n, _ in node.get_publisher_names_and_types_by_node(name, '/')},
         'subscribe': {n for n, _ in node.get_subscriber_names_and_types_by_node(name, '/')},
