@@ -2,9 +2,17 @@
 
 import argparse
 import threading
+from typing import TYPE_CHECKING
 
 from ser_ros.commands.arguments import backend_argument, device_argument
 from ser_ros.commands.page_arguments import page_arguments, serve
+
+if TYPE_CHECKING:
+    from ser_ros.audio.microphone import Microphone
+    from ser_ros.view.live import LiveSession
+
+PATIENCE = 5.0
+"""Seconds in which the last window must end."""
 
 
 def configure(commands: argparse._SubParsersAction) -> None:
@@ -59,27 +67,35 @@ def run(options: argparse.Namespace) -> None:
         },
     )
     session = LiveSession(microphone, backend, model, options.channel)
-    microphone.open()
-    try:
-        serve(options, model, lambda: _process(session), commands=session.commands)
-    finally:
-        microphone.close()
+
+    def process() -> None:
+        microphone.open()
+        _process(session, microphone)
+
+    serve(options, model, process, commands=session.commands)
 
 
-def _process(session) -> None:
-    """Process the sound in a thread: in this one, Ctrl-C ends it at once."""
+def _process(session: 'LiveSession', microphone: 'Microphone') -> None:
+    """Process the sound in a thread, so that Ctrl-C in this one never interrupts a window."""
     errors: list[Exception] = []
+    done = threading.Event()
 
     def work() -> None:
         try:
             session.run()
         except Exception as error:
             errors.append(error)
+        finally:
+            done.set()
 
-    worker = threading.Thread(target=work, name='listen', daemon=True)
-    worker.start()
-    while worker.is_alive():
-        session.report()
-        worker.join(0.5)
+    threading.Thread(target=work, name='listen', daemon=True).start()
+    try:
+        # Not by joining it: Python 3.11 takes a thread for ended where Ctrl-C interrupts that.
+        while not done.wait(0.5):
+            session.report()
+    finally:
+        microphone.close()
+        # The interpreter would abort if it ended while a thread is within a library.
+        done.wait(PATIENCE)
     if errors:
         raise errors[0]

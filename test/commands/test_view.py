@@ -65,7 +65,7 @@ class Served:
         self.process.send_signal(signal.SIGINT)
         error = self.process.communicate(timeout=30)[1]
         assert 'Traceback' not in error
-        assert self.process.returncode == 130
+        assert self.process.returncode == 130, error
 
 
 def test_it_serves_the_page_and_the_sound_until_it_is_interrupted(wav, tmp_path):
