@@ -11,6 +11,7 @@ PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 help:
 	@echo 'make setup            make .venv, with ROS 2 where none is sourced'
 	@echo 'make demo [WAV=path]  play a sound file to the nodes: the emotions that a robot would receive'
+	@echo '     [VIEW=1]          again and again, with a page that shows it'
 	@echo '     [LIGHT=1]         in an environment without torch, which is made first: 0.5 GB'
 	@echo 'make results          render docs/RESULTS.md from docs/results'
 	@echo 'make test [ARGS=...]  all tests; ARGS go to pytest'
@@ -23,7 +24,7 @@ setup:
 	@tools/setup.sh
 
 demo:
-	@$(ENVIRONMENT) && python tools/demo.py $(if $(WAV),'$(WAV)')
+	@$(ENVIRONMENT) && python tools/demo.py $(if $(VIEW),--view) $(if $(WAV),'$(WAV)')
 
 results:
 	@$(ENVIRONMENT) && python -m ser_ros results

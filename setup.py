@@ -24,7 +24,10 @@ setup(
     maintainer_email='maintainers@ser-ros.example.org',
     license='Apache-2.0',
     packages=find_packages(include=[NAME, f'{NAME}.*']),
-    package_data={f'{NAME}.training.reports': ['templates/*.jinja']},
+    package_data={
+        f'{NAME}.training.reports': ['templates/*.jinja'],
+        f'{NAME}.view': ['page/*'],
+    },
     # The ament share folder with colcon, sys.prefix/share with pip.
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
@@ -32,6 +35,7 @@ setup(
         *shared('launch', '*.launch.py'),
         *shared('config', '*.yaml'),
         *shared('config/sros2', '*.xml'),
+        *shared('config/foxglove', '*.json'),
         *shared('bundles', '*.safetensors', '*.md', 'LICENSE*'),
     ],
     zip_safe=False,
@@ -67,11 +71,13 @@ setup(
             'torchvision==0.26.*',
             'tqdm',
         ],
+        'view': ['aiohttp', 'rosbags'],
     },
     entry_points={
         'console_scripts': [
             f'audio_capture_node = {NAME}.nodes.entry:audio_capture_node',
             f'emotion_node = {NAME}.nodes.entry:emotion_node',
+            f'view_node = {NAME}.nodes.entry:view_node',
             f'ser = {NAME}.nodes.entry:ser',
             f'ser_ros = {NAME}.__main__:main',
         ],

@@ -1,4 +1,4 @@
-"""Launch both nodes: one captures sound, one publishes the emotions in it."""
+"""Launch the nodes: one captures sound, one publishes the emotions in it, and one may show both."""
 
 import difflib
 import time
@@ -15,7 +15,8 @@ from launch_ros.substitutions import FindPackageShare
 # Launch arguments that set the parameter of the same name; without one, params_file decides.
 EMOTION_PARAMETERS = ('bundle', 'device', 'audio_topic', 'ros4hri')
 CAPTURE_PARAMETERS = ('source', 'file', 'speed', 'loop', 'microphone', 'publish_audio')
-BOTH_PARAMETERS = ('autostart', 'use_sim_time')
+COMMON_PARAMETERS = ('autostart', 'use_sim_time')
+VIEW_PARAMETERS = ('audio_topic', 'ros4hri')
 BOOLEANS = ('autostart', 'use_sim_time', 'ros4hri', 'publish_audio', 'loop')
 
 # Exit status of a node whose settings are wrong: ser_ros.nodes.CONFIGURATION_ERROR.
@@ -26,18 +27,18 @@ FIRST_DELAY, LONGEST_DELAY, LONG_ENOUGH = 2.0, 60.0, 60.0
 
 
 def generate_launch_description():
-    """Describe the arguments and the two nodes."""
+    """Describe the arguments and the nodes."""
     default_params = PathJoinSubstitution([FindPackageShare('ser_ros'), 'config', 'ser.yaml'])
     kept = 'Empty: the value in params_file.'
     description = LaunchDescription(
         [
             DeclareLaunchArgument(
-                'namespace', default_value='', description='Namespace of both nodes.'
+                'namespace', default_value='', description='Namespace of the nodes.'
             ),
             DeclareLaunchArgument(
                 'params_file',
                 default_value=default_params,
-                description='YAML file with the parameters of both nodes; its keys begin with /**/.',
+                description='YAML file with the parameters of the nodes; its keys begin with /**/.',
             ),
             DeclareLaunchArgument(
                 'bundle',
@@ -100,6 +101,21 @@ def generate_launch_description():
                 + kept,
             ),
             DeclareLaunchArgument(
+                'view',
+                default_value='false',
+                choices=['true', 'false', 'True', 'False'],
+                description='Serve a page that shows what the nodes do; its address is printed.',
+            ),
+            DeclareLaunchArgument(
+                'view_host',
+                default_value='',
+                description='Address of the page: 127.0.0.1, or 0.0.0.0 for other machines, which '
+                f'need the token. {kept}',
+            ),
+            DeclareLaunchArgument(
+                'view_port', default_value='', description=f'Port of the page. {kept}'
+            ),
+            DeclareLaunchArgument(
                 'enclave',
                 default_value='',
                 description='With SROS 2: prefix of the enclaves of the nodes, such as /ser_ros.',
@@ -120,7 +136,7 @@ def generate_launch_description():
                 'log_level',
                 default_value='info',
                 choices=['debug', 'info', 'warn', 'error', 'fatal'],
-                description='Lowest level of the messages that both nodes log.',
+                description='Lowest level of the messages that the nodes log.',
             ),
             OpaqueFunction(function=_nodes),
         ]
@@ -146,10 +162,13 @@ def _nodes(context):
     def enclave(executable):
         return ['--enclave', f'{given["enclave"]}/{executable}'] if 'enclave' in given else []
 
-    def node(executable, names, **kwargs):
+    def node(executable, names, more=None, **kwargs):
         overrides = {
-            name: _value(name, given[name]) for name in (*names, *BOTH_PARAMETERS) if name in given
+            name: _value(name, given[name])
+            for name in (*names, *COMMON_PARAMETERS)
+            if name in given
         }
+        overrides.update(more or {})
         return _supervised(
             lambda on_exit: Node(
                 package='ser_ros',
@@ -171,12 +190,29 @@ def _nodes(context):
                 'publish_audio:=false needs use_capture:=true: without it nothing is captured'
             )
         # No name: it would rename both nodes in the process.
-        return [node('ser', EMOTION_PARAMETERS + CAPTURE_PARAMETERS)]
+        nodes = [node('ser', EMOTION_PARAMETERS + CAPTURE_PARAMETERS)]
+        return nodes + _view(node, given, is_captured)
     nodes = [node('emotion_node', EMOTION_PARAMETERS, name='emotion_node')]
+    nodes += _view(node, given, is_captured)
     if is_captured:
         capture = 'audio_capture_node'
         nodes.append(node(capture, CAPTURE_PARAMETERS, name=capture))
     return nodes
+
+
+def _view(node, given, is_captured):
+    """The node that serves the page, if it is wanted."""
+    if given['view'].lower() != 'true':
+        return []
+    more = {} if is_captured else {'capture_node': ''}
+    if 'view_host' in given:
+        more['host'] = ParameterValue(given['view_host'], value_type=str)
+    if 'view_port' in given:
+        try:
+            more['port'] = int(given['view_port'])
+        except ValueError:
+            raise RuntimeError(f'view_port:={given["view_port"]} is not a port') from None
+    return [node('view_node', VIEW_PARAMETERS, more, name='view_node')]
 
 
 def _value(name, text):

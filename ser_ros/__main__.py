@@ -26,7 +26,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     except SerError as error:
         print(f'ser_ros: {error}', file=sys.stderr)
     except ModuleNotFoundError as error:
-        print(f"ser_ros: {error}; install it with: pip install '.[train]'", file=sys.stderr)
+        extra = 'view' if error.name in ('aiohttp', 'rosbags') else 'train'
+        print(f"ser_ros: {error}; install it with: pip install '.[{extra}]'", file=sys.stderr)
     except KeyboardInterrupt as interruption:
         advice = getattr(options, 'interrupted', '')
         if arguments is None:  # of this process: a second Ctrl-C neither cuts off this line

@@ -25,7 +25,11 @@ from ser_ros.training.reports.formatting import with_interval
 from ser_ros.training.reports.results import FoldResult
 
 CROSSED = (('BanglaSER', 'RAVDESS'), ('RAVDESS', 'BanglaSER'))
-PARAMETERS = {'audio_capture_node': parameters.CAPTURE, 'emotion_node': parameters.EMOTION}
+PARAMETERS = {
+    'audio_capture_node': parameters.CAPTURE,
+    'emotion_node': parameters.EMOTION,
+    'view_node': parameters.VIEW,
+}
 
 
 def ids(pages):
@@ -65,7 +69,8 @@ def test_the_contents_name_every_page():
 
 def test_the_readme_is_short():
     assert len((ROOT / 'README.md').read_text().splitlines()) <= 150
-    assert (DOCS / 'images' / 'inspect.png').stat().st_size < 200_000
+    for name in ('inspect.png', 'view.png'):
+        assert (DOCS / 'images' / name).stat().st_size < 200_000
 
 
 def test_the_page_that_an_error_refers_to_has_its_remedy():
@@ -169,7 +174,7 @@ def test_the_readme_has_the_metrics_of_the_bundle():
 def test_the_parameters_are_those_of_the_code():
     listed = {name: {} for name in PARAMETERS}
     for node, name, default, _ in table('nodes.md', 'node', 'parameter', 'default', 'meaning'):
-        for each in PARAMETERS if node == 'both' else [node]:
+        for each in PARAMETERS if node == 'all' else [node]:
             value = yaml.safe_load(default.strip('`'))
             listed[each][name.strip('` *')] = (value, name.endswith('*'))
     for node, specs in PARAMETERS.items():

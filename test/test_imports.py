@@ -34,9 +34,10 @@ ALLOWED = {
     'stream': {'audio', 'bundle', 'bundle_info', 'emotions', 'files', 'programs', 'settings'},
     'export': {'audio', 'bundle', 'programs', 'shipped', 'stream'},
     'backends': {'bundle', 'export', 'stream'},
-    'nodes': {'audio', 'backends', 'emotions', 'shipped', 'stream'},
+    'view': {'audio', 'emotions', 'files', 'stream'},
+    'nodes': {'audio', 'backends', 'emotions', 'shipped', 'stream', 'view'},
 }
-ALLOWED['training'] = set(ALLOWED) - {'nodes'}
+ALLOWED['training'] = set(ALLOWED) - {'nodes', 'view'}
 ALLOWED['commands'] = set(ALLOWED) - {'nodes'}
 ALLOWED['__main__'] = {'commands'}
 TRAINING_ONLY = {
@@ -51,6 +52,7 @@ TRAINING_ONLY = {
     'torchmetrics',
 }
 EXPORT_ONLY = {'onnx', 'onnxscript'}
+VIEW_ONLY = {'aiohttp', 'rosbags'}
 # The same inside training.
 ALLOWED_IN_TRAINING = {
     'labels': set(),
@@ -137,6 +139,8 @@ def test_foreign_packages_stay_in_their_parts(path):
         assert not {module for module in modules if is_ros(module)}
     if part != 'training':
         assert not {module for module in modules if module.split('.')[0] in TRAINING_ONLY}
+    if part != 'view':
+        assert not {module for module in modules if module.split('.')[0] in VIEW_ONLY}
     if part != 'export':
         assert not {module for module in modules if module.split('.')[0] in EXPORT_ONLY}
 
@@ -175,7 +179,7 @@ def test_a_robot_loads_nothing_of_training_nor_a_workstation_of_ros():
     assert 'onnxruntime' in loaded
     # Importing it sets torch's threads to one for the whole process.
     assert 'silero_vad' not in loaded
-    assert not (TRAINING_ONLY | EXPORT_ONLY | {'sounddevice'}) & set(loaded)
+    assert not (TRAINING_ONLY | EXPORT_ONLY | VIEW_ONLY | {'sounddevice'}) & set(loaded)
     assert not {module for module in loaded if is_ros(module)}
 
 

@@ -1,14 +1,16 @@
 """Play a sound file to the nodes: capture, recognition and a behaviour node, three processes.
 
-    python tools/demo.py [WAV]
+    python tools/demo.py [--view] [WAV]
 
 The default is examples/demo.flac, see examples/README.md.
 
 Runs the launch file if `ros2 launch` exists, else the same executables directly. The exit status is
-0 if speech was detected, even if the model was uncertain about all of it.
+0 if speech was detected, even if the model was uncertain about all of it. With --view it also serves the
+page, and plays the file again and again until it is interrupted.
 """
 
 import argparse
+import math
 import os
 import random
 import shutil
@@ -36,7 +38,9 @@ def main() -> int:
     """Run it; return the exit status."""
     parser = argparse.ArgumentParser(prog='make demo')
     parser.add_argument('wav', nargs='?', type=Path, default=EXAMPLE)
-    wav = parser.parse_args().wav.resolve()
+    parser.add_argument('--view', action='store_true', help='show it on a page, until Ctrl-C')
+    options = parser.parse_args()
+    wav = options.wav.resolve()
     try:
         source = FileSource(wav)
     except SerError as error:
@@ -48,14 +52,20 @@ def main() -> int:
     print(f'playing {wav} ({source.duration:.1f} s)', flush=True)
     if wav == EXAMPLE:
         print(CONTENTS, flush=True)
+    if options.view:
+        print('open the address below in a browser; Ctrl-C ends it', flush=True)
     listener = subprocess.Popen(
-        [sys.executable, ROOT / 'examples' / 'print_emotions.py', '--until-end-of-file']
+        [
+            *(sys.executable, ROOT / 'examples' / 'print_emotions.py'),
+            *([] if options.view else ['--until-end-of-file']),
+        ]
     )
-    nodes = [subprocess.Popen(command) for command in _commands(wav)]
+    nodes = [subprocess.Popen(command) for command in _commands(wav, options.view)]
+    limit = math.inf if options.view else source.duration + START_UP
     try:
-        status = _wait(listener, nodes, source.duration + START_UP)
+        status = _wait(listener, nodes, limit)
     except KeyboardInterrupt:
-        status = 130
+        status = 0 if options.view else 130
     finally:
         for process in (*nodes, listener):
             process.send_signal(signal.SIGINT)
@@ -71,10 +81,11 @@ def main() -> int:
     return status
 
 
-def _commands(wav: Path) -> list[list[str]]:
+def _commands(wav: Path, has_view: bool) -> list[list[str]]:
     parameters = shipped_file('config/ser.yaml')
     if shutil.which('ros2') and _has_launch():
-        return [['ros2', 'launch', 'ser_ros', 'ser.launch.py', 'source:=file', f'file:={wav}']]
+        launch = ['ros2', 'launch', 'ser_ros', 'ser.launch.py', 'source:=file', f'file:={wav}']
+        return [[*launch, *(['view:=true', 'loop:=true'] if has_view else [])]]
     from ament_index_python.packages import get_package_prefix
 
     executables = Path(get_package_prefix('ser_ros'), 'lib', 'ser_ros')
@@ -85,7 +96,9 @@ def _commands(wav: Path) -> list[list[str]]:
             str(executables / 'audio_capture_node'),
             *ros_args,
             *('-p', 'source:=file', '-p', f'file:={wav}'),
+            *(('-p', 'loop:=true') if has_view else ()),
         ],
+        *([[str(executables / 'view_node'), *ros_args]] if has_view else []),
     ]
 
 

@@ -12,7 +12,7 @@ compile() {
 all=$(mktemp)
 trap 'rm -f "$all"' EXIT
 compile ./*.in > "$all"
-for name in core train ros build dev; do
+for name in core train view ros build dev; do
     compile --constraint "$all" "$name.in" > "$name.txt"
 done
 compile --override without_torch.txt --constraint "$all" light.in silero_vad.in > light.txt

@@ -118,9 +118,9 @@ fi
 
 # --- Python packages -------------------------------------------------------------------------
 
-requirements=(core train dev)
+requirements=(core train view dev)
 size='5 GB'
-[[ -z ${LIGHT:-} ]] || { requirements=(light build); size='0.5 GB'; }
+[[ -z ${LIGHT:-} ]] || { requirements=(light view build); size='0.5 GB'; }
 [[ -n $ros ]] || requirements+=(ros)
 files=("${requirements[@]/#/tools/requirements/}")
 files=("${files[@]/%/.txt}")

@@ -16,6 +16,8 @@ COMMANDS = (
     'enroll',
     'predict',
     'inspect',
+    'listen',
+    'view',
     'export',
     'results',
     'devices',

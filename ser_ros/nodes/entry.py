@@ -45,6 +45,11 @@ def emotion_node() -> None:
     _run('emotion_node:EmotionNode')
 
 
+def view_node() -> None:
+    """Run the node that serves the page."""
+    _run('view_node:ViewNode')
+
+
 def ser() -> None:
     """Run both in one process; the emotion node first, so that it receives the first block."""
     _run(

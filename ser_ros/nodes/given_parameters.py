@@ -9,9 +9,9 @@ from typing import Any, Optional
 
 import yaml
 
-from ser_ros.nodes.parameters import CAPTURE, EMOTION
+from ser_ros.nodes.parameters import CAPTURE, EMOTION, VIEW
 
-NODES = ('emotion_node', 'audio_capture_node')
+NODES = ('emotion_node', 'audio_capture_node', 'view_node')
 NEAR = 0.7
 """Similarity (difflib) from which on another node's name is perhaps meant to be this one's."""
 OF_ROS = re.compile(r'use_sim_time|start_type_description_service|qos_overrides\..*')
@@ -35,13 +35,13 @@ def as_declared(value: Any, default: Any) -> Any:
 
 
 def unknown_parameters(given: Iterable[str], known: Sequence[str]) -> list[str]:
-    """A sentence for each name that was given and that neither node has, with the nearest known."""
-    of_both = {spec.name for spec in (*CAPTURE, *EMOTION)}
+    """A sentence for each name that was given and that no node has, with the nearest known."""
+    of_all = {spec.name for spec in (*CAPTURE, *EMOTION, *VIEW)}
     return [
         f'parameter {name!r} is unknown and ignored; did you mean '
         f'{difflib.get_close_matches(name, known, 1, cutoff=0.0)[0]!r}?'
         for name in given
-        if name not in of_both and not OF_ROS.fullmatch(name)
+        if name not in of_all and not OF_ROS.fullmatch(name)
     ]
 
 

@@ -1,4 +1,4 @@
-"""The parameters of both nodes, as data; nothing here imports rclpy."""
+"""The parameters of the nodes, as data; nothing here imports rclpy."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -177,4 +177,42 @@ EMOTION = (
         is_live=True,
     ),
     *map(_stream_parameter, dataclasses.fields(StreamConfig)),
+)
+
+_SHARED = (
+    'audio_topic',
+    'stamped',
+    'info_topic',
+    'reliability',
+    'queue_depth',
+    'sample_format',
+    'channels',
+    'sample_rate',
+    'channel',
+    'full_scale',
+    'ros4hri',
+    'max_voices',
+)
+"""Parameters that say where sound is, which are those of the emotion node."""
+
+VIEW = (
+    *COMMON,
+    ParameterSpec(
+        'host',
+        '127.0.0.1',
+        'Address that the page is served on: 127.0.0.1 for this machine alone, 0.0.0.0 for all that '
+        'reach it, who then need the token.',
+    ),
+    ParameterSpec('port', 8790, 'Port of the page; 0 for any that is free.', (0, 65_535)),
+    ParameterSpec('token', '', 'Token of the page; empty: a new one at each start.'),
+    ParameterSpec(
+        'keep_audio',
+        120.0,
+        'Seconds of sound that are kept in memory while somebody looks, to play utterances; 0 for none.',
+        (0.0, 3600.0),
+    ),
+    ParameterSpec('max_viewers', 16, 'Browsers that may look at once.', (1, 256)),
+    ParameterSpec('emotion_node', 'emotion_node', 'Node that the commands are for.'),
+    ParameterSpec('capture_node', 'audio_capture_node', 'Node that captures; empty for none.'),
+    *(dataclasses.replace(spec, is_live=False) for spec in EMOTION if spec.name in _SHARED),
 )

@@ -34,6 +34,9 @@ ARGUMENTS = (
     'audio_topic',
     'ros4hri',
     'publish_audio',
+    'view',
+    'view_host',
+    'view_port',
     'enclave',
     'autostart',
     'log_level',
@@ -202,3 +205,11 @@ def test_the_log_level_holds_in_a_namespace(domain_id):
     assert '/nowhere.wav' in output
     lines = output.splitlines()
     assert not [line for line in lines if '_node]:' in line and '[INFO]' in line]
+
+
+def test_the_page_can_be_launched_with_them(domain_id):
+    arguments = ['source:=file', f'file:={SPEECH}', 'device:=cpu', 'view:=true', 'view_port:=0']
+    process = launch(*arguments, domain_id=domain_id)
+    output = until(process, 'page: http://127.0.0.1:', 'capturing')
+    assert '#token=' in output
+    assert process.returncode == 0

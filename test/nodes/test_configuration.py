@@ -20,10 +20,20 @@ from ser_ros.nodes.emotion_diagnostics import EmotionDiagnostics, NodeStatus  # 
 from ser_ros.nodes.emotion_node import EmotionNode  # noqa: E402
 from ser_ros.nodes.publishers import Topics  # noqa: E402
 from ser_ros.nodes.subscriptions import SubscriptionCounters  # noqa: E402
+from ser_ros.nodes.view_node import ViewNode  # noqa: E402
 from ser_ros.stream.types import StreamCounters  # noqa: E402
 
 CONFIG = Path(__file__).parents[2] / 'config' / 'ser.yaml'
-NODES = {'audio_capture_node': AudioCaptureNode, 'emotion_node': EmotionNode}
+NODES = {
+    'audio_capture_node': AudioCaptureNode,
+    'emotion_node': EmotionNode,
+    'view_node': ViewNode,
+}
+SETTINGS = {
+    'audio_capture_node': {'source': 'file', 'file': str(SPEECH), 'publish_unstamped': True},
+    'emotion_node': {'device': 'cpu'},
+    'view_node': {'port': 0},
+}
 # Declared by rclpy itself.
 FOREIGN = ('use_sim_time', 'start_type_description_service')
 
@@ -111,14 +121,13 @@ def topics_listed(node):
     return {
         row[1].strip('`'): row[2].strip('`').replace('/', '/msg/')
         for row in rows
-        if row[0] in (node, 'both')
+        if row[0] in (node, 'all')
     }
 
 
 @pytest.mark.parametrize('name', NODES)
 def test_the_manual_lists_the_topics(graph, name):
-    capture = {'source': 'file', 'file': str(SPEECH), 'publish_unstamped': True}
-    graph.make(NODES[name], **(capture if name == 'audio_capture_node' else {'device': 'cpu'}))
+    graph.make(NODES[name], **SETTINGS[name])
     foreign = {'/rosout', '/parameter_events', f'/{name}/transition_event'}
 
     def published():

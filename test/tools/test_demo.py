@@ -1,8 +1,10 @@
 """`make demo`, three real processes."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -59,3 +61,22 @@ def test_a_missing_file_is_reported_at_once(domain_id):
     run = demo('/nowhere.wav', domain_id=domain_id)
     assert run.returncode == 1
     assert run.stderr == 'demo: sound file /nowhere.wav: no such file\n'
+
+
+def test_it_can_be_seen_until_it_is_interrupted(domain_id):
+    process = subprocess.Popen(
+        [sys.executable, ROOT / 'tools' / 'demo.py', '--view'],
+        env={**os.environ, 'ROS_DOMAIN_ID': str(domain_id), 'PYTHONUNBUFFERED': '1'},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    watchdog = threading.Timer(100.0, process.kill)
+    watchdog.start()
+    wanted, output = ['page: http://127.0.0.1:8790/#token=', 'sounded'], ''
+    while any(text not in output for text in wanted) and (line := process.stdout.readline()):
+        output += line
+    process.send_signal(signal.SIGINT)
+    output += process.communicate(timeout=60)[0]
+    watchdog.cancel()
+    assert all(text in output for text in wanted)
+    assert process.returncode == 0

@@ -2,15 +2,13 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from browsing import resize, start_browser
 from markupsafe import escape
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
 from ser_ros import SerError
@@ -185,36 +183,10 @@ def test_no_incomplete_page_is_left(results, clip_results, tmp_path):
 @pytest.fixture(scope='module')
 def browser(tmp_path_factory):
     """A function that opens a page, as wide as a telephone or a desk, in light or dark colours."""
-    binary, driver = shutil.which('chromium'), shutil.which('chromedriver')
-    if binary is None or driver is None:
-        pytest.skip('needs a browser: Debian has it as chromium and chromium-driver')
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for flag in (
-        '--headless',
-        '--no-sandbox',
-        '--disable-gpu',
-        '--disable-dev-shm-usage',
-        '--no-first-run',
-        '--disable-background-networking',
-        '--disable-component-update',
-        '--disable-sync',
-        f'--user-data-dir={tmp_path_factory.mktemp("chromium")}',
-    ):
-        options.add_argument(flag)
-    options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
-    chromium = webdriver.Chrome(options, Service(driver))
-    chromium.set_script_timeout(60)
+    chromium = start_browser(tmp_path_factory.mktemp('chromium'))
 
     def open_page(path, width=1280, scheme='light'):
-        chromium.execute_cdp_cmd(
-            'Emulation.setDeviceMetricsOverride',
-            {'width': width, 'height': 800, 'deviceScaleFactor': 1, 'mobile': width < 600},
-        )
-        chromium.execute_cdp_cmd(
-            'Emulation.setEmulatedMedia',
-            {'features': [{'name': 'prefers-color-scheme', 'value': scheme}]},
-        )
+        resize(chromium, width, scheme)
         chromium.get(Path(path).as_uri())
         return chromium
 
