@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,10 @@ from ser_ros.frontend_config import LogMelConfig, LogMelPitchConfig
 from ser_ros.models import build_model
 
 ROOT = Path(__file__).resolve().parents[1]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell ignores it in the background, and so would the processes that tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Every run tries the same examples, so that a test fails for everybody or for nobody.
 settings.register_profile('repeatable', derandomize=True, deadline=None, database=None)

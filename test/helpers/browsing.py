@@ -60,5 +60,12 @@ def requested(chromium):
 
 
 def complaints(chromium):
-    """What the console has to say since the last call, but for advice."""
-    return [e['message'] for e in chromium.get_log('browser') if e['source'] != 'recommendation']
+    """What the console has to say since the last call, but for advice.
+
+    Chromium's own page of new tabs complains where there is no network.
+    """
+    return [
+        entry['message']
+        for entry in chromium.get_log('browser')
+        if entry['source'] != 'recommendation' and not entry['message'].startswith('chrome://')
+    ]
