@@ -36,8 +36,6 @@ def configure(commands: argparse._SubParsersAction) -> None:
     )
     parser.set_defaults(
         run=run,
-        devices=1,
-        nodes=1,
         workers=0,
         cache=None,
         no_cache=False,

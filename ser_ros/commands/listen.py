@@ -21,7 +21,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
         'listen',
         parents=[device_argument(), backend_argument(), page_arguments()],
         help='show what the model says of a microphone, live on a page',
-        description='Recognise what a microphone of this machine hears, and show it on a page, whose '
+        description='Recognise the emotions in the sound of a microphone, and show them on a page, whose '
         'address is printed. Nothing is written to the disk. Ctrl-C ends it.',
     )
     parser.add_argument('--bundle', default='', help='default: the shipped one')

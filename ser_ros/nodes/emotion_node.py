@@ -33,7 +33,7 @@ from ser_ros.nodes.managed_node import ManagedNode
 from ser_ros.nodes.namespaces import Namespace, make_namespaces
 from ser_ros.nodes.publishers import EmotionPublishers, topics_of
 from ser_ros.nodes.subscription_thread import SubscriptionThread
-from ser_ros.nodes.subscriptions import RELIABILITIES, AudioSubscription
+from ser_ros.nodes.subscriptions import AudioSubscription, stated_format
 from ser_ros.nodes.voices import TrackedVoices, check_voice_id
 from ser_ros.stream.adaptation import Adaptation, Baseline
 from ser_ros.stream.backend import Backend, DeviceError
@@ -87,23 +87,11 @@ class EmotionNode(ManagedNode):
 
     def setup(self) -> None:
         """See `ManagedNode`."""
-        if self.value('reliability') not in RELIABILITIES:
-            raise SerError(
-                f'reliability {self.value("reliability")!r} is not one of {", ".join(RELIABILITIES)}'
-            )
         for name in ('audio_topic', 'info_topic', 'robot_speaking_topic'):
             self._check_topic(name)
         self._namespaces = self._make_namespaces()
         check_voice_id(self.value('voice_id'))
-        self._pcm_format = None
-        if self.value('sample_format') or self.value('ros4hri'):
-            self._pcm_format = PcmFormat(
-                self.value('sample_format') or 'S16LE',
-                self.value('channels'),
-                self.value('sample_rate'),
-            )
-        if self.value('sample_format'):
-            check_channel(self.value('channel'), self.value('channels'))
+        self._pcm_format = stated_format(self.value)
         self._stream_config({})  # raises SerError where the settings do not fit together
         self._backend, self._baseline = self._load()
         self._device = self._backend.device

@@ -10,7 +10,10 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 
+from ser_ros import SerError
 from ser_ros.audio.block_queue import BlockQueue
+from ser_ros.audio.channels import check_channel
+from ser_ros.audio.formats import PcmFormat
 from ser_ros.nodes import messages
 from ser_ros.nodes.audio_messages import SOUND
 from ser_ros.nodes.emotion_diagnostics import Publisher
@@ -19,6 +22,23 @@ RELIABILITIES = {
     'best_effort': ReliabilityPolicy.BEST_EFFORT,
     'reliable': ReliabilityPolicy.RELIABLE,
 }
+
+
+def stated_format(value: Callable[[str], Any]) -> Optional[PcmFormat]:
+    """The format of the sound that parameters state, S16LE by default for ROS4HRI; None without one.
+
+    `value`: name of a parameter → its value. SerError for an invalid format, channel or reliability.
+    """
+    if value('reliability') not in RELIABILITIES:
+        raise SerError(
+            f'reliability {value("reliability")!r} is not one of {", ".join(RELIABILITIES)}'
+        )
+    if not (value('sample_format') or value('ros4hri')):
+        return None
+    stated = PcmFormat(value('sample_format') or 'S16LE', value('channels'), value('sample_rate'))
+    if value('sample_format'):
+        check_channel(value('channel'), value('channels'))
+    return stated
 
 
 @dataclass

@@ -6,14 +6,13 @@ from hri_msgs.msg import IdsList
 from rclpy.subscription import Subscription
 
 from ser_ros import SerError
-from ser_ros.audio.formats import PcmFormat
 from ser_ros.nodes import messages, parameters
 from ser_ros.nodes.audio_messages import SOUND
 from ser_ros.nodes.diagnostics import Level, Report
 from ser_ros.nodes.managed_node import ManagedNode
 from ser_ros.nodes.publishers import Topics, topics_of
 from ser_ros.nodes.subscription_thread import SubscriptionThread
-from ser_ros.nodes.subscriptions import RELIABILITIES
+from ser_ros.nodes.subscriptions import stated_format
 from ser_ros.nodes.viewed_nodes import Commands, ViewedDiagnostics, ViewedNode
 from ser_ros.nodes.viewed_voices import SoundSource, ViewedVoice
 from ser_ros.nodes.voices import TRACKED, is_voice_id, topic_of
@@ -49,17 +48,7 @@ class ViewNode(ManagedNode):
 
     def setup(self) -> None:
         """See `ManagedNode`."""
-        if self.value('reliability') not in RELIABILITIES:
-            raise SerError(
-                f'reliability {self.value("reliability")!r} is not one of {", ".join(RELIABILITIES)}'
-            )
-        self._pcm_format = None
-        if self.value('sample_format') or self.value('ros4hri'):
-            self._pcm_format = PcmFormat(
-                self.value('sample_format') or 'S16LE',
-                self.value('channels'),
-                self.value('sample_rate'),
-            )
+        self._pcm_format = stated_format(self.value)
         token = self.value('token')
         if token and not (token.isascii() and token.replace('-', '').replace('_', '').isalnum()):
             raise SerError('token may have letters, digits, - and _ only')

@@ -4,7 +4,7 @@ import dataclasses
 import datetime
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -74,15 +74,15 @@ def compute_learning_curve(
             _point, own, test=test, bundle=bundle, seed=seed, compute=compute
         )
         make_folder(out)
-        points.append(_stored(out / f'as_it_is_seed{seed}.json', point, AS_IT_IS, (), 0, out=None))
+        make = functools.partial(point, AS_IT_IS, (), 0, out=out)
+        points.append(_stored(out / f'as_it_is_seed{seed}.json', make))
         for n in counts:
             clips = [clip for members in train for clip in members[:n]]
             for method in (FINE_TUNED, SCRATCH):
                 name = f'{method.replace(" ", "_")}_{n}_seed{seed}'
                 print(f'{name}: {len(clips)} clips', flush=True)
-                points.append(
-                    _stored(out / f'{name}.json', point, method, clips, n, out=out / name)
-                )
+                make = functools.partial(point, method, clips, n, out=out / name)
+                points.append(_stored(out / f'{name}.json', make))
     return LearningCurve(
         bundle=bundle.path.stem,
         trained_on=tuple(bundle.info.corpora),
@@ -141,12 +141,12 @@ def divide(
     return train, test
 
 
-def _stored(path: Path, compute_point: functools.partial, *arguments, out) -> CurvePoint:
-    """The point in a file, or else the computed one, which is then stored."""
+def _stored(path: Path, make: Callable[[], CurvePoint]) -> CurvePoint:
+    """The point in a file, or else a new one, which is then stored."""
     try:
         return from_dict(CurvePoint, json.loads(path.read_text()))
     except (OSError, ValueError, SerError):
-        point = compute_point(*arguments, out=out)
+        point = make()
         write_atomically(path, json.dumps(dataclasses.asdict(point)))
         return point
 

@@ -119,10 +119,10 @@ def _add(voice: _Voice, kind: str, stamp_ns: int, message: Any) -> None:
 
 def _merged(voices: dict[str, _Voice]) -> dict[str, _Voice]:
     """One voice where one has sound and another one its decisions, as with a remapped topic."""
-    heard = [name for name, voice in voices.items() if voice.parts]
+    received = [name for name, voice in voices.items() if voice.parts]
     said = [name for name, voice in voices.items() if voice.events]
-    if len(heard) == len(said) == 1 and heard != said:
-        return {said[0]: _Voice(voices[heard[0]].parts, voices[said[0]].events)}
+    if len(received) == len(said) == 1 and received != said:
+        return {said[0]: _Voice(voices[received[0]].parts, voices[said[0]].events)}
     return voices
 
 

@@ -47,7 +47,7 @@ class NodeView:
 
 @dataclass(frozen=True)
 class Topics:
-    """Where a voice is heard; empty for nowhere."""
+    """Topic of a voice's sound; empty for none."""
 
     sound: str = ''
     info: str = ''

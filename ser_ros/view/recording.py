@@ -30,13 +30,13 @@ Part = tuple[np.ndarray, int]
 
 @dataclass(frozen=True)
 class Recording:
-    """What was heard, and what was said of it."""
+    """Sound, and what was recognised in it."""
 
     title: str
     model: Model
     start_ns: int
     samples: np.ndarray
-    """Float32 (n,) at 16 kHz from `start_ns` on, silent where nothing was heard; empty without sound."""
+    """Float32 (n,) at 16 kHz from `start_ns` on, silent where nothing was received; empty without sound."""
     duration: float
     """In seconds."""
 

@@ -63,7 +63,10 @@ class Served:
 
     def end(self):
         self.process.send_signal(signal.SIGINT)
-        error = self.process.communicate(timeout=30)[1]
+        try:
+            error = self.process.communicate(timeout=30)[1]
+        finally:
+            self.process.kill()
         assert 'Traceback' not in error
         assert self.process.returncode == 130, error
 
@@ -71,7 +74,7 @@ class Served:
 def test_it_serves_the_page_and_the_sound_until_it_is_interrupted(wav, tmp_path):
     served = Served('view', wav)
     try:
-        assert b'What the robot hears' in served.get('/')
+        assert b'What the robot recognises' in served.get('/')
         (tmp_path / 'sound.flac').write_bytes(served.get('/recording'))
         assert soundfile.info(tmp_path / 'sound.flac').duration == pytest.approx(
             soundfile.info(wav).duration

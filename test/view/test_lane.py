@@ -35,7 +35,7 @@ def lane():
     return lane
 
 
-def hear(lane, seconds, start=T, block=512):
+def receive(lane, seconds, start=T, block=512):
     samples = np.zeros(round(seconds * SAMPLE_RATE), np.float32)
     for first in range(0, len(samples), block):
         stamp = round(start * SECOND) + first * SECOND // SAMPLE_RATE
@@ -50,7 +50,7 @@ def columns(piece):
 
 
 def test_sound_is_cut_into_columns_at_their_times(lane):
-    hear(lane, 2.0)
+    receive(lane, 2.0)
     pieces = lane.take_new()['sound']
     times = [p['time'] for p in pieces]
     total = 0
@@ -64,7 +64,7 @@ def test_sound_is_cut_into_columns_at_their_times(lane):
 
 def test_nothing_is_drawn_while_nobody_looks(lane):
     lane.is_watched = False
-    hear(lane, 2.0)
+    receive(lane, 2.0)
     lane.add_window(T + 2, HAPPY, 0.0)
     assert lane.take_new() == {'restart': [True]}
     assert not lane.snapshot()['sound']
@@ -72,11 +72,11 @@ def test_nothing_is_drawn_while_nobody_looks(lane):
 
 
 def test_a_gap_starts_new_columns_and_history_is_limited(lane):
-    hear(lane, 1.0)
-    hear(lane, 1.0, start=T + 5)
+    receive(lane, 1.0)
+    receive(lane, 1.0, start=T + 5)
     times = [piece['time'] for piece in lane.snapshot()['sound']]
     assert T + 5 in times
-    hear(lane, SOUND_SHOWN + 3, start=T + 6)
+    receive(lane, SOUND_SHOWN + 3, start=T + 6)
     times = [piece['time'] for piece in lane.snapshot()['sound']]
     assert times[0] == pytest.approx(lane.head - SOUND_SHOWN, abs=0.1)
     lane.settle(100.0)
@@ -136,13 +136,13 @@ def test_so_was_an_earlier_one_when_the_next_is_decided(lane):
 
 
 def speak(lane, start, seconds, probabilities=HAPPY):
-    hear(lane, seconds, start)
+    receive(lane, seconds, start)
     lane.set_speaking(True, 0.0, start)
     lane.add_window(start + seconds - 0.1, probabilities, 0.0)
 
 
 def test_an_utterance_begins_with_its_speech_and_has_its_sound(lane):
-    hear(lane, 1.0, T - 1.0)
+    receive(lane, 1.0, T - 1.0)
     speak(lane, T, 3.0)
     lane.set_speaking(False, 0.0)
     lane.add_utterance(Decision(T + 2.9, 'happy', 0.9, 0.5, 0.5))
@@ -186,7 +186,7 @@ def test_so_was_an_earlier_one_when_speech_begins_again(lane):
 
 
 def test_speech_without_a_window_is_no_utterance(lane):
-    hear(lane, 1.0)
+    receive(lane, 1.0)
     lane.set_speaking(True, 0.0)
     lane.set_speaking(False, 1.0)
     lane.settle(20.0)
@@ -206,22 +206,22 @@ def test_time_that_goes_back_starts_anew(lane):
 
 
 def test_so_does_sound_and_what_is_late_then_is_not_shown(lane):
-    hear(lane, 3.0, T + 100)
-    hear(lane, 1.0, T)
+    receive(lane, 3.0, T + 100)
+    receive(lane, 1.0, T)
     lane.add_window(T + 103, HAPPY, 0.0)
     assert lane.head == pytest.approx(T + 1.0)
     assert not lane.snapshot()['windows']
 
 
 def test_what_is_late_is_shown_where_it_belongs(lane):
-    hear(lane, 12.0)
+    receive(lane, 12.0)
     lane.add_window(T + 2.5, HAPPY, 0.0)
     assert lane.head == pytest.approx(T + 12.0)
     assert lane.snapshot()['windows'][0][0] == T + 2.5
 
 
 def test_without_sound_the_windows_lead(lane):
-    hear(lane, 1.0)
+    receive(lane, 1.0)
     lane.settle(100.0)
     assert lane.head == pytest.approx(T + 1.0)
     lane.add_window(T + 500, HAPPY, 100.0)

@@ -34,7 +34,7 @@ from ser_ros.training.reports.formatting import (
     percent,
     with_interval,
 )
-from ser_ros.training.reports.learning_curve import HEADER as CURVE_HEADER
+from ser_ros.training.reports.learning_curve import HEADER as LEARNING_HEADER
 from ser_ros.training.reports.learning_curve import LearningCurve, curve_table, read_curves
 from ser_ros.training.reports.left_out import (
     LeftOutSummary,
@@ -271,7 +271,7 @@ def _learning_curve(curve: LearningCurve) -> dict[str, str]:
         f'{curve.n_speakers} speakers of {curve.corpus} in {len(curve.classes)} classes, '
         f'{curve.steps} steps; {curve.n_tested} test clips of the others; {seeds} seeds, each with '
         'other speakers',
-        'table': _table(CURVE_HEADER, curve_table(curve)),
+        'table': _table(LEARNING_HEADER, curve_table(curve)),
     }
 
 

@@ -236,7 +236,7 @@ function showReports(nodes) {
   }));
   nodes.forEach((node, i) => {
     const details = reports.children[i];
-    const age = node.age === null ? 'nothing heard of it yet' : node.age > SILENT ? `${node.message} (${Math.round(node.age)} s ago)` : node.message;
+    const age = node.age === null ? 'no diagnostics received yet' : node.age > SILENT ? `${node.message} (${Math.round(node.age)} s ago)` : node.message;
     setText(details.querySelector('summary'), `${node.name}: ${node.level ? `${node.level.toUpperCase()}, ` : ''}${age}`);
     if (!details.open) return;
     replace(details.querySelector('table'), Object.entries(node.values), () => Object.entries(node.values).map(([key, value]) => {
