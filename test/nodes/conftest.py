@@ -23,6 +23,9 @@ from vision_msgs.msg import Classification  # noqa: E402
 
 from ser_ros.nodes.messages import TRANSIENT_LOCAL  # noqa: E402
 
+SOUND_THREAD = '_sound'
+"""How the name of an emotion node's `SubscriptionThread` ends."""
+
 
 @pytest.fixture
 def held_out_clip(ravdess):
@@ -114,6 +117,9 @@ class Graph:
         for node in self._nodes:
             node.destroy_node()
         rclpy.shutdown(context=self.context)
+        # A later test in this domain would count what these threads subscribe to.
+        left = [t.name for t in threading.enumerate() if t.name.endswith(SOUND_THREAD)]
+        assert not left, f'threads that still subscribe: {left}'
 
 
 @pytest.fixture
