@@ -33,6 +33,9 @@ ALLOWED = {
     },
     'stream': {'audio', 'bundle', 'bundle_info', 'emotions', 'files', 'programs', 'settings'},
     'export': {'audio', 'bundle', 'programs', 'shipped', 'stream'},
+    'workers': set(),
+    'cluster': {'workers'},
+    'journal': {'workers'},
     'backends': {'bundle', 'export', 'stream'},
     'nodes': {'audio', 'backends', 'emotions', 'shipped', 'stream'},
 }

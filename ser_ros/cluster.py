@@ -1,0 +1,104 @@
+"""The same work over many inputs, as tasks on a Ray cluster.
+
+Plain tasks, not ray.data: a file is a task that fails and is tried again by itself, results come one
+by one, and neither pandas nor pyarrow is needed. Where one block of ray.data fails, its other files do,
+too.
+"""
+
+import os
+import platform
+from pathlib import Path
+from typing import Any, Optional
+
+from ser_ros import SerError, __version__
+from ser_ros.workers import Load, Lost, Work, Workers
+
+QUEUE = 2
+"""Tasks given out for each processor, so that none waits for this process."""
+
+_works: dict[str, Work] = {}
+"""In a worker: what it has loaded, by a name of the run."""
+
+
+class Cluster(Workers):
+    """A Ray cluster, one task a processor at a time; each of its workers loads once.
+
+    Ray tries a task whose worker or machine ends once more.
+    """
+
+    def __init__(self, load: Load, address: str, n_workers: Optional[int] = None):
+        """`address`: see `ray.init`; `local` starts a cluster on this machine, with `n_workers`.
+
+        SerError if Ray is not installed, or the cluster does not answer.
+        """
+        try:
+            import ray
+        except ModuleNotFoundError as error:
+            raise SerError(
+                "--cluster needs Ray, which is not installed: pip install '.[cluster]'"
+            ) from error
+        self._ray = ray
+        is_local = address == 'local'
+        # What Ray starts by itself sends statistics to its makers by default.
+        os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
+        local = {'num_cpus': n_workers, 'include_dashboard': False} if is_local else {}
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level='ERROR', **local)
+        except Exception as error:
+            ray.shutdown()
+            reason = ' '.join(str(error).split())
+            raise SerError(f'--cluster {address}: there is no Ray cluster: {reason}') from error
+        try:
+            n_processors = int(ray.cluster_resources().get('CPU', 0))
+            if not n_processors:
+                raise SerError(f'--cluster {address}: it has no processors')
+            self.capacity = n_workers or QUEUE * n_processors
+            self._run = ray.remote(max_retries=1)(_run)
+            self._load = ray.put(load)
+        except BaseException:
+            self.close()
+            raise
+        self._indices: dict[Any, int] = {}
+
+    def submit(self, index: int, task: Any) -> None:
+        """See `Workers`."""
+        # In a list it stays a reference: a worker that has loaded does not need it.
+        reference = self._run.remote([self._load], task, Path.cwd(), __version__)
+        self._indices[reference] = index
+
+    def wait(self) -> list[tuple[int, Any]]:
+        """See `Workers`."""
+        exceptions = self._ray.exceptions
+        (reference,), _ = self._ray.wait(list(self._indices), num_returns=1)
+        index = self._indices.pop(reference)
+        try:
+            result = self._ray.get(reference)
+        except exceptions.RayTaskError as error:
+            if isinstance(error.cause, SerError):
+                raise SerError(f'on a machine of the cluster: {error.cause}') from error
+            raise
+        except exceptions.RayError as error:  # of Ray, not of the work
+            return [(index, Lost(' '.join(str(error).split())))]
+        return [(index, result)]
+
+    def close(self) -> None:
+        """See `Workers`."""
+        self._ray.shutdown()
+
+
+def _run(load: list[Any], task: Any, folder: Path, version: str) -> Any:
+    """A task, in a worker of the cluster."""
+    import ray
+
+    name = load[0].hex()
+    if name not in _works:
+        if version != __version__:
+            raise SerError(f'{platform.node()} has ser_ros {__version__}, not {version}')
+        try:
+            os.chdir(folder)
+        except OSError as error:
+            raise SerError(
+                f'{platform.node()} has no folder {folder}: start in one that all machines have'
+            ) from error
+        _works[name] = ray.get(load[0])()
+    return _works[name](task)
