@@ -121,10 +121,7 @@ class Journal:
 
 
 class Resumed(Workers):
-    """Other workers, and a journal of what they did: what is there is not done again.
-
-    To close both is the business of who opened them.
-    """
+    """Other workers, and a journal of what they did: what is there is not done again."""
 
     def __init__(
         self,
@@ -164,3 +161,7 @@ class Resumed(Workers):
             if not isinstance(result, Lost) and (values := self._encode(result)) is not None:
                 self._journal.add(key, values)
         return finished
+
+    def close(self) -> None:
+        """See `Workers`; the journal stays open."""
+        self._workers.close()
