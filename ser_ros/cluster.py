@@ -7,6 +7,7 @@ too.
 
 import os
 import platform
+import socket
 from pathlib import Path
 from typing import Any, Optional
 
@@ -38,6 +39,7 @@ class Cluster(Workers):
                 "--cluster needs Ray, which is not installed: pip install '.[cluster]'"
             ) from error
         self._ray = ray
+        _check_port(address)
         is_local = address == 'local'
         # What Ray starts by itself sends statistics to its makers by default.
         os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
@@ -84,6 +86,18 @@ class Cluster(Workers):
     def close(self) -> None:
         """See `Workers`."""
         self._ray.shutdown()
+
+
+def _check_port(address: str) -> None:
+    """Whether something listens there: Ray itself waits for minutes, and logs as long."""
+    host, _, port = address.rpartition(':')
+    if not port.isdecimal() or '/' in address:
+        return
+    try:
+        socket.create_connection((host.strip('[]'), int(port)), timeout=10).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = getattr(error, 'strerror', None) or error
+        raise SerError(f'--cluster {address}: there is no Ray cluster: {reason}') from error
 
 
 def _run(load: list[Any], task: Any, folder: Path, version: str) -> Any:

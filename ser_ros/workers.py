@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -177,7 +178,9 @@ class Processes(Workers):
         process = self._context.Process(
             target=_serve, args=(there, self._load, Path.cwd()), daemon=True
         )
-        # Ctrl-C is for the main process alone, which ends the others: they inherit the mask.
+        # Ctrl-C is for the main process alone, which ends the others: they inherit the mask. The
+        # tracker, which the first start would start, takes it away again.
+        resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process.start()
@@ -224,6 +227,7 @@ def _how_it_ended(code: int) -> str:
 
 def _serve(connection: Connection, load: Load, folder: Path) -> None:
     """A worker: sends `ready` when it has loaded, then the result of each task that comes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.chdir(folder)
     try:

@@ -72,3 +72,15 @@ def children(pid):
         size = len(parents)
         parents |= {child for child, parent in found if parent in parents}
     return parents - {pid}
+
+
+def holders(path):
+    """The processes that have a file open."""
+    found = set()
+    for link in Path('/proc').glob('[0-9]*/fd/*'):
+        try:
+            if link.readlink() == path:
+                found.add(int(link.parts[2]))
+        except OSError:  # it has just ended, or closed the file
+            continue
+    return found
