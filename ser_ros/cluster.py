@@ -5,9 +5,12 @@ by one, and neither pandas nor pyarrow is needed. Where one block of ray.data fa
 too.
 """
 
+import contextlib
 import os
 import platform
 import socket
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
 
@@ -16,6 +19,12 @@ from ser_ros.workers import Load, Lost, Work, Workers
 
 QUEUE = 2
 """Tasks given out for each processor, so that none waits for this process."""
+
+ENVIRONMENT = {
+    'RAY_USAGE_STATS_ENABLED': '0',  # a cluster that it starts sends them to its makers
+    'RAY_DEDUP_LOGS_SKIP_REGEX': '.*',  # what became of a task is in its result, not on stdout
+}
+"""Settings of Ray, as it reads them when it is imported, where there are no others."""
 
 _works: dict[str, Work] = {}
 """In a worker: what it has loaded, by a name of the run."""
@@ -32,6 +41,8 @@ class Cluster(Workers):
 
         SerError if Ray is not installed, or the cluster does not answer.
         """
+        for name, value in ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         try:
             import ray
         except ModuleNotFoundError as error:
@@ -41,8 +52,6 @@ class Cluster(Workers):
         self._ray = ray
         _check_port(address)
         is_local = address == 'local'
-        # What Ray starts by itself sends statistics to its makers by default.
-        os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
         local = {'num_cpus': n_workers, 'include_dashboard': False} if is_local else {}
         try:
             ray.init(address=address, log_to_driver=False, logging_level='ERROR', **local)
@@ -85,7 +94,23 @@ class Cluster(Workers):
 
     def close(self) -> None:
         """See `Workers`."""
-        self._ray.shutdown()
+        with _quiet():
+            self._ray.shutdown()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing on stderr: there Ray's own code complains of tasks that are not finished."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
 
 
 def _check_port(address: str) -> None:

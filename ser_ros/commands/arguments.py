@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
+from ser_ros import SerError
 from ser_ros.files import user_path
 from ser_ros.shipped import shipped_recipes
 
@@ -136,6 +137,17 @@ def _count(text: str) -> int:
     if not text.isdecimal() or not (value := int(text)):
         raise argparse.ArgumentTypeError(f'{text!r} is not a number from 1 on')
     return value
+
+
+def worker_device(options: argparse.Namespace) -> str:
+    """The `--device` of the workers. SerError for a GPU on a cluster."""
+    if not options.cluster:
+        return options.device
+    if options.device not in ('auto', 'cpu'):
+        raise SerError(
+            f'--device {options.device}: --cluster computes on processors; leave one of them out'
+        )
+    return 'cpu'
 
 
 def open_workers(options: argparse.Namespace, load: 'Load', work: 'Work') -> 'Workers':

@@ -14,6 +14,7 @@ from ser_ros.commands.arguments import (
     path_of,
     reading,
     sound_arguments,
+    worker_device,
     workers_arguments,
 )
 from ser_ros.commands.file_predictor import FilePrediction, FilePredictor
@@ -86,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
     predictor = FilePredictor(
         options.bundle,
         options.backend,
-        'cpu' if options.cluster and options.device == 'auto' else options.device,
+        worker_device(options),
         reading(options),
         StreamConfig(adaptation=options.adaptation, neutral_share=options.neutral_share),
         is_whole=options.whole,
