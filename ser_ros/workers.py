@@ -158,6 +158,7 @@ class Processes(Workers):
                     worker.is_ready, self._n_failed_starts = True, 0
                 elif kind == 'result':
                     results.append((worker.index, value))
+                    self._deaths.pop(worker.index, None)
                     self._idle.append(worker)
                 else:
                     raise value
@@ -198,6 +199,7 @@ class Processes(Workers):
         if worker.is_ready:
             self._deaths[worker.index] += 1
             if self._deaths[worker.index] > 1:
+                del self._deaths[worker.index]
                 return [(worker.index, Lost(reason))]
         else:
             self._n_failed_starts += 1
