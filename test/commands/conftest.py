@@ -38,3 +38,22 @@ def silence(tmp_path):
     path = tmp_path / 'silence.wav'
     soundfile.write(path, np.zeros(48_000), 16_000)
     return path
+
+
+@pytest.fixture(scope='session')
+def words(speech, segments, tmp_path_factory):
+    """Six files, each a different second of speech."""
+    folder, paths = tmp_path_factory.mktemp('words'), []
+    for number in range(6):
+        start = segments[number % len(segments)].start + 160 * number
+        paths.append(folder / f'{number}.wav')
+        soundfile.write(paths[-1], np.pad(speech[start : start + 20_000], 4_000), 16_000)
+    return paths
+
+
+@pytest.fixture(scope='session')
+def long(speech, tmp_path_factory):
+    """A file that takes seconds."""
+    path = tmp_path_factory.mktemp('long').resolve() / 'long.flac'
+    soundfile.write(path, np.concatenate((speech, np.zeros(240 * 16_000, np.float32))), 16_000)
+    return path

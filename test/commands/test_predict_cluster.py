@@ -9,10 +9,8 @@ import subprocess
 import sys
 import tempfile
 
-import numpy as np
 import pytest
-import soundfile
-from tasks import Loading, holders, wait_until
+from tasks import Loading, children, holders, is_running, wait_until
 
 from ser_ros import SerError
 from ser_ros.workers import Lost, in_order
@@ -43,25 +41,6 @@ def cluster():
             yield cluster
         finally:
             cluster.shutdown()
-
-
-@pytest.fixture(scope='module')
-def words(speech, segments, tmp_path_factory):
-    """Six files, each a different second of speech."""
-    folder, paths = tmp_path_factory.mktemp('words'), []
-    for number in range(6):
-        start = segments[number % len(segments)].start + 160 * number
-        paths.append(folder / f'{number}.wav')
-        soundfile.write(paths[-1], np.pad(speech[start : start + 20_000], 4_000), RATE)
-    return paths
-
-
-@pytest.fixture(scope='module')
-def long(speech, tmp_path_factory):
-    """A file that takes seconds."""
-    path = tmp_path_factory.mktemp('long').resolve() / 'long.flac'
-    soundfile.write(path, np.concatenate((speech, np.zeros(240 * RATE, np.float32))), RATE)
-    return path
 
 
 @pytest.fixture
@@ -187,6 +166,42 @@ def test_errors_of_the_work_and_of_other_versions_are_one_line(cluster, tmp_path
         pytest.raises(SerError, match=r'has ser_ros 0\.1\.0, not 9\.9'),
     ):
         list(in_order(workers, [('square', 1)]))
+
+
+@needs_ray
+def test_an_evaluation_has_the_results_of_one_process(cluster, bundle, words):
+    from ser_ros.cluster import Cluster
+    from ser_ros.training.data.corpora import Clip
+    from ser_ros.training.evaluation.batches import BatchPredictor, encode, predict_with
+    from ser_ros.training.evaluation.prediction import predict_clips
+
+    clips = [Clip(path, 'happy', '01', 'mine', name=f'{n}') for n in range(4) for path in words]
+    load = BatchPredictor(bundle.path, bundle.digest, 'cpu', -6.0)
+    with Cluster(load, cluster.address) as workers:
+        results = predict_with(workers)(clips, '')
+    assert [result.clip for result in results] == clips
+    assert encode(results) == encode(predict_clips(bundle, clips, 'cpu', -6.0))
+
+
+@needs_ray
+def test_a_local_cluster_ends_with_the_command(predict, words):
+    with tempfile.TemporaryDirectory(prefix='ray') as folder:
+        process = subprocess.Popen(
+            [sys.executable, '-m', 'ser_ros', 'predict', '--cluster', 'local', *map(str, words)],
+            env={**os.environ, 'RAY_TMPDIR': folder, 'HOME': folder},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        first = process.stdout.readline()
+        services = children(process.pid)
+        out = first + process.stdout.read()
+        assert (process.wait(timeout=120), process.stderr.read()) == (0, '')
+        assert out.splitlines() == predict(*words)[1]
+        assert len(services) > 2
+        wait_until(
+            lambda: not {p for p in services if is_running(p)}, 'a part of the cluster stays'
+        )
 
 
 @needs_ray

@@ -14,30 +14,11 @@ import termios
 import numpy as np
 import pytest
 import soundfile
-from tasks import children, holders, wait_until
+from tasks import children, holders, is_running, wait_until
 
 from ser_ros.frontend_config import ResearchConfig
 
 RATE = 16_000
-
-
-@pytest.fixture(scope='module')
-def words(speech, segments, tmp_path_factory):
-    """Six files, each a different second of speech."""
-    folder, paths = tmp_path_factory.mktemp('words'), []
-    for number in range(6):
-        start = segments[number % len(segments)].start + 160 * number
-        paths.append(folder / f'{number}.wav')
-        soundfile.write(paths[-1], np.pad(speech[start : start + 20_000], 4_000), RATE)
-    return paths
-
-
-@pytest.fixture(scope='module')
-def long(speech, tmp_path_factory):
-    """A file that takes seconds."""
-    path = tmp_path_factory.mktemp('long').resolve() / 'long.flac'
-    soundfile.write(path, np.concatenate((speech, np.zeros(240 * RATE, np.float32))), RATE)
-    return path
 
 
 @pytest.fixture
@@ -167,14 +148,6 @@ def test_an_interrupted_run_continues(predict, start, words, long, tmp_path, sig
     assert journal.read_bytes() == before
 
 
-def is_running(pid):
-    try:
-        with open(f'/proc/{pid}/stat') as file:  # noqa: PTH123
-            return file.read().rpartition(')')[2].split()[0] != 'Z'
-    except OSError:
-        return False
-
-
 def test_a_file_that_has_changed_is_predicted_again(predict, words, tmp_path):
     files = [shutil.copy(path, tmp_path) for path in words[:2]]
     options = ('--whole', '--resume', tmp_path / 'journal')
@@ -248,5 +221,5 @@ def test_a_terminal_shows_the_progress(predict, start, words):
             break
     os.close(ours)
     assert out.splitlines() == predict(*words)[1]
-    assert b'predicting' in shown
-    assert b'6/6' in shown
+    assert b'predicting:   0%' in shown
+    assert b'0/6' in shown

@@ -74,6 +74,15 @@ def children(pid):
     return parents - {pid}
 
 
+def is_running(pid):
+    """Whether the process has not ended."""
+    try:
+        stat = Path(f'/proc/{pid}/stat').read_text()
+    except OSError:
+        return False
+    return stat.rpartition(')')[2].split()[0] != 'Z'
+
+
 def holders(path):
     """The processes that have a file open."""
     found = set()
