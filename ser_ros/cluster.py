@@ -85,9 +85,11 @@ class Cluster(Workers):
         try:
             result = self._ray.get(reference)
         except exceptions.RayTaskError as error:
-            if isinstance(error.cause, SerError):
-                raise SerError(f'on a machine of the cluster: {error.cause}') from error
-            raise
+            # Without ser_ros, or what it needs, a machine fails here, too: the last line says so.
+            reason = (
+                error.cause if isinstance(error.cause, SerError) else str(error).splitlines()[-1]
+            )
+            raise SerError(f'on a machine of the cluster: {reason}') from error
         except exceptions.RayError as error:  # of Ray, not of the work
             return [(index, Lost(' '.join(str(error).split())))]
         return [(index, result)]

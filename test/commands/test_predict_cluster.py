@@ -158,8 +158,9 @@ def test_errors_of_the_work_and_of_other_versions_are_one_line(cluster, tmp_path
         assert Loading(tmp_path).n_loads <= len(ran) + 1
         one, lost, two = in_order(workers, [('square', 1), ('die', None), ('square', 2)])
         assert (one, type(lost), two) == (1, Lost, 4)
-        with pytest.raises(SerError, match='on a machine of the cluster: a b c$'):
-            list(in_order(workers, [('complain', 'a b c')]))
+        for action, line in (('complain', 'a b c'), ('fail', 'ValueError: a b c')):
+            with pytest.raises(SerError, match=f'^on a machine of the cluster: {line}$'):
+                list(in_order(workers, [(action, 'a b c')]))
     monkeypatch.setattr('ser_ros.cluster.__version__', '9.9')
     with (
         Cluster(Loading(tmp_path), cluster.address) as workers,
