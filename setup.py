@@ -54,6 +54,7 @@ setup(
         'torchaudio==2.11.*',
     ],
     extras_require={
+        'cluster': ['ray>=2'],
         'test': ['hypothesis', 'pytest', 'pytest-xdist'],
         'train': [
             'filelock',

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
+from ser_ros import SerError
 from ser_ros.files import user_path
 from ser_ros.shipped import shipped_recipes
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from ser_ros.audio.reading import Reading
     from ser_ros.training.data.corpora import CorpusPath
     from ser_ros.training.learning.fit import Compute
+    from ser_ros.workers import Load, Work, Workers
 
 
 def device_argument() -> argparse.ArgumentParser:
@@ -100,6 +102,67 @@ def reading(options: argparse.Namespace) -> 'Reading':
 def corpora(options: argparse.Namespace) -> list['CorpusPath']:
     """The corpora of `corpus_argument`, for `read_corpora`."""
     return [(path, kind, reading(options)) for path, kind in options.corpus]
+
+
+def workers_arguments(tasks: str) -> argparse.ArgumentParser:
+    """A parent parser with `--workers`, `--cluster` and `--resume`; see `open_workers`.
+
+    `tasks`: what is given out and finished, in the plural.
+    """
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument(
+        '--workers',
+        type=_count,
+        metavar='N',
+        help=f'processes that share the {tasks} (default 1; with --cluster all its processors)',
+    )
+    parser.add_argument(
+        '--cluster',
+        metavar='ADDRESS',
+        help=f'share the {tasks} among the machines of a Ray cluster, on their processors: auto for '
+        'the one that this machine belongs to, HOST:PORT, or local for one that ends with the '
+        'command; all machines need ser_ros, and the files and this folder under the same paths',
+    )
+    parser.add_argument(
+        '--resume',
+        type=path_of,
+        metavar='FILE',
+        help=f'keep the results of finished {tasks} in this file; if it is there from the same '
+        'command, which was interrupted, continue',
+    )
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not (value := int(text)):
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number from 1 on')
+    return value
+
+
+def worker_device(options: argparse.Namespace) -> str:
+    """The `--device` of the workers. SerError for a GPU on a cluster."""
+    if not options.cluster:
+        return options.device
+    if options.device not in ('auto', 'cpu'):
+        raise SerError(
+            f'--device {options.device}: --cluster computes on processors; leave one of them out'
+        )
+    return 'cpu'
+
+
+def open_workers(options: argparse.Namespace, load: 'Load', work: 'Work') -> 'Workers':
+    """What does the tasks, by the options of `workers_arguments`.
+
+    `load`: loads `work` elsewhere; `work`: loaded in this process.
+    """
+    from ser_ros.workers import Processes, ThisProcess
+
+    if options.cluster:
+        from ser_ros.cluster import Cluster
+
+        return Cluster(load, options.cluster, options.workers)
+    n_workers = options.workers or 1
+    return Processes(load, n_workers) if n_workers > 1 else ThisProcess(work)
 
 
 def path_of(text: str) -> Path:

@@ -1,6 +1,7 @@
 """Evaluate a bundle on speakers it was not trained on."""
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -8,7 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ser_ros import SerError
-from ser_ros.commands.arguments import corpora, corpus_argument, device_argument, path_of
+from ser_ros.commands.arguments import (
+    corpora,
+    corpus_argument,
+    device_argument,
+    open_workers,
+    path_of,
+    worker_device,
+    workers_arguments,
+)
 
 if TYPE_CHECKING:
     from ser_ros.bundle import Bundle
@@ -19,7 +28,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
     """Add the parser of `evaluate`."""
     parser = commands.add_parser(
         'evaluate',
-        parents=[device_argument(), corpus_argument()],
+        parents=[device_argument(), corpus_argument(), workers_arguments('clips')],
         help='evaluate a bundle on speakers it was not trained on',
         description='Evaluate a bundle on one subset of the speakers of its own corpora; on all '
         'speakers of a corpus that it does not name, restricted to the classes that both have; '
@@ -67,8 +76,16 @@ def configure(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print the metrics of each subset; record and report them if requested."""
     from ser_ros.bundle import load_bundle
-    from ser_ros.stream.torch_backend import check_can_stream
+    from ser_ros.journal import Journal, Resumed
+    from ser_ros.stream.torch_backend import check_can_stream, select_device
     from ser_ros.training.data.corpora import read_corpora
+    from ser_ros.training.evaluation.batches import (
+        BatchPredictor,
+        decode,
+        encode,
+        key,
+        predict_with,
+    )
     from ser_ros.training.evaluation.conditions import read_conditions
     from ser_ros.training.evaluation.selection import default_subset, evaluate, select
     from ser_ros.training.reports.card import record_metrics
@@ -99,7 +116,30 @@ def run(options: argparse.Namespace) -> None:
                 raise SerError(f'{notes[-1]}; --record needs the whole subset: name all corpora')
         for note in notes:
             print(f'ser_ros: {note}', file=sys.stderr)
-    subsets, results = evaluate(bundle, selections, options.device, options.gain_db, conditions)
+    predictor = BatchPredictor(
+        options.bundle,
+        bundle.digest,
+        str(select_device(worker_device(options))),
+        options.gain_db,
+        conditions.degrades if conditions else {},
+    )
+    with contextlib.ExitStack() as stack:
+        journal = None
+        if options.resume:
+            journal = stack.enter_context(Journal(options.resume, predictor.settings()))
+        work = predictor.work(bundle)
+        workers = stack.enter_context(open_workers(options, predictor, work))
+        if journal:
+            options.interrupted = '; the same command continues with the clips that are left'
+            workers = Resumed(workers, journal, key, encode, decode)
+        subsets, results = evaluate(
+            bundle,
+            selections,
+            predictor.device,
+            options.gain_db,
+            conditions,
+            predict_with(workers),
+        )
     metrics = {name: subset['metrics'] for name, subset in subsets.items()}
     if options.record:
         record_metrics(bundle, {**metrics, **quoted})

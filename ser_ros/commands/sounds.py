@@ -1,7 +1,7 @@
 """Sound files that a command is given: read, with a line about each that is faulty."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Union
 
@@ -11,16 +11,32 @@ if TYPE_CHECKING:
     from ser_ros.audio.reading import Reading
 
 
+class Notes:
+    """Prints lines about files on stderr; of those with the same key, which is not empty, the first."""
+
+    def __init__(self):
+        self._said: set[str] = set()
+
+    def __call__(self, key: str, line: str) -> None:
+        """Print a line, without the name of the program."""
+        if not key or key not in self._said:
+            self._said.add(key)
+            print(f'ser_ros: {line}', file=sys.stderr)
+
+
 class SoundReader:
     """Reads sound files, and says what is wrong with those that are read in spite of it.
 
     What it says of the channels or the scale is the same for many files, and said once.
     """
 
-    def __init__(self, reading: 'Reading'):
-        """`reading`: what to use of the files, see `arguments.reading`."""
+    def __init__(self, reading: 'Reading', say: Optional[Callable[[str, str], None]] = None):
+        """`reading`: what to use of the files, see `arguments.reading`.
+
+        `say`: a key and a line, see `Notes`, which is the default.
+        """
         self.reading = reading
-        self._said: set[str] = set()
+        self._say = say or Notes()
 
     def blocks(
         self,
@@ -37,7 +53,8 @@ class SoundReader:
 
         with SoundFile(path, self.reading) as file:
             yield from file.mono(sample_rate or SAMPLE_RATE, end=end)
-            self._say(file.note, file.note)
+            if file.note:
+                self._say(file.note, file.note)
             for line in file.mixdown.warnings:
                 self._say(line, f'sound file {file.name}: {line}')
 
@@ -51,8 +68,3 @@ class SoundReader:
         import numpy as np
 
         return np.concatenate(list(self.blocks(path, sample_rate, end)))
-
-    def _say(self, key: str, line: str) -> None:
-        if key and key not in self._said:
-            self._said.add(key)
-            print(f'ser_ros: {line}', file=sys.stderr)

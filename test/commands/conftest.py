@@ -65,3 +65,22 @@ def three_corpora(speech, segments, tmp_path_factory):
             writer.writeheader()
             writer.writerows(rows)
     return folder
+
+
+@pytest.fixture(scope='session')
+def words(speech, segments, tmp_path_factory):
+    """Six files, each a different second of speech."""
+    folder, paths = tmp_path_factory.mktemp('words'), []
+    for number in range(6):
+        start = segments[number % len(segments)].start + 160 * number
+        paths.append(folder / f'{number}.wav')
+        soundfile.write(paths[-1], np.pad(speech[start : start + 20_000], 4_000), 16_000)
+    return paths
+
+
+@pytest.fixture(scope='session')
+def long(speech, tmp_path_factory):
+    """A file that takes seconds."""
+    path = tmp_path_factory.mktemp('long').resolve() / 'long.flac'
+    soundfile.write(path, np.concatenate((speech, np.zeros(240 * 16_000, np.float32))), 16_000)
+    return path

@@ -1,6 +1,7 @@
 """The command `evaluate`."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -321,3 +322,74 @@ def test_errors_are_one_line(run, trained, arguments, message):
     (line,) = err
     assert line.startswith('ser_ros: ')
     assert message in line
+
+
+# --- In several processes, and interrupted
+
+
+@pytest.fixture
+def small_batches(monkeypatch):
+    """Four clips in a batch, so that the corpora here have several."""
+    from ser_ros.training.evaluation import prediction
+
+    monkeypatch.setattr(prediction, 'BATCH_SIZE', 4)
+
+
+def test_several_processes_have_the_results_of_one(evaluate, noise, small_batches, tmp_path):
+    def results(*arguments):
+        status, out, err = evaluate(
+            '--subset', 'all', '--conditions', noise, '--report', tmp_path / 'r.html', *arguments
+        )
+        assert (status, err) == (0, [])
+        return out, json.loads((tmp_path / 'r.json').read_text())
+
+    one = results()
+    assert one[1]['subsets']['all']['metrics']['clips'] == 12
+    assert results('--workers', 2) == one
+    # Three batches, clean and under four conditions, of which none is computed again.
+    journal = tmp_path / 'journal'
+    assert results('--resume', journal) == one
+    lines = journal.read_bytes().splitlines(keepends=True)
+    n_conditions = len(one[1]['subsets']['all']['metrics']['conditions']['rows'])
+    assert len(lines) == 1 + 3 * n_conditions
+    journal.write_bytes(b''.join(lines[:4]) + lines[4][:100])
+    assert results('--workers', 2, '--resume', journal) == one
+    assert sorted(journal.read_bytes().splitlines(keepends=True)) == sorted(lines)
+    assert results('--resume', journal) == one
+    assert sorted(journal.read_bytes().splitlines(keepends=True)) == sorted(lines)
+
+
+def test_so_have_those_of_a_bundle_for_whole_clips(
+    evaluate, write_bundle, small_batches, tmp_path
+):
+    path = write_bundle(tmp_path / 'whole.safetensors', frontend=ResearchConfig(), corpora=CORPORA)
+    options = ('--subset', 'test', '--gain-db', -6, '--json')
+    one = evaluate(*options, bundle=path)
+    assert one[0] == 0
+    assert evaluate(*options, '--workers', 2, '--resume', tmp_path / 'j', bundle=path) == one
+    assert evaluate(*options, '--resume', tmp_path / 'j', bundle=path) == one
+
+
+def test_a_journal_of_other_settings_is_refused(evaluate, tmp_path):
+    options = ('--resume', tmp_path / 'journal')
+    assert evaluate(*options)[0] == 0
+    status, out, (line,) = evaluate(*options, '--gain-db', -6)
+    assert (status, out) == (1, [])
+    assert f'{tmp_path}/journal: it was begun with another gain_db; ' in line
+
+
+def test_a_clip_that_cannot_be_read_is_one_line(evaluate, ravdess_like, tmp_path, monkeypatch):
+    from ser_ros.training.data import corpora
+
+    read = corpora.read_corpora
+
+    def lose_one(*arguments):
+        loaded = read(*arguments)
+        loaded[0].clips[0].path.unlink()
+        return loaded
+
+    folder = shutil.copytree(ravdess_like, tmp_path / 'ravdess')
+    monkeypatch.setattr(corpora, 'read_corpora', lose_one)
+    status, out, (line,) = evaluate('--subset', 'all', '--workers', 2, corpus=folder)
+    assert (status, out) == (1, [])
+    assert 'no such file' in line

@@ -21,15 +21,11 @@ from ser_ros.audio import SAMPLE_RATE
 from ser_ros.audio.sources import read_audio
 from ser_ros.audio.vad import SileroVad, speech_span
 from ser_ros.bundle import Bundle
-from ser_ros.stream.torch_backend import TorchBackend
 from ser_ros.training.data.noise import noise_for_evaluation, recordings
+from ser_ros.training.evaluation.batches import Predict
 from ser_ros.training.evaluation.clip_result import ClipResult
 from ser_ros.training.evaluation.metrics import KEPT, accuracy_change, compute_metrics
-from ser_ros.training.evaluation.prediction import (
-    Degrade,
-    amplify,
-    stream_clips,
-)
+from ser_ros.training.evaluation.prediction import Degrade, amplify
 
 SNRS_DB = (20, 10, 5, 0)
 DISTANCES = {'near': 0.5, 'far': 3.0}
@@ -175,21 +171,20 @@ def evaluate_conditions(
     conditions: Conditions,
     clean: Sequence[ClipResult],
     class_names: Sequence[str],
-    device: str = 'auto',
+    predict: Predict,
 ) -> dict[str, Any]:
     """The metrics `conditions` of a subset whose unchanged clips have the results `clean`.
 
     `rows`: condition → `metrics.KEPT` and `metrics.accuracy_change`, None for the clean clips, which are
-    the first row. Predictions are restricted to `class_names`, as those in `clean`. BundleError for
-    a bundle that does not run on a stream.
+    the first row. Predictions are restricted to `class_names`, as those in `clean`. `predict`:
+    predicts clips under these conditions.
     """
     clips = [result.clip for result in clean]
     all_names = bundle.info.class_names
     unchanged = {'accuracy_change': None, 'accuracy_change_interval': None}
     rows = {'clean': {**_metrics(clean, class_names), **unchanged}}
-    backend = TorchBackend(bundle, device)
-    for name, degrade in conditions.degrades.items():
-        results = stream_clips(backend, clips, degrade)
+    for name in conditions.degrades:
+        results = predict(clips, name)
         if len(class_names) < len(all_names):
             results = [result.restricted_to(class_names, all_names) for result in results]
         change = accuracy_change(results, clean, class_names)

@@ -71,7 +71,6 @@ def amplify(samples: np.ndarray, rng: np.random.Generator, gain_db: float) -> np
     return samples * np.float32(10 ** (gain_db / 20))
 
 
-@one_thread()
 def stream_clips(
     backend: Backend, clips: Sequence[Clip], degrade: Optional[Degrade] = None
 ) -> list[ClipResult]:
@@ -82,14 +81,24 @@ def stream_clips(
     """
     results = []
     with tqdm(total=len(clips), desc='streaming', unit='clip', leave=False, disable=None) as bar:
-        for first in range(0, len(clips), BATCH_SIZE):
-            batch = clips[first : first + BATCH_SIZE]
-            sounds = [
-                received(clip.read(), degrade, int(clip.fingerprint or '0', 16)) for clip in batch
-            ]
-            results += map(functools.partial(_result, backend), batch, stream(backend, sounds))
+        for batch in batches(clips):
+            results += stream_batch(backend, batch, degrade)
             bar.update(len(batch))
     return results
+
+
+def batches(clips: Sequence[Clip]) -> list[Sequence[Clip]]:
+    """The clips, `BATCH_SIZE` at a time."""
+    return [clips[first : first + BATCH_SIZE] for first in range(0, len(clips), BATCH_SIZE)]
+
+
+@one_thread()
+def stream_batch(
+    backend: Backend, clips: Sequence[Clip], degrade: Optional[Degrade] = None
+) -> list[ClipResult]:
+    """One of the `batches` of `stream_clips`."""
+    sounds = [received(clip.read(), degrade, int(clip.fingerprint or '0', 16)) for clip in clips]
+    return list(map(functools.partial(_result, backend), clips, stream(backend, sounds)))
 
 
 def _result(backend: Backend, clip: Clip, estimates: Sequence[Estimate]) -> ClipResult:
@@ -153,19 +162,24 @@ def classify_clips(
     A clip that is too short, or silent in the part that the front-end reads, has no speech.
     """
     bundle.model.to(select_device(device))
-    gain = 10 ** (gain_db / 20)
-    expressions = ExpressionMap(bundle.info.class_names, bundle.info.classes)
     results = []
     for clip in tqdm(clips, desc='classifying', unit='clip', leave=False, disable=None):
-        samples = clip.read(bundle.frontend.sample_rate) * np.float32(gain)
-        try:
-            scores = bundle.classify(torch.from_numpy(samples)).double().numpy()[None]
-            scores = np.maximum(scores, np.log(MIN_PROBABILITY))
-        except BundleError:
-            scores = np.zeros((0, len(bundle.info.class_names)))
-        decisions = [decide(bundle, row, expressions)[0] for row in scores]
-        results.append(ClipResult(clip, scores, decisions, is_whole=True, utterances=scores))
+        results.append(classify_clip(bundle, clip, gain_db))
     return results
+
+
+def classify_clip(bundle: Bundle, clip: Clip, gain_db: float = 0.0) -> ClipResult:
+    """One of the clips of `classify_clips`, on the device where the model is."""
+    gain = 10 ** (gain_db / 20)
+    samples = clip.read(bundle.frontend.sample_rate) * np.float32(gain)
+    try:
+        scores = bundle.classify(torch.from_numpy(samples)).double().numpy()[None]
+        scores = np.maximum(scores, np.log(MIN_PROBABILITY))
+    except BundleError:
+        scores = np.zeros((0, len(bundle.info.class_names)))
+    expressions = ExpressionMap(bundle.info.class_names, bundle.info.classes)
+    decisions = [decide(bundle, row, expressions)[0] for row in scores]
+    return ClipResult(clip, scores, decisions, is_whole=True, utterances=scores)
 
 
 def decide(

@@ -9,11 +9,13 @@ from ser_ros import SerError
 from ser_ros.bundle import Bundle
 from ser_ros.bundle_info import BundleInfo
 from ser_ros.training.data.corpora import Clip, Corpus, merge_labels
+from ser_ros.training.evaluation.batches import BatchPredictor, Predict, predict_with
 from ser_ros.training.evaluation.clip_result import ClipResult
 from ser_ros.training.evaluation.conditions import Conditions, evaluate_conditions
 from ser_ros.training.evaluation.metrics import compute_metrics, subset_results
-from ser_ros.training.evaluation.prediction import describe_method, predict_clips
+from ser_ros.training.evaluation.prediction import describe_method
 from ser_ros.training.evaluation.rejection import evaluate_nonspeech, nonspeech_metrics
+from ser_ros.workers import ThisProcess
 
 
 @dataclass(frozen=True)
@@ -133,21 +135,27 @@ def evaluate(
     device: str = 'auto',
     gain_db: float = 0.0,
     conditions: Optional[Conditions] = None,
+    predict: Optional[Predict] = None,
 ) -> tuple[dict[str, dict[str, Any]], list[ClipResult]]:
     """Name → subset, see `metrics.subset_results`, and the clip results of the last subset.
 
     If the predictions are restricted to some of the bundle's classes, `unrestricted_accuracy` is
     the unweighted accuracy among all of them. `nonspeech`: see `rejection.nonspeech_metrics`;
-    `conditions`: see `conditions.evaluate_conditions`.
+    `conditions`: see `conditions.evaluate_conditions`. `predict`: predicts the clips, with `gain_db`
+    and under these conditions; by default in this process.
     """
     names = bundle.info.class_names
+    if predict is None:
+        degrades = conditions.degrades if conditions else {}
+        own = BatchPredictor(bundle.path, bundle.digest, device, gain_db, degrades)
+        predict = predict_with(ThisProcess(own.work(bundle)))
     sounds = evaluate_nonspeech(bundle, device)
     loudness = f', {gain_db:+g} dB' if gain_db else ''
     subsets, restricted = {}, []
     for selection in selections:
         chosen = selection.class_names
         is_restricted = len(chosen) < len(names)
-        results = predict_clips(bundle, selection.clips, device, gain_db)
+        results = predict(selection.clips, '')
         restricted = (
             [r.restricted_to(chosen, names) for r in results] if is_restricted else results
         )
@@ -159,7 +167,7 @@ def evaluate(
         subset['metrics']['nonspeech'] = nonspeech_metrics(bundle, results, sounds)
         if conditions:
             subset['metrics']['conditions'] = evaluate_conditions(
-                bundle, conditions, restricted, chosen, device
+                bundle, conditions, restricted, chosen, predict
             )
         subsets[selection.name] = subset
     return subsets, restricted

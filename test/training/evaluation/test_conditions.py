@@ -9,6 +9,7 @@ import soundfile
 from ser_ros import SerError
 from ser_ros.training.data.corpora import Clip
 from ser_ros.training.evaluation import conditions
+from ser_ros.training.evaluation.batches import BatchPredictor, predict_with
 from ser_ros.training.evaluation.conditions import (
     Conditions,
     evaluate_conditions,
@@ -16,6 +17,7 @@ from ser_ros.training.evaluation.conditions import (
 )
 from ser_ros.training.evaluation.metrics import compute_metrics
 from ser_ros.training.evaluation.prediction import amplify, predict_clips
+from ser_ros.workers import ThisProcess
 
 RATE = 16_000
 
@@ -187,7 +189,9 @@ def test_each_condition_is_compared_with_the_clean_clips(bundle, clips):
             'inaudible': lambda samples, rng: amplify(samples, rng, gain_db=-120),
         },
     )
-    metrics = evaluate_conditions(bundle, given, clean, names, 'cpu')
+    own = BatchPredictor(bundle.path, bundle.digest, 'cpu', degrades=given.degrades)
+    predict = predict_with(ThisProcess(own.work(bundle)))
+    metrics = evaluate_conditions(bundle, given, clean, names, predict)
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
     assert metrics['protocol'] == 'two gains'
     first, same, inaudible = metrics['rows'].values()
