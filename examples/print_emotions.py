@@ -13,7 +13,6 @@ from collections import Counter
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from hri_msgs.msg import Expression
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import Bool
@@ -171,8 +170,11 @@ def main():
     try:
         while not (until_end and node.has_ended):
             rclpy.spin_once(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except KeyboardInterrupt:
         pass
+    except Exception:
+        if rclpy.ok():  # else it was interrupted, and rclpy found itself shut down
+            raise
     print(node.summary(), flush=True)
     return int(until_end and not node.n_windows)
 

@@ -5,11 +5,8 @@
 Publishes std_msgs/String on `behaviour` when it changes: none, approach, soften_voice, call_for_help.
 """
 
-import contextlib
-
 import rclpy
 from hri_msgs.msg import Expression
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from std_msgs.msg import String
 
@@ -53,5 +50,10 @@ class ReactToMood(Node):
 
 if __name__ == '__main__':
     rclpy.init()
-    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+    try:
         rclpy.spin(ReactToMood())
+    except KeyboardInterrupt:
+        pass
+    except Exception:
+        if rclpy.ok():  # else it was interrupted, and rclpy found itself shut down
+            raise
