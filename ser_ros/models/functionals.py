@@ -1,4 +1,4 @@
-"""Utterance functionals and a linear classifier: what the field used before deep networks."""
+"""Utterance functionals and a small classifier: what the field used before deep networks."""
 
 from typing import Optional
 
@@ -13,23 +13,34 @@ MODULATIONS = ((0.02, 0.08), (0.08, 0.16), (0.16, 0.32), (0.32, 0.5))
 """Bands of the level's modulation, in cycles a frame: 0.5 to 12.5 Hz with 40 ms frames."""
 N_MODULATION = 64
 """Frames of the level's spectrum."""
+N_CORRELATED, N_CORRELATED_DELTAS, N_CORRELATED_WITH = 10, 8, 4
+"""Cepstra whose correlations are functionals: in a frame, of differences, and of what they differ from."""
 
 
 class Functionals(nn.Module):
-    """Means, deviations and slopes of spectrum, pitch and level, and a linear classifier.
+    """Means, deviations, slopes and correlations of spectrum, pitch and level, and a perceptron.
 
     Such functionals (Eyben et al., 2016, eGeMAPS) depend less on a corpus than what a network
-    learns. In a prototype similar ones were as accurate as a CNN on corpora that neither was trained
-    on, and both together were better than either. For `LogMelPitch`, whose last two features are
-    pitch and voicing.
+    learns. In a prototype they were as accurate as a CNN on corpora that neither was trained on, and
+    both together were better than either: docs/RESULTS.md, "What was tried". For `LogMelPitch`,
+    whose last two features are pitch and voicing.
     """
 
     min_frames = 4
 
     def __init__(
-        self, n_features: int, n_classes: int, active_range: float = 2.0, dropout: float = 0.1
+        self,
+        n_features: int,
+        n_classes: int,
+        active_range: float = 2.0,
+        dropout: float = 0.1,
+        width: int = 256,
+        hidden_dropout: float = 0.5,
     ):
-        """`active_range`: frames count that are at most so many deviations below the loudest."""
+        """`active_range`: frames count that are at most so many deviations below the loudest.
+
+        `width`: of the hidden layer.
+        """
         super().__init__()
         n_mels = n_features - N_PITCH_ROWS
         if n_mels < 2:
@@ -46,10 +57,21 @@ class Functionals(nn.Module):
         bands = bands / bands.sum(dim=1, keepdim=True)
         self.register_buffer('bands', bands, persistent=False)
         n_cepstra = 2 * len(order) + min(N_DELTAS, len(order)) + min(N_VOICED, len(order))
-        n_functionals = n_cepstra + 9 + 8 + len(MODULATIONS)
+        n_rows = min(N_CORRELATED, len(order)) + 3
+        n_deltas = min(N_CORRELATED_DELTAS, len(order)) + min(N_CORRELATED_WITH, len(order)) + 2
+        n_correlations = (n_rows * (n_rows - 1) + n_deltas * (n_deltas - 1)) // 2
+        n_functionals = (
+            n_cepstra + 9 + 8 + len(MODULATIONS) + n_correlations + min(N_DELTAS, len(order))
+        )
         self.norm = nn.BatchNorm1d(n_functionals, affine=False)
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(n_functionals, n_classes)
+        self.classifier = nn.Sequential(
+            nn.Linear(n_functionals, width, bias=False),  # the norm has one
+            nn.BatchNorm1d(width),
+            nn.ReLU(),
+            nn.Dropout(hidden_dropout),
+            nn.Linear(width, n_classes),
+        )
 
     def forward(self, x: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
         """(batch, n_features, frames ≥ 4), true lengths (batch,) → logits (batch, n_classes)."""
@@ -76,6 +98,25 @@ class Functionals(nn.Module):
             self._of_pitch(pitch, voicing, level, real),
             self._of_level(level, voicing, active, real),
             self._modulation(level, real),
+            _moments(slopes.abs(), both[:, None])[0],
+            _correlations(
+                torch.cat(
+                    (cepstra[:, :N_CORRELATED], level[:, None], x[:, -N_PITCH_ROWS:]), dim=1
+                ),
+                active,
+            ),
+            _correlations(
+                torch.cat(
+                    (
+                        slopes[:, :N_CORRELATED_DELTAS],
+                        (level[:, 1:] - level[:, :-1])[:, None],
+                        cepstra[:, :N_CORRELATED_WITH, 1:],
+                        level[:, None, 1:],
+                    ),
+                    dim=1,
+                ),
+                both,
+            ),
         ]
         return torch.cat(parts, dim=1)
 
@@ -143,6 +184,20 @@ def _moments(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     variance = ((values - mean).square() * weights).sum(dim=-1, keepdim=True) / count
     deviation = (variance + 1e-6).sqrt()
     return (mean[..., 0], deviation[..., 0]) if values.dim() == 3 else (mean, deviation)
+
+
+def _correlations(values: Tensor, weights: Tensor) -> Tensor:
+    """(batch, rows, frames), weights (batch, frames) → (batch, rows (rows - 1) / 2).
+
+    0 where a row does not vary.
+    """
+    n, count = values.shape[1], weights.sum(dim=1).clamp(min=1.0)[:, None, None]
+    weights = weights[:, None]
+    centred = (values - (values * weights).sum(dim=-1, keepdim=True) / count) * weights.sqrt()
+    products = centred @ centred.mT / count
+    deviations = products.diagonal(dim1=1, dim2=2).clamp(min=1e-3).sqrt()
+    first, second = torch.triu_indices(n, n, 1)
+    return products[:, first, second] / (deviations[:, first] * deviations[:, second])
 
 
 def _time(real: Tensor) -> Tensor:
