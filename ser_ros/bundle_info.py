@@ -42,6 +42,9 @@ class AdaptationInfo:
     """After n utterances of a voice its own means have the weight n / (n + memory)."""
     neutral_share: float = 0.4
     """Share of neutral utterances that is expected unless a user states another."""
+    rare_ratio: float = 1.0
+    """How often each disgusted, scared or surprised utterance is expected for a happy, sad or angry one,
+    unless a user states another."""
 
     def __post_init__(self):
         if not self.memory > 0:
@@ -49,6 +52,10 @@ class AdaptationInfo:
         if not 0 < self.neutral_share < 1:
             raise BundleError(
                 f'adaptation.neutral_share {self.neutral_share} is not between 0 and 1'
+            )
+        if not 0 < self.rare_ratio <= 100:
+            raise BundleError(
+                f'adaptation.rare_ratio {self.rare_ratio} is not above 0 and at most 100'
             )
 
 

@@ -35,5 +35,5 @@ def run(options: argparse.Namespace) -> None:
     info = bundle.info
     print(
         f'{bundle.path}: temperature {info.temperature:.3f}, threshold {info.threshold:.3f}, '
-        f'neutral share {info.adaptation.neutral_share:g}'
+        f'neutral share {info.adaptation.neutral_share:g}, rare ratio {info.adaptation.rare_ratio:g}'
     )

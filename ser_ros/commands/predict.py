@@ -68,6 +68,13 @@ def configure(commands: argparse._SubParsersAction) -> None:
         metavar='SHARE',
         help="expected share of neutral utterances, with adaptation (default: the bundle's)",
     )
+    parser.add_argument(
+        '--rare-ratio',
+        type=float,
+        metavar='RATIO',
+        help='expected disgusted, scared or surprised utterances, each, for a happy, sad or angry one, '
+        "with adaptation (default: the bundle's)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -89,7 +96,11 @@ def run(options: argparse.Namespace) -> int:
         options.backend,
         worker_device(options),
         reading(options),
-        StreamConfig(adaptation=options.adaptation, neutral_share=options.neutral_share),
+        StreamConfig(
+            adaptation=options.adaptation,
+            neutral_share=options.neutral_share,
+            rare_ratio=options.rare_ratio,
+        ),
         is_whole=options.whole,
         is_one_voice=options.one_voice,
     )

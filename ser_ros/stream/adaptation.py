@@ -1,13 +1,12 @@
 """How a voice usually sounds, learned while it speaks, and what is said is compared with it."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
 import numpy as np
 
-from ser_ros.emotions import NOTHING, Emotion, emotion_of
+from ser_ros.emotions import EMOTIONS, NOTHING, Emotion, emotion_of
 
 BASELINE_UTTERANCES = 60
 """How many utterances of a voice a baseline counts for.
@@ -18,6 +17,9 @@ two phrases of each of four classes, unweighted accuracy over the first ten utte
 next thirty it is 49 to 51 % for all. For voices that have one emotion only: 39 % without,
 55 % for 60.
 """
+
+RARE = ('disgusted', 'scared', 'surprised')
+"""Expressions that people have less often than others."""
 
 
 @dataclass(frozen=True)
@@ -98,21 +100,23 @@ def nan_mean(values: Sequence[np.ndarray]) -> np.ndarray:
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
-def neutral_shift(
-    class_names: Sequence[str], neutral_share: float, own: Mapping[str, Emotion] = NOTHING
+def prior_shift(
+    class_names: Sequence[str],
+    neutral_share: float,
+    rare_ratio: float,
+    own: Mapping[str, Emotion] = NOTHING,
 ) -> np.ndarray:
-    """(n_classes,) to add to log-probabilities where `neutral_share` of the utterances is neutral.
+    """(n_classes,) to add to log-probabilities where some classes are more frequent than others.
 
-    In training all classes are equally frequent; by Bayes' rule other shares shift the log-odds of
-    neutral by the difference of the shares' log-odds (Saerens et al., 2002). Zeros for a model
-    without a neutral class, or with no other.
+    `neutral_share` of the utterances is neutral, and of the others each class of `RARE` is
+    `rare_ratio` times as frequent as each other class. In training all classes are equally frequent;
+    by Bayes' rule other shares shift the log-odds (Saerens et al., 2002). A model without a neutral
+    class, or with no other, has no share of neutral.
     """
     is_neutral = np.array([emotion_of(name, own).expression == 'neutral' for name in class_names])
-    if is_neutral.all() or not is_neutral.any():
-        return np.zeros(len(class_names))
-    share = is_neutral.mean()
-    return is_neutral * (_log_odds(neutral_share) - _log_odds(share))
-
-
-def _log_odds(share: float) -> float:
-    return math.log(share / (1 - share))
+    is_rare = [name not in own and EMOTIONS[name].expression in RARE for name in class_names]
+    frequency = np.where(is_rare, rare_ratio, 1.0)
+    if not is_neutral.all() and is_neutral.any():
+        others = frequency[~is_neutral].sum() / is_neutral.sum()
+        frequency[is_neutral] = neutral_share / (1 - neutral_share) * others
+    return np.log(frequency)

@@ -72,6 +72,13 @@ class StreamConfig:
         0.01,
         0.99,
     )
+    rare_ratio: Optional[float] = _setting(
+        None,
+        'Expected disgusted, scared or surprised utterances, each, for a happy, sad or angry one, '
+        "with adaptation; by default the bundle's.",
+        0.01,
+        100.0,
+    )
 
     def __post_init__(self):
         for setting in fields(self):

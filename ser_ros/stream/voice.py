@@ -11,7 +11,7 @@ from ser_ros.audio import SAMPLE_RATE, SECOND
 from ser_ros.audio.stream import StampTracker
 from ser_ros.audio.vad import CHUNK, Segment, Segmenter, SileroVad
 from ser_ros.emotions import ExpressionMap
-from ser_ros.stream.adaptation import Adaptation, nan_mean, neutral_shift
+from ser_ros.stream.adaptation import Adaptation, nan_mean, prior_shift
 from ser_ros.stream.backend import Backend
 from ser_ros.stream.frame_buffer import FrameBuffer
 from ser_ros.stream.types import (
@@ -117,10 +117,13 @@ class Voice:
         self._threshold = info.threshold if config.threshold is None else config.threshold
         self._memory = info.adaptation.memory
         self._neutral_share = info.adaptation.neutral_share
+        self._rare_ratio = info.adaptation.rare_ratio
         if config.adaptation_memory is not None:
             self._memory = config.adaptation_memory
         if config.neutral_share is not None:
             self._neutral_share = config.neutral_share
+        if config.rare_ratio is not None:
+            self._rare_ratio = config.rare_ratio
         self._window, least = _samples(info.window), self._backend.geometry.min_window
         self._min_utterance = max(_samples(config.min_utterance), least)
         self._first_estimate = max(_samples(config.first_estimate), least)
@@ -237,10 +240,9 @@ class Voice:
         info, known = self._backend.info, self.adaptation
         if not self.adapts:
             return _Utterance(segment, next_end, 0, None, np.zeros(len(info.class_names)))
-        memory, share = self._memory, self._neutral_share
-        mean = known.features_mean(self._backend.mean, memory)
-        shift = known.shift(len(info.class_names), memory) + neutral_shift(
-            info.class_names, share, info.classes
+        mean = known.features_mean(self._backend.mean, self._memory)
+        shift = known.shift(len(info.class_names), self._memory) + prior_shift(
+            info.class_names, self._neutral_share, self._rare_ratio, info.classes
         )
         return _Utterance(segment, next_end, known.n_utterances, mean, shift)
 

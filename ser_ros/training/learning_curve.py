@@ -180,8 +180,10 @@ def _point(
         known_scores(tested, utterances, streams, device),
         tested.info.classes,
     )
-    share = bundle.info.adaptation.neutral_share
-    metrics = evaluate_left_out(scores, Choices(1.0, 0.0, share))
+    adaptation = bundle.info.adaptation
+    metrics = evaluate_left_out(
+        scores, Choices(1.0, 0.0, adaptation.neutral_share, adaptation.rare_ratio)
+    )
     balanced = metrics['streams'].get('balanced', {}).get('adapted', {})
     return CurvePoint(
         method,

@@ -229,7 +229,11 @@ def calibrate_bundle(bundle: Bundle, summary: LeftOutSummary) -> Bundle:
             f'were left out of ({", ".join(changed)})'
         )
     info, names = bundle.info, [result.corpus for result in summary.results]
-    adaptation = dataclasses.replace(info.adaptation, neutral_share=summary.choices.neutral_share)
+    adaptation = dataclasses.replace(
+        info.adaptation,
+        neutral_share=summary.choices.neutral_share,
+        rare_ratio=summary.choices.rare_ratio,
+    )
     return dataclasses.replace(
         bundle,
         info=dataclasses.replace(

@@ -346,6 +346,7 @@ def test_a_long_file_is_read_in_blocks(predict, tmp_path, rate):
         (('--device', 'gpu'), "'gpu'"),
         (('--neutral-share', '1.5'), 'neutral_share is 1.5, not between'),
         (('--neutral-share', 'nan'), 'neutral_share is nan, not between'),
+        (('--rare-ratio', '0'), 'rare_ratio is 0.0, not between'),
         (('--enrolment', '/nowhere/a.json'), 'does not adapt'),
     ],
 )

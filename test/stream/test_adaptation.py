@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ser_ros.audio import SAMPLE_RATE, SECOND
+from ser_ros.emotions import Emotion
 from ser_ros.stream.adaptation import (
     BASELINE_UTTERANCES,
     Adaptation,
     Baseline,
-    neutral_shift,
+    prior_shift,
 )
 from ser_ros.stream.listener import Listener
 from ser_ros.stream.recognizer import Recognizer
@@ -118,20 +119,30 @@ def test_forgotten_is_as_new():
     assert (adaptation.shift(4, 24.0) == 0).all()
 
 
-@given(st.floats(0.01, 0.99))
-def test_the_neutral_shift_is_bayes_rule(share):
-    shift = neutral_shift(CLASSES, share)
-    even = np.log(np.full(4, 0.25))
-    posterior = np.exp(even + shift) / np.exp(even + shift).sum()
-    assert posterior[0] == pytest.approx(share)
-    calm = neutral_shift(('neutral', 'calm', 'sad'), share)
-    posterior = np.exp(calm) / np.exp(calm).sum()
-    assert posterior[:2].sum() == pytest.approx(share)
+def posterior(names, *arguments):
+    """Of a model that finds all classes equally probable."""
+    shifted = np.exp(prior_shift(names, *arguments))
+    return dict(zip(names, shifted / shifted.sum()))
+
+
+@given(st.floats(0.01, 0.99), st.floats(0.01, 100.0))
+def test_the_shift_is_bayes_rule(share, ratio):
+    found = posterior(('neutral', 'calm', 'sad', 'fearful', 'disgust'), share, ratio)
+    assert found['neutral'] + found['calm'] == pytest.approx(share)
+    assert found['neutral'] == pytest.approx(found['calm'])
+    assert found['fearful'] == pytest.approx(ratio * found['sad'])
+    assert found['disgust'] == pytest.approx(found['fearful'])
 
 
 @pytest.mark.parametrize('names', [('happy', 'sad'), ('neutral', 'calm')])
-def test_without_neutral_or_anything_else_there_is_no_shift(names):
-    assert (neutral_shift(names, 0.7) == 0).all()
+def test_without_neutral_or_anything_else_no_share_is_expected(names):
+    assert posterior(names, 0.7, 0.5) == dict.fromkeys(names, 0.5)
+
+
+def test_a_class_of_ones_own_is_not_rare():
+    own = {'startled': Emotion('surprised', 0.0, 1.0)}
+    found = prior_shift(('happy', 'startled', 'surprised'), 0.5, 0.25, own)
+    np.testing.assert_allclose(np.exp(found), (1.0, 1.0, 0.25))
 
 
 # --- In a stream
@@ -161,7 +172,7 @@ def equal(first, second):
 
 def test_an_unknown_voice_is_only_expected_to_be_neutral(by_voice, once):
     names = by_voice.info.class_names
-    expected = np.log(once.unadapted) + neutral_shift(names, 0.3)
+    expected = np.log(once.unadapted) + prior_shift(names, 0.3, 1.0)
     expected = np.exp(expected) / np.exp(expected).sum()
     np.testing.assert_allclose(once.probabilities, expected, rtol=1e-6)
     assert once.n_utterances == 0
@@ -230,6 +241,15 @@ def test_settings_replace_those_of_the_bundle(by_voice, utterance, once):
     recognizer.configure(StreamConfig())
     recognizer.voice.adaptation.forget()
     assert equal(finals_of(recognizer, utterance)[0], once)
+
+
+def test_rare_expressions_are_expected_less_often(by_voice, utterance, once):
+    config = StreamConfig(rare_ratio=0.25)
+    (first,) = finals_of(Recognizer(by_voice, 'cpu', config), utterance)
+    names = by_voice.info.class_names
+    is_rare = np.isin(names, ('fearful', 'disgust', 'surprised'))
+    change = first.probabilities / once.probabilities
+    assert change[is_rare].max() < change[~is_rare].min()
 
 
 def test_another_bundle_forgets_the_voice_and_its_baseline(by_voice, utterance, once):

@@ -12,7 +12,7 @@ from scipy.special import log_softmax, logsumexp, softmax
 
 from ser_ros import SerError
 from ser_ros.emotions import Emotion, ExpressionMap, emotion_of
-from ser_ros.stream.adaptation import neutral_shift
+from ser_ros.stream.adaptation import prior_shift
 from ser_ros.training.data.corpora import Clip
 from ser_ros.training.evaluation.calibration import calibration_metrics
 from ser_ros.training.evaluation.clip_result import ClipResult
@@ -43,6 +43,13 @@ POSITIONS = (0, 1, 2, 4, 7, 11, 21, N_UTTERANCES)
 """Earlier utterances of the voice, in the curves: from each number to below the next."""
 
 
+RARE_RATIO = 0.25
+"""Not chosen: the streams have no disgusted, scared or surprised utterances, as not all corpora have."""
+
+MIN_COVERAGE = 0.35
+"""The share of utterances that a threshold leaves, even if fewer than wanted are right."""
+
+
 @dataclass(frozen=True)
 class Choices:
     """What is chosen for a trained model on corpora that it was not trained on."""
@@ -50,6 +57,7 @@ class Choices:
     temperature: float
     threshold: float
     neutral_share: float
+    rare_ratio: float = RARE_RATIO
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,7 @@ class CorpusScores:
 
     def adapted(self, choices: 'Choices') -> Scores:
         """The scores of the streams after adaptation."""
-        shift = neutral_shift(self.class_names, choices.neutral_share, self.own)
+        shift = prior_shift(self.class_names, choices.neutral_share, choices.rare_ratio, self.own)
         # Temperature divides scores and their means alike.
         return self._adapted / choices.temperature + shift
 
@@ -94,7 +102,8 @@ def choose(corpora: Sequence[CorpusScores], target_accuracy: float) -> Choices:
     For each temperature the neutral share is the least with which at most `NEUTRAL_ERROR` of the
     neutral utterances are taken for something else. The temperature has the least negative
     log-likelihood, and the threshold is the least above which decisions are right as often as
-    `target_accuracy`, both over streams of both kinds. SerError without corpora.
+    `target_accuracy`, both over streams of both kinds; if those are less than `MIN_COVERAGE` of the
+    utterances, it is the greatest that leaves so many. SerError without corpora.
     """
     if not corpora:
         raise SerError('temperature and threshold need a corpus that was left out')
@@ -177,7 +186,8 @@ def _threshold(corpora: Sequence[CorpusScores], choices: Choices, target: float)
     weight = np.concatenate(weights)[order]
     right = np.cumsum(weight * np.concatenate(rights)[order]) / np.cumsum(weight)
     reached = np.flatnonzero(right >= target)
-    chosen = order[reached[-1] if len(reached) else 0]
+    enough = np.searchsorted(np.cumsum(weight), MIN_COVERAGE * weight.sum())
+    chosen = order[max(enough, reached.max(initial=0))]
     # Rounded down: in other arithmetic the decision that sets it may be a little less certain.
     return float(np.floor(1e5 * np.concatenate(confidences)[chosen]) / 1e5)
 

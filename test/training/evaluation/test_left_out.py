@@ -9,6 +9,7 @@ import pytest
 from ser_ros import SerError
 from ser_ros.training.data.corpora import Clip
 from ser_ros.training.evaluation.left_out import (
+    MIN_COVERAGE,
     NEUTRAL_ERROR,
     POSITIONS,
     Choices,
@@ -68,6 +69,14 @@ def test_the_threshold_is_the_least_at_which_decisions_are_right_often_enough(ri
     more = _decisions(one, lower)
     assert more[0] < target
     assert more[1] > coverage > 0.05
+
+
+def test_a_threshold_that_would_silence_the_model_is_not_chosen():
+    one = corpus(right=0.4)
+    choices = choose([one], 0.95)
+    accuracy, coverage = _decisions(one, choices)
+    assert accuracy < 0.95
+    assert coverage == pytest.approx(MIN_COVERAGE, abs=0.03)
 
 
 def _decisions(one, choices):

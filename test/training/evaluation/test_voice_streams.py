@@ -10,7 +10,7 @@ import torch
 
 from ser_ros.audio import SAMPLE_RATE
 from ser_ros.audio.sources import read_audio
-from ser_ros.stream.adaptation import neutral_shift
+from ser_ros.stream.adaptation import prior_shift
 from ser_ros.stream.recognizer import Recognizer
 from ser_ros.training.data.corpora import Clip
 from ser_ros.training.evaluation.prediction import predict_clips, stream_sound
@@ -155,7 +155,7 @@ def test_known_scores_are_those_of_a_voice_that_becomes_known(by_voice, clips, u
     order = [(0, 1, 4, 2, 3, 0, 2)[i % 7] for i in range(N_UTTERANCES)]
     known = known_scores(by_voice, utterances, [VoiceStream('balanced', 'a', tuple(order))], CPU)
     adapted = adapt(known, by_voice.info.adaptation.memory)[0]
-    adapted = adapted + neutral_shift(by_voice.info.class_names, 0.3)
+    adapted = adapted + prior_shift(by_voice.info.class_names, 0.3, 1.0)
     recognizer, n_earlier = Recognizer(by_voice, 'cpu'), 0
     for i, score in zip(order[:12], adapted):
         estimates = finals(recognizer, clips[i])
