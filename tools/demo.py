@@ -85,7 +85,7 @@ def _commands(wav: Path, has_view: bool) -> list[list[str]]:
     parameters = shipped_file('config/ser.yaml')
     if shutil.which('ros2') and _has_launch():
         launch = ['ros2', 'launch', 'ser_ros', 'ser.launch.py', 'source:=file', f'file:={wav}']
-        return [[*launch, *(['view:=true', 'loop:=true'] if has_view else [])]]
+        return [[*launch, *(['view:=true', 'view_port:=0', 'loop:=true'] if has_view else [])]]
     from ament_index_python.packages import get_package_prefix
 
     executables = Path(get_package_prefix('ser_ros'), 'lib', 'ser_ros')
@@ -98,7 +98,8 @@ def _commands(wav: Path, has_view: bool) -> list[list[str]]:
             *('-p', 'source:=file', '-p', f'file:={wav}'),
             *(('-p', 'loop:=true') if has_view else ()),
         ],
-        *([[str(executables / 'view_node'), *ros_args]] if has_view else []),
+        # Any port that is free: another program, or another demo, may have the usual one.
+        *([[str(executables / 'view_node'), *ros_args, '-p', 'port:=0']] if has_view else []),
     ]
 
 
