@@ -21,9 +21,9 @@ class Functionals(nn.Module):
     """Means, deviations, slopes and correlations of spectrum, pitch and level, and a perceptron.
 
     Such functionals (Eyben et al., 2016, eGeMAPS) depend less on a corpus than what a network
-    learns. In a prototype they were as accurate as a CNN on corpora that neither was trained on, and
-    both together were better than either: docs/RESULTS.md, "What was tried". For `LogMelPitch`,
-    whose last two features are pitch and voicing.
+    learns. In a prototype, on corpora that it was not trained on, the perceptron was as accurate as a
+    CNN: docs/RESULTS.md, "What was tried". For `LogMelPitch`, whose last two features are pitch and
+    voicing.
     """
 
     min_frames = 4
