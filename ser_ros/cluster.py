@@ -54,7 +54,8 @@ class Cluster(Workers):
         is_local = address == 'local'
         local = {'num_cpus': n_workers, 'include_dashboard': False} if is_local else {}
         try:
-            ray.init(address=address, log_to_driver=False, logging_level='ERROR', **local)
+            with _quiet():
+                ray.init(address=address, log_to_driver=False, logging_level='ERROR', **local)
         except Exception as error:
             ray.shutdown()
             reason = ' '.join(str(error).split())
@@ -102,7 +103,7 @@ class Cluster(Workers):
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Nothing on stderr: there Ray's own code complains of tasks that are not finished."""
+    """Nothing on stderr: there Ray's own code complains of no network, and of tasks not finished."""
     sys.stderr.flush()
     kept = os.dup(2)
     nothing = os.open(os.devnull, os.O_WRONLY)
