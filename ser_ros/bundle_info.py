@@ -153,6 +153,15 @@ def missing_bundle(path: Path) -> BundleError:
     return BundleError(f'bundle {path}: no such file; shipped: {", ".join(shipped_bundles())}')
 
 
+def check_digest(path: Optional[Path], digest: str, expected: str) -> None:
+    """BundleError for another file than a command, which other processes work for, was started with."""
+    if digest != expected:
+        raise BundleError(
+            f'bundle {path}: this is not the file of the same name where the command was started; '
+            'copy that one here'
+        )
+
+
 def load_info(name: Union[str, Path] = '') -> BundleInfo:
     """What a bundle (see `find_bundle`) says of itself; its weights are neither read nor checked.
 

@@ -53,15 +53,12 @@ class FilePredictor:
 
     def __call__(self) -> 'LoadedPredictor':
         """Load the bundle. SerError if that is impossible, or its file is another."""
-        from ser_ros.bundle_info import load_info
+        from ser_ros.bundle_info import check_digest, load_info
 
         can_stream = load_info(self.bundle).can_stream
         loaded = LoadedPredictor(self, self._load_stream() if can_stream else self._load_whole())
-        if self.digest not in ('', loaded.digest):
-            raise SerError(
-                f'bundle {loaded.path}: this is not the file of the same name where the command was '
-                'started; copy that one here'
-            )
+        if self.digest:
+            check_digest(loaded.path, loaded.digest, self.digest)
         return loaded
 
     def _load_stream(self) -> 'Recognizer':

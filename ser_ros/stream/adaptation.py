@@ -116,7 +116,7 @@ def prior_shift(
     is_neutral = np.array([emotion_of(name, own).expression == 'neutral' for name in class_names])
     is_rare = [name not in own and EMOTIONS[name].expression in RARE for name in class_names]
     frequency = np.where(is_rare, rare_ratio, 1.0)
-    if not is_neutral.all() and is_neutral.any():
+    if 0 < is_neutral.mean() < 1:
         others = frequency[~is_neutral].sum() / is_neutral.sum()
         frequency[is_neutral] = neutral_share / (1 - neutral_share) * others
     return np.log(frequency)

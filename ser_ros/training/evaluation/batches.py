@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ser_ros import SerError, __version__
 from ser_ros.bundle import Bundle, load_bundle
+from ser_ros.bundle_info import check_digest
 from ser_ros.stream.torch_backend import TorchBackend, select_device
 from ser_ros.training.data.corpora import Clip
 from ser_ros.training.evaluation.clip_result import ClipResult
@@ -54,11 +55,7 @@ class BatchPredictor:
     def __call__(self) -> Callable[[Batch], list[ClipResult]]:
         """Load the bundle. SerError if that is impossible, or its file is another."""
         bundle = load_bundle(self.bundle)
-        if bundle.digest != self.digest:
-            raise SerError(
-                f'bundle {bundle.path}: this is not the file of the same name where the command was '
-                'started; copy that one here'
-            )
+        check_digest(bundle.path, bundle.digest, self.digest)
         return self.work(bundle)
 
     def work(self, bundle: Bundle) -> Callable[[Batch], list[ClipResult]]:

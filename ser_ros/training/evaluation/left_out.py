@@ -44,7 +44,8 @@ POSITIONS = (0, 1, 2, 4, 7, 11, 21, N_UTTERANCES)
 
 
 RARE_RATIO = 0.25
-"""Not chosen: the streams have no disgusted, scared or surprised utterances, as not all corpora have."""
+"""An assumption about people, not fitted: the streams have no disgusted, scared or surprised utterances,
+as not all corpora have, so that on them less is always better."""
 
 MIN_COVERAGE = 0.35
 """The share of utterances that a threshold leaves, even if fewer than wanted are right."""

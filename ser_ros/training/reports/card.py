@@ -195,9 +195,10 @@ def _adaptation(info: BundleInfo) -> list[str]:
         '',
         'A voice is compared with how it usually sounds: with the mean features and answers of its '
         f'earlier utterances, which count for half after {adaptation.memory:g} of them; '
-        f'{adaptation.neutral_share:.0%} of the utterances are expected to be neutral, and each of '
-        f'disgusted, scared and surprised {adaptation.rare_ratio:g} times as often as each other '
-        'expression. Nothing is stored on disk. **For a voice that has one emotion only, the model is less accurate with '
+        f'{adaptation.neutral_share:.0%} of the utterances are expected to be neutral, and '
+        'disgusted, scared and surprised ones, each, '
+        f'{adaptation.rare_ratio:g} times as frequent as those of another expression. Nothing is '
+        'stored on disk. **For a voice that has one emotion only, the model is less accurate with '
         'adaptation than without**: for such voices switch it off, or enrol them. '
         '[Results](../docs/RESULTS.md) has by how much. The metrics of clips below are without '
         'adaptation: each clip is of an unknown voice.',
