@@ -12,7 +12,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
         'results',
         help='write the page of results of all recipes',
         description='Write docs/RESULTS.md from the JSON files that cross-validate --results '
-        'stores for each fold, and from the metadata of the shipped bundle.',
+        'stores for each fold, and from the metadata of the shipped bundles.',
     )
     parser.add_argument(
         'folder',
@@ -29,8 +29,9 @@ def run(options: argparse.Namespace) -> None:
     """Write the page."""
     from ser_ros.bundle import load_bundle
     from ser_ros.files import write_atomically
+    from ser_ros.shipped import shipped_bundles
     from ser_ros.training.reports.results_page import render
 
     out = options.out or options.folder.parent / 'RESULTS.md'
-    write_atomically(out, render(options.folder, load_bundle()))
+    write_atomically(out, render(options.folder, [*map(load_bundle, shipped_bundles())]))
     print(f'results: {out}')

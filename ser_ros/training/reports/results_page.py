@@ -1,4 +1,4 @@
-"""docs/RESULTS.md: tables of the results of cross-validation and of the shipped bundle."""
+"""docs/RESULTS.md: tables of the results of cross-validation and of the shipped bundles."""
 
 import json
 import statistics
@@ -76,8 +76,8 @@ class Trial:
     """Unweighted accuracy and negative log-likelihood of the longest windows alone, if known."""
 
 
-def render(folder: Path, shipped: Bundle) -> str:
-    """The page for the results in a folder and the shipped bundle; the same files, the same page.
+def render(folder: Path, shipped: Sequence[Bundle]) -> str:
+    """The page for the results in a folder and the shipped bundles; the same files, the same page.
 
     SerError: see `read_folds`.
     """
@@ -104,7 +104,7 @@ def render(folder: Path, shipped: Bundle) -> str:
         learning_curves=[_learning_curve(curve) for curve in read_curves(folder)],
         default_name=DEFAULT,
         default=_default(default) if default else None,
-        shipped=_shipped(shipped, default),
+        shipped=[_shipped(bundle, default) for bundle in shipped],
         search=_search(trials),
         n_validation=_n_validation(independent),
         refitted=REFITTED,
@@ -347,7 +347,7 @@ def _default(summary: Summary) -> dict[str, str]:
     }
 
 
-# --- The shipped bundle ----------------------------------------------------------------------
+# --- The shipped bundles ---------------------------------------------------------------------
 
 
 def _shipped(bundle: Bundle, default: Optional[Summary]) -> dict[str, str]:
@@ -361,7 +361,8 @@ def _shipped(bundle: Bundle, default: Optional[Summary]) -> dict[str, str]:
     return {
         'name': bundle.path.stem,
         'architecture': info.architecture,
-        'corpora': ' and '.join(info.corpora),
+        'corpora': ', '.join(info.corpora),
+        'has_foreign': bool(foreign_metrics(info)),
         'accuracies': _table(
             ['evaluated on', 'clips', 'classes', 'UA [95 %]', 'accuracy'],
             [
