@@ -21,7 +21,7 @@ from ser_ros.view.server import PAGE
 MAX_SECONDS = 1_800.0
 """The longest recording: a page holds all of it."""
 STEP = SAMPLE_RATE // 10
-MODULES = ('emotions', 'store', 'draw', 'voice', 'view')
+MODULES = ('emotions', 'store', 'text', 'draw', 'voice', 'view')
 """The page's JavaScript, each after what it imports."""
 
 Part = tuple[np.ndarray, int]

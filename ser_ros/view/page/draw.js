@@ -25,7 +25,8 @@ function prepare(canvas) {
   return { context, width, height, size };
 }
 
-function rgb(text) {
+/** A colour of the style sheet, #rgb or #rrggbb, as three numbers up to 255. */
+export function rgb(text) {
   const digits = text.length === 4 ? [...text.slice(1)].map((d) => d + d).join('') : text.slice(1, 7);
   return [0, 2, 4].map((i) => parseInt(digits.slice(i, i + 2), 16));
 }
@@ -47,16 +48,16 @@ function palette() {
 }
 
 /** The columns between two times: called with the piece, the column in it, and its place from `start` on. */
-function eachColumn(lane, start, end, visit) {
+export function eachColumn(lane, start, end, visit) {
+  const n = Math.round((end - start) / COLUMN);
   for (const piece of lane.sound) {
-    if (piece.time > end || piece.time + piece.n * COLUMN < start) continue;
     const offset = Math.round((piece.time - start) / COLUMN);
-    for (let i = Math.max(0, -offset); i < piece.n && offset + i < (end - start) / COLUMN; i++) visit(piece, i, offset + i);
+    for (let i = Math.max(0, -offset); i < piece.n && offset + i < n; i++) visit(piece, i, offset + i);
   }
 }
 
 /** Stretches of speech between two times. */
-function speechIn(lane, start, end) {
+export function speechIn(lane, start, end) {
   const found = [];
   let since = null;
   for (const [time, isSpeaking] of lane.speech) {
@@ -72,7 +73,7 @@ function speechIn(lane, start, end) {
 }
 
 /** A sample as a height; quiet speech is seen, too. */
-function tall(sample) {
+export function tall(sample) {
   return Math.sign(sample) * (Math.abs(sample) / 127) ** 0.6;
 }
 
@@ -113,7 +114,7 @@ export function drawSpectrogram(canvas, lane, head) {
   const image = pen.createImageData(n, N_MELS);
   const pixels = new Uint32Array(image.data.buffer).fill(colours[0]);
   const start = Math.floor((head - SOUND_SHOWN) / COLUMN) * COLUMN;
-  eachColumn(lane, start, head, (piece, i, place) => {
+  eachColumn(lane, start, start + SOUND_SHOWN, (piece, i, place) => {
     for (let row = 0; row < N_MELS; row++) pixels[(N_MELS - 1 - row) * n + place] = colours[piece.mel[i * N_MELS + row]];
   });
   pen.putImageData(image, 0, 0);

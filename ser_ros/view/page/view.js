@@ -2,7 +2,8 @@
 
 import { UNCERTAIN } from './emotions.js';
 import { HISTORY, SOUND_SHOWN, Store } from './store.js';
-import { percent, setText, Voice } from './voice.js';
+import { clock, mark, percent } from './text.js';
+import { setText, Voice } from './voice.js';
 
 const STALE = 2;
 const SILENT = 3;
@@ -100,7 +101,7 @@ function update() {
   }
   for (const [name, lane] of store.lanes) {
     if (!voices.has(name)) {
-      const voice = new Voice(name, lane, { announce, clock, play, canPlay });
+      const voice = new Voice(name, lane, { announce, clockOf, play, canPlay });
       voices.set(name, voice);
       find('lanes').append(voice.element);
     }
@@ -124,14 +125,8 @@ function draw(now) {
   }
 }
 
-function clock(time) {
-  if (store.isRecording) return mark(time - store.about.recording.start);
-  return new Date(time * 1000).toLocaleTimeString();
-}
-
-function mark(seconds) {
-  const rest = Math.max(0, seconds);
-  return `${Math.floor(rest / 60)}:${(rest % 60).toFixed(1).padStart(4, '0')}`;
+function clockOf(time) {
+  return clock(time, store.about.recording?.start);
 }
 
 function announce(name, item) {
@@ -212,7 +207,7 @@ function showStatus() {
     const term = document.createElement('dt');
     term.textContent = label;
     const definition = document.createElement('dd');
-    definition.textContent = write(Number.isNaN(value) ? values[key] : value);
+    definition.textContent = Number.isNaN(value) ? values[key] : write(value);
     tile.append(term, definition);
     return tile;
   }));

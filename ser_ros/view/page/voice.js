@@ -3,10 +3,7 @@
 import { glyphOf, variableOf, wordsFor, UNCERTAIN } from './emotions.js';
 import { drawPlane, drawProbabilities, drawSpectrogram, drawWave } from './draw.js';
 import { lastBefore } from './store.js';
-
-export function percent(value) {
-  return `${Math.round((value ?? 0) * 100)} %`;
-}
+import { percent } from './text.js';
 
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
@@ -107,14 +104,14 @@ export class Voice {
     mark.setAttribute('aria-hidden', 'true');
     mark.textContent = glyphOf(expression);
     const detail = document.createElement('small');
-    detail.textContent = `${this.handlers.clock(item.time)}${item.start === null ? '' : `, ${(item.time - item.start).toFixed(1)} s`}`;
+    detail.textContent = `${this.handlers.clockOf(item.time)}${item.start === null ? '' : `, ${(item.time - item.start).toFixed(1)} s`}`;
     what.append(mark, ` ${expression} ${percent(item.confidence)}`, detail);
     card.append(what);
     if (item.start !== null && this.handlers.canPlay()) {
       const button = document.createElement('button');
       button.type = 'button';
       button.textContent = '▶';
-      button.setAttribute('aria-label', `Play the utterance of ${this.handlers.clock(item.time)}, ${expression}`);
+      button.setAttribute('aria-label', `Play the utterance of ${this.handlers.clockOf(item.time)}, ${expression}`);
       button.addEventListener('click', () => this.handlers.play(this.name, item, button));
       card.append(button);
     }
