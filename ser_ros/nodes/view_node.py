@@ -79,6 +79,7 @@ class ViewNode(ManagedNode):
             keep_audio=self.value('keep_audio'),
             nodes=[name.lstrip('/') for name in self._node_names],
             about={'commands': list(commands), 'title': self.get_namespace().strip('/')},
+            recogniser=self._full_name(emotion_node).lstrip('/'),
         )
         self._server = Server(
             self._model,

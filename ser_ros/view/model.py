@@ -63,9 +63,11 @@ class Model:
         about: Optional[Mapping[str, Any]] = None,
         is_recording: bool = False,
         clock: Callable[[], float] = time.monotonic,
+        recogniser: str = '',
     ):
         """`keep_audio`: seconds of each voice's sound; `nodes`: names of those that are expected.
 
+        `recogniser`: the one of them that says who speaks; empty where none of them does.
         `about`: further values for the page, which never change. `is_recording`: keep everything.
         """
         self._keep_audio = keep_audio
@@ -78,6 +80,7 @@ class Model:
         self._topics: dict[str, Topics] = {}
         self._reasons: dict[str, str] = {}
         self._nodes = {name: NodeView() for name in nodes}
+        self._recogniser = self._nodes.get(recogniser, NodeView())
         self._since: dict[str, float] = {}
         self._is_watched = is_recording
         self._watched_since = clock()
@@ -231,8 +234,12 @@ class Model:
         """What is new since the last call; with `has_status` also of nodes and names."""
         with self._lock:
             now = self._clock()
+            since = self._recogniser.received
+            is_silent = since is not None and now - since > SILENT_NODE
             lanes = {}
             for name, lane in self._lanes.items():
+                if is_silent:  # it was killed, perhaps while somebody spoke
+                    lane.set_speaking(False, now)
                 lane.settle(now)
                 lanes[name] = {**lane.state(), **lane.take_new()}
             frame: dict[str, Any] = {'type': 'frame', 'lanes': lanes}

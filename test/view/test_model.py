@@ -53,6 +53,28 @@ def test_what_is_missing_has_its_topic_and_its_reason(model, clock):
     assert model.missing()[1] == 'emotion_node has said nothing for 4 s'
 
 
+def test_nobody_speaks_whose_recogniser_is_silent(clock):
+    """It was killed within an utterance, and sound still comes."""
+    model = Model(nodes=('emotion_node', 'other'), clock=clock, recogniser='emotion_node')
+    model.set_lanes({'': SOUND})
+    model.is_watched = True
+    for name in ('emotion_node', 'other'):
+        model.add_status(name, 0, 'listening', {})
+    model.add_sound('', np.zeros(16_000, np.float32), SECOND)
+    model.set_speaking('', True)
+    model.add_window('', 2.0, {'happy': 1.0})
+    clock.now += SILENT_NODE - 0.1
+    model.add_status('other', 0, 'listening', {})
+    assert model.frame()['lanes']['']['speaking']
+    clock.now += 0.2
+    lane = model.frame()['lanes']['']
+    assert not lane['speaking']
+    assert lane['speech'][-1] == [2.0, False]
+    model.set_speaking('', True)
+    model.add_status('emotion_node', 0, 'listening', {})
+    assert model.frame()['lanes']['']['speaking']
+
+
 def test_what_was_not_subscribed_to_is_not_missing(model, clock):
     clock.now += 10
     model.is_watched = False
