@@ -311,6 +311,80 @@ def test_the_page_comes_back_by_itself(graph, page):
     page.wait_for('#connection', 'live')
 
 
+SOCKET = "new WebSocket(`ws://${location.host}/live`, ['ser-view'])"
+STATES = """
+    window.states = [];
+    const connection = document.getElementById('connection');
+    new MutationObserver(() => window.states.push(connection.dataset.state))
+        .observe(connection, { attributes: true });
+"""
+"""JavaScript that keeps what the page says of its connection from now on."""
+
+
+def test_two_hundred_rapid_reconnects_disturb_nobody(graph, view, page):
+    capture(graph)
+    page.open(view.address)
+    page.wait_for('#connection', 'live')
+    page.chromium.execute_script(STATES)
+    opened = page.chromium.execute_async_script(
+        f"""
+        const done = arguments[0];
+        let opened = 0;
+        const again = (left) => left === 0 ? done(opened) : (() => {{
+            const socket = {SOCKET};
+            socket.onopen = () => {{ opened++; socket.close(); }};
+            socket.onclose = () => again(left - 1);
+        }})();
+        again(200);
+        """
+    )
+    assert opened == 200
+    graph.wait(lambda: view.diagnose().values['viewers'] == 1, 'one viewer left')
+    page.wait(lambda: 'dB' in page.text('.level'), 'sound')
+    assert page.text('#connection') == 'live'
+    assert set(page.run('window.states')) <= {'live'}
+    assert complaints(page.chromium) == []
+
+
+def test_a_page_that_hangs_delays_no_other(graph, view, page):
+    """Its main thread neither draws nor reads for a while; then it shows what is now."""
+    capture(graph)
+    page.open(view.address)
+    page.wait_for('#connection', 'live')
+    page.chromium.execute_script(STATES)
+    page.chromium.execute_script(
+        f'window.times = []; {SOCKET}.onmessage = () => window.times.push(Date.now());'
+    )
+    first = page.chromium.current_window_handle
+    page.chromium.switch_to.new_window('window')
+    try:
+        # To the browser another site, whose pages have a process of their own.
+        page.open(view.address.replace('127.0.0.1', 'localhost'))
+        page.wait_for('#connection', 'live')
+        graph.wait(lambda: view.diagnose().values['viewers'] == 3, 'all')
+        hung = page.chromium.execute_async_script(
+            """
+            const done = arguments[0];
+            setTimeout(() => {
+                const begin = Date.now();
+                while (Date.now() < begin + 3000);
+                done([begin, Date.now()]);
+            });
+            """
+        )
+        page.wait(lambda: 'dB' in page.text('.level'), 'sound')
+        page.wait_for('#connection', 'live')
+        assert complaints(page.chromium) == []
+    finally:
+        page.chromium.close()
+        page.chromium.switch_to.window(first)
+    # Meanwhile the other one received a frame each tenth of a second.
+    times = np.array([t for t in page.run('window.times') if hung[0] <= t <= hung[1]])
+    assert max(np.diff([hung[0], *times, hung[1]])) < 1_000
+    assert set(page.run('window.states')) <= {'live'}
+    assert page.text('#connection') == 'live'
+
+
 def test_from_elsewhere_it_asks_for_the_token(graph, page):
     view = graph.make(ViewNode, port=0, host='0.0.0.0', token='right-one')
     page.open(f'http://127.0.0.1:{urlsplit(view.address).port}/')
