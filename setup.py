@@ -55,6 +55,7 @@ setup(
     ],
     extras_require={
         'cluster': ['ray>=2'],
+        'foxglove': ['foxglove-sdk>=0.30'],
         'test': ['hypothesis', 'pytest', 'pytest-xdist'],
         'train': [
             'filelock',

@@ -116,6 +116,12 @@ def generate_launch_description():
                 'view_port', default_value='', description=f'Port of the page. {kept}'
             ),
             DeclareLaunchArgument(
+                'foxglove_port',
+                default_value='',
+                description='Port on which the view node offers the sound to Foxglove; 0: none. '
+                + kept,
+            ),
+            DeclareLaunchArgument(
                 'enclave',
                 default_value='',
                 description='With SROS 2: prefix of the enclaves of the nodes, such as /ser_ros.',
@@ -207,11 +213,12 @@ def _view(node, given, is_captured):
     more = {} if is_captured else {'capture_node': ''}
     if 'view_host' in given:
         more['host'] = ParameterValue(given['view_host'], value_type=str)
-    if 'view_port' in given:
-        try:
-            more['port'] = int(given['view_port'])
-        except ValueError:
-            raise RuntimeError(f'view_port:={given["view_port"]} is not a port') from None
+    for argument, name in (('view_port', 'port'), ('foxglove_port', 'foxglove_port')):
+        if argument in given:
+            try:
+                more[name] = int(given[argument])
+            except ValueError:
+                raise RuntimeError(f'{argument}:={given[argument]} is not a port') from None
     return [node('view_node', VIEW_PARAMETERS, more, name='view_node')]
 
 

@@ -55,7 +55,7 @@ TRAINING_ONLY = {
     'torchmetrics',
 }
 EXPORT_ONLY = {'onnx', 'onnxscript'}
-VIEW_ONLY = {'aiohttp', 'rosbags'}
+VIEW_ONLY = {'aiohttp', 'foxglove', 'rosbags'}
 # The same inside training.
 ALLOWED_IN_TRAINING = {
     'labels': set(),

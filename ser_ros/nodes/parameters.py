@@ -211,6 +211,13 @@ VIEW = (
         'Seconds of sound that are kept in memory while somebody looks, to play utterances; 0 for none.',
         (0.0, 3600.0),
     ),
+    ParameterSpec(
+        'foxglove_port',
+        0,
+        'Port on which Foxglove, at this machine alone, gets the sound; 0: not at all. Needs '
+        'foxglove-sdk.',
+        (0, 65_535),
+    ),
     ParameterSpec('max_viewers', 16, 'Browsers that may look at once.', (1, 256)),
     ParameterSpec('emotion_node', 'emotion_node', 'Node that the commands are for.'),
     ParameterSpec('capture_node', 'audio_capture_node', 'Node that captures; empty for none.'),

@@ -2,6 +2,7 @@
 
 from typing import Any, Optional
 
+import numpy as np
 from hri_msgs.msg import IdsList
 from rclpy.subscription import Subscription
 
@@ -17,10 +18,16 @@ from ser_ros.nodes.viewed_nodes import Commands, ViewedDiagnostics, ViewedNode
 from ser_ros.nodes.viewed_voices import SoundSource, ViewedVoice
 from ser_ros.nodes.voices import TRACKED, is_voice_id, topic_of
 from ser_ros.view import model
+from ser_ros.view.foxglove import FoxgloveServer
 from ser_ros.view.server import Server
 
 OWN = ''
 """The lane of the one voice without ROS4HRI."""
+
+
+def _offered(name: str) -> str:
+    """The topic on which Foxglove gets a voice."""
+    return 'audio' if name == OWN else topic_of(name, 'audio')
 
 
 class ViewNode(ManagedNode):
@@ -30,6 +37,7 @@ class ViewNode(ManagedNode):
         super().__init__('view_node', parameters.VIEW, **kwargs)
         self._model: Optional[model.Model] = None
         self._server: Optional[Server] = None
+        self._foxglove: Optional[FoxgloveServer] = None
         self._receiver: Optional[SubscriptionThread] = None
         self._voices: dict[str, ViewedVoice] = {}
         self._sources: dict[str, SoundSource] = {}
@@ -90,6 +98,14 @@ class ViewNode(ManagedNode):
             self.value('max_viewers'),
             on_watched=lambda _: self._watching.trigger(),
         )
+        if self.value('foxglove_port'):
+            self._foxglove = FoxgloveServer(
+                self.value('host'),
+                self.value('foxglove_port'),
+                self.get_fully_qualified_name(),
+                on_watched=lambda _: self._watching.trigger(),
+            )
+            self.get_logger().info(f'Foxglove finds the sound at {self._foxglove.address}')
         self._nodes = [ViewedNode(self, name, self._model) for name in self._node_names]
         self._diagnostics_view = ViewedDiagnostics(self, self._model)
         if self.value('ros4hri'):
@@ -123,6 +139,9 @@ class ViewNode(ManagedNode):
             if part is not None:
                 part.close()
         self._nodes, self._diagnostics_view, self._commands = [], None, None
+        if self._foxglove is not None:
+            self._foxglove.stop()
+        self._foxglove = None
         if self._server is not None:
             self._server.close()
         self._server = self._model = None
@@ -138,7 +157,7 @@ class ViewNode(ManagedNode):
         for name in names:
             if name not in self._voices:
                 topics = Topics() if name == OWN else topics_of(name)
-                self._voices[name] = ViewedVoice(self, self._model, name, topics)
+                self._voices[name] = ViewedVoice(self, self._model, name, topics, self._add_sound)
         if self._model is not None:
             self._find_sound(names)
 
@@ -155,6 +174,10 @@ class ViewNode(ManagedNode):
             }
         )
         self._sources = sources
+        if self._foxglove is not None:
+            self._foxglove.set_voices(
+                {name: self.resolve_topic_name(_offered(name)) for name in names}
+            )
         self._follow_viewers()
 
     def _source_of(self, name: str, is_only: bool) -> SoundSource:
@@ -169,9 +192,23 @@ class ViewNode(ManagedNode):
             )
         return SoundSource(topic=topic, is_stamped=SOUND.info is None, pcm_format=self._pcm_format)
 
+    @property
+    def _is_watched(self) -> bool:
+        """Whether anybody wants sound, on the page or in Foxglove."""
+        return any(
+            server is not None and server.is_watched for server in (self._model, self._foxglove)
+        )
+
+    def _add_sound(self, name: str, samples: np.ndarray, stamp_ns: int) -> None:
+        """Of a voice, in the thread that receives it."""
+        if self._model.is_watched:
+            self._model.add_sound(name, samples, stamp_ns)
+        if self._foxglove is not None:
+            self._foxglove.add_sound(name, samples, stamp_ns)
+
     def _follow_viewers(self) -> None:
         """Subscribe to sound where somebody looks, and no longer where nobody does."""
-        if self._model is None or not self._model.is_watched:
+        if not self._is_watched:
             self._close_sound()
             return
         if self._receiver is None:
@@ -190,7 +227,7 @@ class ViewNode(ManagedNode):
 
     def every_second(self) -> None:
         """See `ManagedNode`."""
-        if not self._model.is_watched:
+        if not self._is_watched:
             return
         for node in self._nodes:
             node.ask()
@@ -207,7 +244,7 @@ class ViewNode(ManagedNode):
             'address': f'http://{server.host}:{server.port}',
             'viewers': server.n_viewers,
             'voices': ', '.join(self._voices) or 'none',
-            'keeps sound': 'yes' if self.value('keep_audio') and self._receiver else 'no',
+            'keeps sound': 'yes' if self.value('keep_audio') and self._model.is_watched else 'no',
         }
         if server.n_viewers and (missing := self._model.missing()):
             return Report(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Optional
 
+import numpy as np
 from hri_msgs.msg import Expression
 from rclpy.node import Node
 from std_msgs.msg import Bool
@@ -42,9 +44,20 @@ def to_seconds(stamp: Any) -> float:
 class ViewedVoice:
     """One voice on the page."""
 
-    def __init__(self, node: ManagedNode, model: Model, name: str, topics: Topics):
-        """`name`: of its lane in `model`."""
+    def __init__(
+        self,
+        node: ManagedNode,
+        model: Model,
+        name: str,
+        topics: Topics,
+        on_sound: Callable[[str, np.ndarray, int], None],
+    ):
+        """`name`: of its lane in `model`.
+
+        `on_sound`: called with it, float32 (n,) samples at 16 kHz, and the stamp of the first.
+        """
         self._node, self._model, self._name = node, model, name
+        self._on_sound = on_sound
         self._sound: Optional[AudioSubscription] = None
         self._source: Optional[SoundSource] = None
         self._subscriptions = [
@@ -83,7 +96,7 @@ class ViewedVoice:
         self.close_sound()
         self._source = source
         queue = LiveQueue(
-            functools.partial(self._model.add_sound, self._name),
+            functools.partial(self._on_sound, self._name),
             pcm_format=source.pcm_format,
             channel=self._node.value('channel'),
             full_scale=self._node.value('full_scale'),

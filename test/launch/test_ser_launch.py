@@ -37,6 +37,7 @@ ARGUMENTS = (
     'view',
     'view_host',
     'view_port',
+    'foxglove_port',
     'enclave',
     'autostart',
     'log_level',

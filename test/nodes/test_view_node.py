@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import socket
 import sys
 import time
 import urllib.error
@@ -212,6 +213,32 @@ def test_sound_is_subscribed_to_only_while_somebody_looks(graph, monkeypatch):
         graph.wait(lambda: graph.node.count_subscribers('audio_stamped') == 0, 'no sound')
         graph.wait(lambda: view.diagnose().values['keeps sound'] == 'no', 'that it says so')
     assert view.diagnose().level == Level.OK
+
+
+def test_foxglove_gets_the_sound_and_only_then_it_is_subscribed_to(graph, speech):
+    pytest.importorskip('foxglove', reason="needs foxglove-sdk: pip install '.[foxglove]'")
+    pytest.importorskip('google.protobuf')
+    from foxglove_client import listen
+
+    with socket.create_server(('127.0.0.1', 0)) as free:
+        port = free.getsockname()[1]
+    view = graph.make(ViewNode, namespace='/robot', port=0, foxglove_port=port)
+    publisher = AudioPublisher(graph, topic='/robot/audio_stamped', info_topic='/robot/audio_info')
+    publisher.announce()
+    pcm = encode_s16le(speech[:8_000])
+    for _ in range(2):
+        with listen(f'ws://127.0.0.1:{port}', '/robot/audio') as received:
+            graph.wait(lambda: graph.node.count_subscribers('/robot/audio_stamped') == 1, 'sound')
+            publisher.wait_for_subscriber(view)
+            publisher.play(pcm, period=0.001)
+            graph.wait(lambda: sum(len(b.data) for _, b in received) == len(pcm), 'all of it')
+            assert view.diagnose().values['keeps sound'] == 'no'
+        graph.wait(lambda: not graph.node.count_subscribers('/robot/audio_stamped'), 'no sound')
+    assert b''.join(block.data for _, block in received) == pcm
+    assert received[0][0] == received[0][1].timestamp.ToNanoseconds() == START
+    graph.run(view.trigger_deactivate)
+    with socket.create_server(('127.0.0.1', port)):
+        pass
 
 
 def test_what_is_missing_has_its_topic(graph, page):
@@ -451,6 +478,7 @@ def test_its_life_cycle_leaves_nothing_behind(graph):
         ({'reliability': 'maybe'}, 'reliability'),
         ({'audio_topic': 'a b'}, 'topic'),
         ({'emotion_node': 'a b'}, 'name'),
+        ({'host': '0.0.0.0', 'foxglove_port': 8765}, 'knows no token'),
     ],
 )
 def test_wrong_settings_are_one_line(graph, settings, message):
