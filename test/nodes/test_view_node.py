@@ -186,6 +186,7 @@ def test_it_shows_what_is_said_and_what_goes_missing(graph, view, page, processe
     assert silence(page) <= 4
     page.wait_for('#nodes', 'emotion_node: silent')
     page.wait_for('.speaking', 'silent')
+    page.wait_for('#tiles', 'median latency, old')
     assert page.text('#connection') == 'live'
     last = page.text('.utterances li:first-child')
     processes.start('emotion_node', RECOGNISING)

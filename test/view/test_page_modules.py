@@ -318,6 +318,62 @@ def test_seconds_are_minutes_and_seconds(run):
     assert run('return page.clock(0) === new Date(0).toLocaleTimeString()')
 
 
+# A voice.
+
+VOICE = """
+    const store = new page.Store();
+    const handlers = { announce() {}, clockOf: (time) => page.mark(time), play() {}, canPlay: () => true };
+    const [{ lanes }, ...heads] = given;
+    store.add({ type: 'snapshot', about: { recording: { start: 0 } }, lanes });
+    const voice = new page.Voice('', store.lanes.get(''), handlers);
+    document.body.append(voice.element);
+    const text = (selector) => voice.find(selector).textContent;
+    const seen = heads.map((head) => {
+      voice.draw(head, { isStale: false, age: 0, places: [['sad', -0.6, -0.4]], isRecording: true, seconds: 12 });
+      return {
+        expression: text('.expression'),
+        glyph: text('.glyph'),
+        detail: text('.detail'),
+        age: text('.age'),
+        confidence: voice.find('.meter').getAttribute('aria-valuenow'),
+        colour: voice.find('.decision').style.getPropertyValue('--colour'),
+        cards: voice.element.querySelectorAll('.utterances li').length,
+        mood: text('.mood').slice(0, 7),
+      };
+    });
+    const picture = voice.find('.plane canvas').getContext('2d').getImageData(0, 0, 200, 200).data;
+    voice.element.remove();
+    return [...seen, picture.some((value) => value)];
+"""
+
+
+def test_before_the_first_decision_none_is_shown_not_even_a_later_one(run):
+    """A position before it in a recording; a voice that was reset, of which nothing is known."""
+    decision = {
+        'time': 2.0,
+        'expression': 'sad',
+        'confidence': 0.8,
+        'valence': -0.6,
+        'arousal': -0.4,
+    }
+    new = {
+        'decisions': [decision],
+        'utterances': [{**decision, 'time': 3.0, 'id': 1, 'start': 1.0}],
+        'mood': [[3.0, -0.6, -0.4, 1.0]],
+    }
+    lanes = {'': state(9.0, **new)}
+    first, later, before, unknown, is_drawn = run(VOICE, {'lanes': lanes}, 0, 4, 1, None)
+    assert later['expression'] == 'sad'
+    assert later['glyph'] == '▼'
+    assert later['detail'].startswith('80 % confident')
+    assert (later['confidence'], later['cards'], later['mood']) == ('80', 1, 'Mood ov')
+    for seen in (first, before, unknown):
+        assert seen['expression'] == 'nothing yet'
+        assert (seen['glyph'], seen['detail'], seen['age'], seen['colour']) == ('·', '', '', '')
+        assert (seen['confidence'], seen['cards'], seen['mood']) == ('0', 0, 'No mood')
+    assert is_drawn
+
+
 # What pictures are made of.
 
 

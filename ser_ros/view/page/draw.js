@@ -150,7 +150,11 @@ function timeAxis(context, width, y, seconds, step, left = 0) {
 export function drawProbabilities(canvas, lane, head, seconds) {
   const { context, width, height, size } = prepare(canvas);
   const rows = lane.classes;
-  if (!rows.length) return;
+  if (!rows.length) {
+    context.fillStyle = colour('--quiet');
+    context.fillText('none yet', 0, size);
+    return;
+  }
   const axis = size + 8;
   const row = (height - axis) / rows.length;
   const left = Math.max(...rows.map(([name]) => context.measureText(`● ${name}`).width)) + 10;

@@ -171,7 +171,7 @@ const TILES = [
   ['skipped windows', 'skipped windows', (v) => v, (v) => v > 0],
   ['messages lost', 'messages lost', (v) => v, (v) => v > 0],
   ['utterances', 'utterances', (v) => v, () => false],
-  ['adaptation utterances', 'known from', (v) => v, () => false],
+  ['adaptation utterances', 'known utterances', (v) => v, () => false],
 ];
 
 function showStatus() {
@@ -194,18 +194,21 @@ function showStatus() {
     return item;
   }));
   const values = Object.assign({}, ...nodes.map((node) => node.values).reverse());
+  const silent = nodes.filter((node) => node.age > SILENT);
+  const isOld = (key) => silent.includes(nodes.find((node) => Object.hasOwn(node.values, key)));
   const bundle = values.bundle ?? store.about.bundle;
   setText(find('bundle'), [store.isRecording ? '' : store.about.title, bundle, values.backend && `${values.backend} on ${values.device}`].filter(Boolean).join(' · '));
   find('commands').hidden = !(store.about.commands ?? []).length;
   for (const button of document.querySelectorAll('[data-command]')) button.hidden = !store.about.commands?.includes(button.dataset.command);
   const tiles = TILES.filter(([key]) => values[key] !== undefined && values[key] !== '');
   find('health').hidden = !nodes.length;
-  replace(find('tiles'), tiles.map(([key]) => `${key}${values[key]}`), () => tiles.map(([key, label, write, isBad]) => {
+  replace(find('tiles'), tiles.map(([key]) => [key, values[key], isOld(key)]), () => tiles.map(([key, label, write, isBad]) => {
     const tile = document.createElement('div');
     const value = Number(values[key]);
     tile.dataset.bad = isBad(value);
     const term = document.createElement('dt');
-    term.textContent = label;
+    term.textContent = isOld(key) ? `${label}, old` : label;
+    tile.dataset.old = isOld(key);
     const definition = document.createElement('dd');
     definition.textContent = Number.isNaN(value) ? values[key] : write(value);
     tile.append(term, definition);

@@ -10,7 +10,7 @@ export function setText(element, text) {
 }
 
 function dress(element, expression) {
-  element.style.setProperty('--colour', `var(${variableOf(expression)})`);
+  element.style.setProperty('--colour', expression && `var(${variableOf(expression)})`);
 }
 
 export class Voice {
@@ -30,7 +30,7 @@ export class Voice {
   draw(head, { isStale, age, places, isRecording, seconds }) {
     const { lane } = this;
     this.element.classList.toggle('stale', isStale);
-    if (head === null) return;
+    head ??= 0;  // nothing is known: what the pictures will show
     drawWave(this.find('.wave'), lane, head);
     drawSpectrogram(this.find('.spectrogram'), lane, head);
     drawProbabilities(this.find('.probabilities canvas'), lane, head, seconds);
@@ -46,30 +46,32 @@ export class Voice {
     const isSpeaking = !isStale && (isRecording ? Boolean(change?.[1]) : lane.speaking);
     this.find('.speaking').dataset.speaking = isSpeaking;
     setText(this.find('.speaking .text'), isSpeaking ? 'speaking' : isStale ? `no news for ${Math.round(age)} s` : 'silent');
-    const level = lane.level === null || isRecording ? '' : `${Math.round(lane.level)} dB`;
-    setText(this.find('.level'), level);
-    const decision = lastBefore(lane.decisions, head, (item) => item.time);
-    const last = lastBefore(lane.utterances, head, (item) => item.time);
-    const shown = !decision || (last && last.time >= decision.time) ? last : decision;
-    if (!shown) return;
-    const expression = shown.expression ?? UNCERTAIN;
-    const verdict = this.find('.verdict');
-    verdict.dataset.expression = expression;
-    dress(this.find('.decision'), expression);
-    setText(this.find('.glyph'), glyphOf(expression));
-    setText(this.find('.expression'), expression);
-    setText(this.find('.detail'), shown.expression === null
-      ? `most probable: ${shown.leading ?? 'nothing'}, ${percent(shown.confidence)}`
-      : `${percent(shown.confidence)} confident; ${wordsFor(shown.valence, shown.arousal)}`);
-    const meter = this.find('.meter');
-    meter.setAttribute('aria-valuenow', Math.round(shown.confidence * 100));
-    meter.firstElementChild.style.width = `${Math.min(100, shown.confidence * 100)}%`;
-    const ago = Math.max(0, head - shown.time) + (isStale ? age : 0);
-    setText(this.find('.age'), ago < 1.5 ? 'now' : `${Math.round(ago)} s ago`);
+    setText(this.find('.level'), lane.level === null || isRecording || isStale ? '' : `${Math.round(lane.level)} dB`);
     const mood = lastBefore(lane.mood, head);
     setText(this.find('.mood'), mood
       ? `Mood over the last utterances: ${wordsFor(mood[1], mood[2])} (valence ${mood[1].toFixed(2)}, arousal ${mood[2].toFixed(2)})`
       : 'No mood yet: it is the mean of the last utterances.');
+    const decision = lastBefore(lane.decisions, head, (item) => item.time);
+    const last = lastBefore(lane.utterances, head, (item) => item.time);
+    const shown = !decision || (last && last.time >= decision.time) ? last : decision;
+    const expression = shown ? shown.expression ?? UNCERTAIN : '';
+    this.find('.verdict').dataset.expression = expression;
+    dress(this.find('.decision'), expression);
+    setText(this.find('.glyph'), shown ? glyphOf(expression) : '·');
+    setText(this.find('.expression'), expression || 'nothing yet');
+    const confidence = shown?.confidence ?? 0;
+    let detail = '';
+    if (shown) {
+      detail = shown.expression === null
+        ? `most probable: ${shown.leading ?? 'nothing'}, ${percent(confidence)}`
+        : `${percent(confidence)} confident; ${wordsFor(shown.valence, shown.arousal)}`;
+    }
+    setText(this.find('.detail'), detail);
+    const meter = this.find('.meter');
+    meter.setAttribute('aria-valuenow', Math.round(confidence * 100));
+    meter.firstElementChild.style.width = `${Math.min(100, confidence * 100)}%`;
+    const ago = shown ? Math.max(0, head - shown.time) + (isStale ? age : 0) : null;
+    setText(this.find('.age'), ago === null ? '' : ago < 1.5 ? 'now' : `${Math.round(ago)} s ago`);
   }
 
   showUtterances(head, isRecording) {
