@@ -187,6 +187,11 @@ def test_it_shows_what_is_said_and_what_goes_missing(graph, view, page, processe
     page.wait_for('#nodes', 'emotion_node: silent')
     page.wait_for('.speaking', 'silent')
     page.wait_for('#tiles', 'median latency, old')
+    # A screen reader says it once, not each second.
+    said = page.text('#warning')
+    assert said == f'emotion_node has said nothing for {said.split()[-2]} s'
+    page.wait(lambda: silence(page) > int(said.split()[-2]) + 1, 'another second')
+    assert page.text('#warning') == said
     assert page.text('#connection') == 'live'
     last = page.text('.utterances li:first-child')
     processes.start('emotion_node', RECOGNISING)

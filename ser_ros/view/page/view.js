@@ -86,6 +86,8 @@ function showConnection() {
   const age = (performance.now() - store.received) / 1000;
   const element = find('connection');
   const state = opened && age < STALE ? 'live' : store.received ? 'lost' : 'waiting';
+  // Said aloud when it changes, not with each second.
+  if (element.dataset.state !== state) setText(find('announcement'), { live: 'connected', waiting: '', lost: 'connection lost' }[state]);
   element.dataset.state = state;
   setText(element, { live: 'live', waiting: 'connecting', lost: `connection lost ${Math.round(age)} s ago, trying again` }[state]);
 }
@@ -188,6 +190,7 @@ function showStatus() {
     return item;
   }));
   find('missing').hidden = !missing.length;
+  replace(find('warning'), missing.map((sentence) => sentence.replace(/\d+ s/, '')), () => [missing.join('; ')]);
   replace(find('missing'), missing, () => missing.map((sentence) => {
     const item = document.createElement('li');
     item.textContent = sentence;
