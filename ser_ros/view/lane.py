@@ -100,7 +100,7 @@ class Lane:
         self.ring = SoundRing(keep_audio)
         self.meter = LevelMeter(SAMPLE_RATE)
         self.is_watched = is_recording
-        """Whether sound is made into columns."""
+        """Whether sound is kept, and made into columns."""
         self.sound_received: Optional[float] = None
         """When sound came last, by the monotonic clock."""
         self.is_speaking = False
@@ -159,9 +159,9 @@ class Lane:
         self._sound_head = time + seconds
         self.sound_received = received
         self.meter.push(samples)
-        self.ring.add(samples, stamp_ns)
         if not self.is_watched:
             return
+        self.ring.add(samples, stamp_ns)
         if self._expected is None or abs(time - self._expected) > JITTER:
             self._columns = Columns()
         first = time - self._columns.n_waiting / SAMPLE_RATE

@@ -92,7 +92,7 @@ class Model:
         with self._lock:
             lanes = dict(list(lanes.items())[:MAX_LANES])
             for name in self._lanes.keys() - lanes.keys():
-                del self._lanes[name]
+                del self._lanes[name], self._since[name]
                 self._reasons.pop(name, None)
             for name in lanes:
                 if name not in self._lanes:

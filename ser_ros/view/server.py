@@ -165,8 +165,10 @@ class Server:
             self._thread.join()
 
     def close(self) -> None:
-        """Free the port of a server that was never run."""
+        """Free the port of a server that was never run, and what else it has open."""
         self._socket.close()
+        if not self._loop.is_running():
+            self._loop.close()
 
     async def _serve(self) -> None:
         app = web.Application(middlewares=[self._guard], client_max_size=MAX_MESSAGE)

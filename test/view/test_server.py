@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import io
 import json
 import socket
@@ -9,13 +10,14 @@ import threading
 import time
 import wave
 from concurrent.futures import Future
+from pathlib import Path
 
 import aiohttp
 import numpy as np
 import pytest
 
 from ser_ros import SerError, TransientError
-from ser_ros.audio import SAMPLE_RATE
+from ser_ros.audio import SAMPLE_RATE, SECOND
 from ser_ros.view import server as module
 from ser_ros.view.lane import Decision
 from ser_ros.view.model import Model, Topics
@@ -28,10 +30,17 @@ FILES = ('/', '/style.css', '/view.js')
 def model():
     model = Model(keep_audio=30.0, nodes=('emotion_node',))
     model.set_lanes({'': Topics('/audio_stamped', '/audio_info')})
-    model.set_speaking('', True, 0.0)
-    model.add_sound('', np.ones(3 * SAMPLE_RATE, np.float32) / 4, 0)
-    model.add_decision('', Decision(2.0, 'sad', 0.9, -0.5, -0.5), is_utterance=True)
+    speak(model, 0)
     return model
+
+
+def speak(model, second):
+    """Two seconds of an utterance, and a second of sound after it."""
+    model.set_speaking('', False, second)
+    model.set_speaking('', True, second)
+    model.add_sound('', np.ones(3 * SAMPLE_RATE, np.float32) / 4, second * SECOND)
+    decision = Decision(second + 2.0, 'sad', 0.9, -0.5, -0.5)
+    model.add_decision('', decision, is_utterance=True)
 
 
 class Watched(list):
@@ -162,18 +171,22 @@ def test_nothing_is_drawn_before_anybody_looks_and_long_after(make, model):
     assert watched == [True, False]
 
 
-def test_the_sound_of_an_utterance_is_a_wav_file(make):
+def test_the_sound_of_an_utterance_is_a_wav_file(make, model):
     server = make()
 
     async def request(client):
-        async with client.get('/sound?voice=&id=1') as response:
-            return response.content_type, await response.read()
+        async with client.look() as viewer:
+            await viewer.receive_str()
+            speak(model, 10)
+            async with client.get('/sound?voice=&id=2') as response:
+                return response.content_type, await response.read()
 
     kind, data = ask(server, request)
     assert kind == 'audio/wav'
     with wave.open(io.BytesIO(data)) as reader:
         assert reader.getnframes() / SAMPLE_RATE == pytest.approx(2.2, abs=0.1)
-    for query in ('id=2', 'voice=x&id=1'):
+    # Of the first one, before anybody looked, nothing was kept.
+    for query in ('id=1', 'id=3', 'voice=x&id=2'):
         assert status_of(server, f'/sound?{query}')[0] == 404
     for query in ('', 'id=x', 'id=-1', 'id=99999999999', 'id=²'):
         assert status_of(server, f'/sound?{query}')[0] == 400
@@ -242,7 +255,6 @@ def test_bound_elsewhere_data_needs_the_token(make, model):
     assert status_of(server)[0] == 200
     assert status_of(server, '/sound?id=1')[0] == 401
     right = {'Authorization': f'Bearer {server.token}'}
-    assert status_of(server, '/sound?id=1', **right)[0] == 200
 
     async def look(client):
         for protocols in (('ser-view',), ('ser-view', 'token.wrong')):
@@ -252,6 +264,9 @@ def test_bound_elsewhere_data_needs_the_token(make, model):
         async with client.look(('ser-view', f'token.{server.token}')) as viewer:
             assert viewer.protocol == 'ser-view'
             assert json.loads(await viewer.receive_str())['type'] == 'snapshot'
+            speak(model, 10)
+            async with client.get('/sound?id=2', **right) as response:
+                assert response.status == 200
 
     ask(server, look)
     assert server.token in server.url
@@ -285,6 +300,20 @@ def test_viewers_are_limited(make):
             with pytest.raises(aiohttp.WSServerHandshakeError) as refusal:
                 await client.look()
             assert refusal.value.status == 503
+
+    ask(server, look)
+
+
+def test_viewers_who_come_at_once_are_limited(make):
+    server = make(max_viewers=3)
+
+    async def look(client):
+        came = await asyncio.gather(*(client.look() for _ in range(40)), return_exceptions=True)
+        looking = [viewer for viewer in came if not isinstance(viewer, Exception)]
+        assert len(looking) == 3
+        assert {error.status for error in came if isinstance(error, Exception)} == {503}
+        for viewer in looking:
+            await viewer.close()
 
     ask(server, look)
 
@@ -384,6 +413,16 @@ def test_a_port_in_use_may_become_free_and_a_wrong_address_stays_wrong(make):
     assert not isinstance(error.value, TransientError)
     with pytest.raises(SerError, match='not an address'):
         Server(Model(), host='no such name!')
+
+
+@pytest.mark.skipif(not Path('/proc/self/fd').exists(), reason='needs Linux')
+def test_a_server_that_is_never_run_leaves_nothing_open():
+    gc.collect()  # what earlier tests left
+    opened = Path('/proc/self/fd')
+    before = len(list(opened.iterdir()))
+    for _ in range(5):
+        Server(Model()).close()
+    assert len(list(opened.iterdir())) <= before
 
 
 def test_it_ends_while_somebody_looks(make):
