@@ -201,8 +201,7 @@ class ViewNode(ManagedNode):
 
     def _add_sound(self, name: str, samples: np.ndarray, stamp_ns: int) -> None:
         """Of a voice, in the thread that receives it."""
-        if self._model.is_watched:
-            self._model.add_sound(name, samples, stamp_ns)
+        self._model.add_sound(name, samples, stamp_ns)
         if self._foxglove is not None:
             self._foxglove.add_sound(name, samples, stamp_ns)
 

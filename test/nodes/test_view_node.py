@@ -421,8 +421,17 @@ def test_a_page_that_hangs_delays_no_other(graph, view, page):
 def test_from_elsewhere_it_asks_for_the_token(graph, page):
     view = graph.make(ViewNode, port=0, host='0.0.0.0', token='right-one')
     page.open(f'http://127.0.0.1:{urlsplit(view.address).port}/')
-    page.wait(lambda: page.run("document.getElementById('ask').open"), 'the question')
+    is_asked = "document.getElementById('ask').open"
+    page.wait(lambda: page.run(is_asked), 'the question')
     assert page.run("document.querySelectorAll('.lane').length") == 0
+    page.click('#no-token')
+    page.wait_for('#connection', 'needs the token')
+    page.chromium.refresh()
+    page.wait(lambda: page.run(is_asked), 'the question')
+    page.chromium.find_element(By.ID, 'token').send_keys('wrong-one')
+    page.click('#use-token')
+    is_asked_again = f"{is_asked} && !document.getElementById('token').value"
+    page.wait(lambda: page.run(is_asked_again), 'the question again')
     page.chromium.find_element(By.ID, 'token').send_keys('right-one')
     page.click('#use-token')
     page.wait_for('#connection', 'live')

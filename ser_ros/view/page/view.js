@@ -13,6 +13,7 @@ const store = new Store();
 const voices = new Map();
 const player = find('sound');
 let opened = false;
+let isRefused = false;
 let pause = 500;
 let drawn = 0;
 
@@ -49,7 +50,8 @@ function connect() {
     if (store.isRecording) return;
     showConnection();
     if (!wasOpen && (await needsToken())) {
-      askForToken(connect);
+      isRefused = true;
+      askForToken();
       return;
     }
     setTimeout(connect, pause);
@@ -72,7 +74,11 @@ function askForToken(then) {
   const use = () => {
     sessionStorage.setItem('token', find('token').value.trim());
     dialog.close();
-    then();
+    if (isRefused) {
+      isRefused = false;
+      connect();
+    }
+    then?.();
   };
   find('use-token').onclick = use;
   find('token').onkeydown = (event) => {
@@ -85,11 +91,18 @@ function askForToken(then) {
 function showConnection() {
   const age = (performance.now() - store.received) / 1000;
   const element = find('connection');
-  const state = opened && age < STALE ? 'live' : store.received ? 'lost' : 'waiting';
+  const state = opened && age < STALE ? 'live' : isRefused ? 'refused' : store.received ? 'lost' : 'waiting';
   // Said aloud when it changes, not with each second.
-  if (element.dataset.state !== state) setText(find('announcement'), { live: 'connected', waiting: '', lost: 'connection lost' }[state]);
+  if (element.dataset.state !== state) {
+    setText(find('announcement'), { live: 'connected', waiting: '', lost: 'connection lost', refused: 'needs the token' }[state]);
+  }
   element.dataset.state = state;
-  setText(element, { live: 'live', waiting: 'connecting', lost: `connection lost ${Math.round(age)} s ago, trying again` }[state]);
+  setText(element, {
+    live: 'live',
+    waiting: 'connecting',
+    lost: `connection lost ${Math.round(age)} s ago, trying again`,
+    refused: 'needs the token: load the page again to enter it',
+  }[state]);
 }
 
 // Voices.
