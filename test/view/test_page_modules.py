@@ -2,6 +2,8 @@
 
 import base64
 import json
+import time
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import pytest
 pytest.importorskip('aiohttp', reason="needs the page's server: pip install '.[view]'")
 pytest.importorskip('selenium')
 
-from browsing import complaints, start_browser
+from browsing import complaints, requested, start_browser
 
 from ser_ros.audio import SAMPLE_RATE
 from ser_ros.emotions import EMOTIONS
@@ -32,16 +34,31 @@ LOADED = """
 KINDS = ('sound', 'windows', 'decisions', 'speech', 'mood', 'utterances')
 
 
+HANG = 7.5
+"""Seconds for which the server can be told to hang; the page waits for five, and looks each second."""
+
+
 @pytest.fixture(scope='module')
-def chromium(tmp_path_factory):
-    chromium = start_browser(tmp_path_factory.mktemp('chromium'))
-    server = Server(Model())
+def server():
+    def hang(_):
+        time.sleep(HANG)
+        answer = Future()
+        answer.set_result((True, 'it is over'))
+        return answer
+
+    server = Server(Model(), commands={'hang': hang})
     server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope='module')
+def chromium(server, tmp_path_factory):
+    chromium = start_browser(tmp_path_factory.mktemp('chromium'))
     chromium.get(server.url)
     yield chromium
     assert complaints(chromium) == []
     chromium.quit()
-    server.stop()
 
 
 @pytest.fixture
@@ -260,6 +277,34 @@ def test_the_last_item_before_a_time(run, time, expected):
     pair, item = run(body, pairs, time, items)
     assert (pair and pair[0], item and item['time']) == (expected, expected)
     assert run(body, [], time, []) == [None, None]
+
+
+# The connection.
+
+
+def test_a_connection_on_which_nothing_comes_is_made_anew(server, chromium, run):
+    """As where a wireless network has gone: nobody closes it, and the browser does not notice."""
+
+    def sockets():
+        return sum(url.endswith('/live') for url in requested(chromium))
+
+    state = 'return document.getElementById("connection").dataset.state'
+    deadline = time.monotonic() + 30.0
+
+    def wait_for(expected):
+        while run(state) != expected:
+            assert time.monotonic() < deadline, f'waited for {expected}, it is {run(state)}'
+            time.sleep(0.05)
+
+    wait_for('live')
+    sockets()
+    run(
+        'fetch("/command/hang", { method: "POST", headers: { Authorization: `Bearer ${given[0]}` } })',
+        server.token,
+    )
+    wait_for('lost')
+    wait_for('live')
+    assert sockets() == 1
 
 
 # How an emotion looks.

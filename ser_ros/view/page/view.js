@@ -6,6 +6,7 @@ import { clock, mark, percent } from './text.js';
 import { setText, Voice } from './voice.js';
 
 const STALE = 2;
+const LOST = 5;
 const SILENT = 3;
 const FRAME = 1000 / 20;
 const find = (id) => document.getElementById(id);
@@ -32,9 +33,14 @@ function connect() {
   const protocols = ['ser-view'];
   if (/^[\w-]+$/.test(token())) protocols.push(`token.${token()}`);
   const socket = new WebSocket(`${location.origin.replace(/^http/, 'ws')}/live`, protocols);
+  // Where the network has gone nobody closes it.
+  const watch = setInterval(() => {
+    if (opened && performance.now() - store.received > LOST * 1000) socket.close();
+  }, 1000);
   socket.addEventListener('open', () => {
     opened = true;
     pause = 500;
+    store.received = performance.now();
   });
   socket.addEventListener('message', (event) => {
     store.add(JSON.parse(event.data));
@@ -45,6 +51,7 @@ function connect() {
     }
   });
   socket.addEventListener('close', async () => {
+    clearInterval(watch);
     const wasOpen = opened;
     opened = false;
     if (store.isRecording) return;
