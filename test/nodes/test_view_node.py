@@ -157,6 +157,10 @@ def test_it_shows_what_is_said_and_what_goes_missing(graph, view, page, processe
     # The sound of an utterance.
     page.click('.utterances li:first-child button')
     page.wait(lambda: page.run("document.getElementById('sound').duration > 0.5"), 'sound')
+    # One after another, before the one before has begun.
+    page.chromium.execute_script(
+        "document.querySelectorAll('.utterances li button').forEach((b) => b.click())"
+    )
 
     # A command, with the token that was in the address.
     page.click('[data-command=enable][data-value=false]')

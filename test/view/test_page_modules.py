@@ -55,10 +55,12 @@ def server():
 @pytest.fixture(scope='module')
 def chromium(server, tmp_path_factory):
     chromium = start_browser(tmp_path_factory.mktemp('chromium'))
-    chromium.get(server.url)
-    yield chromium
-    assert complaints(chromium) == []
-    chromium.quit()
+    try:
+        chromium.get(server.url)
+        yield chromium
+        assert complaints(chromium) == []
+    finally:
+        chromium.quit()
 
 
 @pytest.fixture

@@ -164,10 +164,12 @@ async function play(name, item, button) {
   if (store.isRecording) {
     player.currentTime = Math.max(0, item.start - store.about.recording.start);
     until = item.time + 0.2;
-    await player.play();
+    start();
     return;
   }
-  const answer = await fetch(`/sound?voice=${encodeURIComponent(name)}&id=${item.id}`, { headers: headers() });
+  const address = `/sound?voice=${encodeURIComponent(name)}&id=${item.id}`;
+  const answer = await fetch(address, { headers: headers() }).catch(() => null);
+  if (answer === null) return; // the page says that the connection is lost
   if (answer.status === 401) {
     askForToken(() => play(name, item, button));
     return;
@@ -179,7 +181,11 @@ async function play(name, item, button) {
   }
   URL.revokeObjectURL(player.src);
   player.src = URL.createObjectURL(await answer.blob());
-  await player.play();
+  start();
+}
+
+function start() {
+  player.play().catch(() => {}); // another one began, or it was paused
 }
 
 // Nodes.
@@ -334,7 +340,7 @@ async function openRecording(isInPage) {
     if (!player.paused) player.pause();
     else {
       if (player.currentTime >= recording.duration - 0.05 || Number(find('cursor').value) >= recording.duration) player.currentTime = 0;
-      player.play();
+      start();
     }
   });
   for (const event of ['play', 'pause', 'ended']) {
