@@ -30,7 +30,7 @@ export class Voice {
   draw(head, { isStale, age, places, isRecording, seconds }) {
     const { lane } = this;
     this.element.classList.toggle('stale', isStale);
-    head ??= 0;  // nothing is known: what the pictures will show
+    head ??= 0; // nothing is known: what the pictures will show
     drawWave(this.find('.wave'), lane, head);
     drawSpectrogram(this.find('.spectrogram'), lane, head);
     drawProbabilities(this.find('.probabilities canvas'), lane, head, seconds);
