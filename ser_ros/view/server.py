@@ -233,10 +233,11 @@ class Server:
     async def _guard(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        if not self._access.requests.take():
-            response: web.StreamResponse = _text('too many requests', 429)
-        elif reason := self._access.refuses(request.headers):
-            response = _text(f'refused: {reason}', 403)
+        # Refused first: another site's page must not use up what others may ask.
+        if reason := self._access.refuses(request.headers):
+            response: web.StreamResponse = _text(f'refused: {reason}', 403)
+        elif not self._access.requests.take():
+            response = _text('too many requests', 429)
         else:
             try:
                 response = await handler(request)

@@ -309,6 +309,38 @@ def test_a_connection_on_which_nothing_comes_is_made_anew(server, chromium, run)
     assert sockets() == 1
 
 
+def test_a_page_that_may_not_look_says_why_and_may_later(chromium, run):
+    full = Server(Model(), max_viewers=1)
+    full.start()
+    own = chromium.current_window_handle
+    connection = 'return document.getElementById("connection").textContent'
+
+    def wait_for(expected):
+        deadline = time.monotonic() + 30.0
+        while run(connection) != expected:
+            assert time.monotonic() < deadline, f'waited for {expected}, it is {run(connection)}'
+            time.sleep(0.05)
+
+    try:
+        chromium.switch_to.new_window('tab')
+        first = chromium.current_window_handle
+        chromium.get(full.url)
+        wait_for('live')
+        chromium.switch_to.new_window('tab')
+        chromium.get(full.url)
+        wait_for('1 look already, trying again')
+        second = chromium.current_window_handle
+        chromium.switch_to.window(first)
+        chromium.close()
+        chromium.switch_to.window(second)
+        wait_for('live')
+        complaints(chromium)  # the browser's own of the refusals
+        chromium.close()
+    finally:
+        chromium.switch_to.window(own)
+        full.stop()
+
+
 # How an emotion looks.
 
 

@@ -331,6 +331,22 @@ def test_requests_are_limited(make):
     assert 429 in ask(server, hammer)
 
 
+def test_another_site_does_not_use_up_what_others_may_ask(make):
+    server = make()
+
+    async def hammer(client):
+        async def one():
+            async with client.get('/', Origin='http://evil.example') as response:
+                return response.status
+
+        refused = [s for _ in range(8) for s in await asyncio.gather(*(one() for _ in range(90)))]
+        assert set(refused) == {403}
+        async with client.get('/') as response:
+            assert response.status == 200
+
+    ask(server, hammer)
+
+
 def test_connections_are_limited_and_viewers_stay(make, monkeypatch):
     monkeypatch.setattr(module, 'MAX_CONNECTIONS', 20)
     server = make()

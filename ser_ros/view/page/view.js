@@ -15,6 +15,7 @@ const voices = new Map();
 const player = find('sound');
 let opened = false;
 let isRefused = false;
+let full = '';
 let pause = 500;
 let drawn = 0;
 
@@ -39,6 +40,7 @@ function connect() {
   }, 1000);
   socket.addEventListener('open', () => {
     opened = true;
+    full = '';
     pause = 500;
     store.received = performance.now();
   });
@@ -56,21 +58,24 @@ function connect() {
     opened = false;
     if (store.isRecording) return;
     showConnection();
-    if (!wasOpen && (await needsToken())) {
+    const refusal = wasOpen ? null : await findRefusal();
+    if (refusal?.status === 401) {
       isRefused = true;
       askForToken();
       return;
     }
+    full = refusal?.status === 503 ? await refusal.text() : '';
     setTimeout(connect, pause);
     pause = Math.min(5000, pause * 1.5);
   });
 }
 
-async function needsToken() {
+/** The server's answer to a connection that it refuses, which a WebSocket does not tell. */
+async function findRefusal() {
   try {
-    return (await fetch('/sound', { headers: headers() })).status === 401;
+    return await fetch('/live', { headers: headers() });
   } catch {
-    return false;
+    return null;
   }
 }
 
@@ -98,10 +103,10 @@ function askForToken(then) {
 function showConnection() {
   const age = (performance.now() - store.received) / 1000;
   const element = find('connection');
-  const state = opened && age < STALE ? 'live' : isRefused ? 'refused' : store.received ? 'lost' : 'waiting';
+  const state = opened && age < STALE ? 'live' : isRefused ? 'refused' : full ? 'full' : store.received ? 'lost' : 'waiting';
   // Said aloud when it changes, not with each second.
   if (element.dataset.state !== state) {
-    setText(find('announcement'), { live: 'connected', waiting: '', lost: 'connection lost', refused: 'needs the token' }[state]);
+    setText(find('announcement'), { live: 'connected', waiting: '', lost: 'connection lost', refused: 'needs the token', full }[state]);
   }
   element.dataset.state = state;
   setText(element, {
@@ -109,6 +114,7 @@ function showConnection() {
     waiting: 'connecting',
     lost: `connection lost ${Math.round(age)} s ago, trying again`,
     refused: 'needs the token: load the page again to enter it',
+    full: `${full}, trying again`,
   }[state]);
 }
 
