@@ -15,6 +15,7 @@ const voices = new Map();
 const player = find('sound');
 let opened = false;
 let isRefused = false;
+let wanted = null;
 let full = '';
 let pause = 500;
 let drawn = 0;
@@ -167,6 +168,7 @@ function canPlay() {
 }
 
 async function play(name, item, button) {
+  wanted = item;
   if (store.isRecording) {
     player.currentTime = Math.max(0, item.start - store.about.recording.start);
     until = item.time + 0.2;
@@ -185,8 +187,11 @@ async function play(name, item, button) {
     button.title = await answer.text();
     return;
   }
-  URL.revokeObjectURL(player.src);
-  player.src = URL.createObjectURL(await answer.blob());
+  const sound = await answer.blob();
+  if (wanted !== item) return; // another one was chosen meanwhile
+  const old = player.src;
+  player.src = URL.createObjectURL(sound);
+  URL.revokeObjectURL(old); // no sooner: it may still be loading
   start();
 }
 
