@@ -82,5 +82,5 @@ def words(speech, segments, tmp_path_factory):
 def long(speech, tmp_path_factory):
     """A file that takes seconds."""
     path = tmp_path_factory.mktemp('long').resolve() / 'long.flac'
-    soundfile.write(path, np.concatenate((speech, np.zeros(240 * 16_000, np.float32))), 16_000)
+    soundfile.write(path, np.concatenate((speech, np.zeros(90 * 16_000, np.float32))), 16_000)
     return path

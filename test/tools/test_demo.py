@@ -44,10 +44,12 @@ def test_it_shows_what_was_acted(domain_id):
     assert '\033' not in run.stdout
 
 
-def test_ones_own_sound(domain_id):
-    run = demo(ROOT / 'examples' / 'speech.flac', domain_id=domain_id)
+def test_ones_own_sound(domain_id, tmp_path):
+    samples, rate = soundfile.read(ROOT / 'examples' / 'speech.flac', frames=9 * 16_000)
+    soundfile.write(tmp_path / 'own.wav', samples, rate)
+    run = demo(tmp_path / 'own.wav', domain_id=domain_id)
     assert run.returncode == 0, run.stderr
-    assert run.stdout.count('sounded') >= 3
+    assert run.stdout.count('sounded') >= 2
     assert 'BanglaSER' not in run.stdout
 
 
