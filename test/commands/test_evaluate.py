@@ -162,7 +162,7 @@ def test_labels_are_merged_as_in_training(
     assert status == 0
     metrics = json.loads(out[0])
     assert metrics['validation']['classes'].keys() == {'neutral', 'happy', 'sad'}
-    assert metrics['SAVEE (other corpus)']['clips'] == 4
+    assert metrics['SAVEE (other corpus)']['clips'] == 6
     assert err == ['ser_ros: SAVEE: 2 clips of disgust left out, no class of the bundle']
 
 
@@ -329,28 +329,28 @@ def test_errors_are_one_line(run, trained, arguments, message):
 
 @pytest.fixture
 def small_batches(monkeypatch):
-    """Four clips in a batch, so that the corpora here have several."""
+    """Two clips in a batch, so that the corpora here have several."""
     from ser_ros.training.evaluation import prediction
 
-    monkeypatch.setattr(prediction, 'BATCH_SIZE', 4)
+    monkeypatch.setattr(prediction, 'BATCH_SIZE', 2)
 
 
 def test_several_processes_have_the_results_of_one(evaluate, noise, small_batches, tmp_path):
     def results(*arguments):
         status, out, err = evaluate(
-            '--subset', 'all', '--conditions', noise, '--report', tmp_path / 'r.html', *arguments
+            '--subset', 'test', '--conditions', noise, '--report', tmp_path / 'r.html', *arguments
         )
         assert (status, err) == (0, [])
         return out, json.loads((tmp_path / 'r.json').read_text())
 
     one = results()
-    assert one[1]['subsets']['all']['metrics']['clips'] == 12
+    assert one[1]['subsets']['test']['metrics']['clips'] == 6
     assert results('--workers', 2) == one
-    # Three batches, clean and under four conditions, of which none is computed again.
+    # Three batches, clean and under each condition, of which none is computed again.
     journal = tmp_path / 'journal'
     assert results('--resume', journal) == one
     lines = journal.read_bytes().splitlines(keepends=True)
-    n_conditions = len(one[1]['subsets']['all']['metrics']['conditions']['rows'])
+    n_conditions = len(one[1]['subsets']['test']['metrics']['conditions']['rows'])
     assert len(lines) == 1 + 3 * n_conditions
     journal.write_bytes(b''.join(lines[:4]) + lines[4][:100])
     assert results('--workers', 2, '--resume', journal) == one
