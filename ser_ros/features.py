@@ -1,5 +1,6 @@
 """Front-ends: waveform → spectrum, of rows and frames → standardised features."""
 
+import itertools
 from collections.abc import Iterable
 from typing import Any, Optional, Union
 
@@ -409,8 +410,14 @@ def build_frontend(
     return _MODULES[type(config)](config, mean, std)
 
 
-def fit_frontend(config: FrontendConfig, waveforms: Iterable[Tensor]) -> Frontend:
+def fit_frontend(
+    config: FrontendConfig,
+    waveforms: Iterable[Tensor],
+    weights: Optional[Iterable[float]] = None,
+) -> Frontend:
     """The front-end with the statistics of `waveforms` ((samples,) each), the training set's.
+
+    `weights`: of the frames of each waveform, around 1; by default all equal.
 
     Statistics are those of each feature over all frames, or of each bin over all clips if all
     clips have the same frames; VGGish has none. Clips too short for a frame are left out; SerError
@@ -420,15 +427,15 @@ def fit_frontend(config: FrontendConfig, waveforms: Iterable[Tensor]) -> Fronten
     if isinstance(frontend, Vggish):
         return frontend
     count, total, squares = (torch.zeros(frontend.mean.shape).double() for _ in range(3))
-    for waveform in waveforms:
+    for waveform, own in zip(waveforms, itertools.repeat(1.0) if weights is None else weights):
         if not frontend.n_frames(len(waveform)):
             continue
         features = frontend.features(frontend.spectrum(waveform)).double()
-        weights = frontend.weights(features).reshape(*frontend.mean.shape, -1)
-        features = features.reshape(weights.shape)
-        count += weights.sum(dim=-1)
-        total += (weights * features).sum(dim=-1)
-        squares += (weights * features.square()).sum(dim=-1)
+        frames = own * frontend.weights(features).reshape(*frontend.mean.shape, -1)
+        features = features.reshape(frames.shape)
+        count += frames.sum(dim=-1)
+        total += (frames * features).sum(dim=-1)
+        squares += (frames * features.square()).sum(dim=-1)
     if (n := int(count.max())) < 2:
         raise SerError(f'{n} frames or clips are too few to standardise the features by')
     # A feature that no frame counts for is not standardised.

@@ -72,9 +72,10 @@ class DataConfig:
 class VoiceConfig:
     """Training as for a stream that knows a voice from earlier: see `stream.adaptation`."""
 
-    clips: int = 0
-    """Clips of one voice that follow each other in a batch. They have room, microphone and noise
-    in common, and their mean features are the voice's; 0: clips are drawn singly."""
+    copies: int = 0
+    """Augmented copies of each clip, beside the clip as it is. Their features are computed once,
+    before the training, and crops of them are drawn; a voice's mean is that over all of its copies.
+    0: features are standardised by the training set alone, and each epoch augments anew."""
     memory: float = 24.0
     """After n utterances a voice's own mean has the weight n / (n + memory), the training set's
     mean has the rest."""
@@ -84,7 +85,7 @@ class VoiceConfig:
     """Share of voices of which nothing is known."""
 
     def __post_init__(self):
-        _at_least(0, self, 'clips')
+        _at_least(0, self, 'copies')
         if self.memory <= 0:
             raise SerError(f'memory is {self.memory}, not positive')
         _within_one(self, 'unknown_probability')
@@ -293,16 +294,13 @@ class Recipe:
         _within_one(self, 'target_accuracy')
         if self.quick and self.refit:
             raise SerError('a quick trial is not refitted: set refit=false, or quick=false')
-        batch_size, clips = self.optimization.batch_size, self.voice.clips
-        if clips and batch_size % clips:
-            raise SerError(f'batch_size is {batch_size}, not a multiple of voice.clips, {clips}')
-        if self.data.epoch_clips and not (clips or self.data.draws):
+        if self.data.epoch_clips and not self.data.draws:
             raise SerError(
-                'epoch_clips is for clips drawn with replacement: set balance_classes, '
-                'balance_corpora or voice.clips'
+                'epoch_clips is for clips drawn with replacement: set balance_classes or '
+                'balance_corpora'
             )
-        if clips and self.data.noisy_copies:
-            raise SerError('noisy_copies cannot be used with voice.clips: set one of them to 0')
+        if self.voice.copies and self.data.noisy_copies:
+            raise SerError('noisy_copies cannot be used with voice.copies: set one of them to 0')
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:

@@ -105,7 +105,7 @@ def train_split(
     """`train` with a split that is already made."""
     compute = compute or Compute()
     if not split.validation and recipe.split.protocol != 'corpora':
-        if not recipe.voice.clips:
+        if not recipe.voice.copies:
             raise SerError(
                 'the validation set is empty; calibration needs it: set split.n_validation'
             )
@@ -217,7 +217,7 @@ def _bundle_info(recipe: Recipe, split: Split) -> BundleInfo:
         recordings=tuple(sorted({c.fingerprint for c in (*split.train, *split.validation)})),
         calibration='the validation set' if split.validation else 'nothing',
         classes=split.classes,
-        adaptation=AdaptationInfo(by_voice=recipe.voice.clips > 0, memory=recipe.voice.memory),
+        adaptation=AdaptationInfo(by_voice=recipe.voice.copies > 0, memory=recipe.voice.memory),
     )
 
 

@@ -15,7 +15,7 @@ RECIPE = """
 architecture: ensemble
 frontend: {kind: log_mel_pitch}
 data: {corpora: [A, B, C], mask_absent_classes: true, balance_corpora: true, epoch_clips: 32}
-voice: {clips: 4}
+voice: {copies: 1}
 augmentation: {crop: [0.3, 1.0], mixup_alpha: 0.0}
 optimization: {epochs: 1, batch_size: 16}
 """

@@ -98,7 +98,7 @@ def test_after_ctrl_c_the_same_command_continues(run, tmp_path, steps):
 
 def test_a_training_without_a_validation_set_ends_with_card_and_report(run, tmp_path):
     status, out, _ = run(
-        '--set', 'split.n_validation=0', 'split.validation_speakers=[]', 'voice.clips=2'
+        '--set', 'split.n_validation=0', 'split.validation_speakers=[]', 'voice.copies=2'
     )
     assert status == 0
     assert out == [

@@ -36,7 +36,7 @@ SMALLER = {
     'by_voice': (
         'data.corpora=[RAVDESS, BanglaSER]',
         'data.epoch_clips=32',
-        'voice.clips=4',
+        'voice.copies=1',
         'split.validation_speakers=["RAVDESS:03", "BanglaSER:03"]',
     ),
     'companion': ('split.validation_speakers=["RAVDESS:03", "BanglaSER:03"]',),

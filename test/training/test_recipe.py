@@ -121,11 +121,11 @@ def test_a_recipe_of_fewer_corpora_keeps_the_weights(write):
 @pytest.mark.parametrize(
     ('text', 'said'),
     [
-        ('voice: {clips: 5}', 'batch_size is 32, not a multiple of voice.clips, 5'),
-        ('voice: {clips: 8, memory: 0}', 'memory is 0.0, not positive'),
-        ('voice: {clips: 8, history: [0, 9]}', 'history is from 0 to 9, not rising from 1'),
-        ('voice: {clips: 8, history: [9, 1]}', 'history is from 9 to 1, not rising from 1'),
-        ('{voice: {clips: 8}, data: {noisy_copies: 1}}', 'noisy_copies cannot be used with'),
+        ('voice: {copies: -1}', 'copies is -1'),
+        ('voice: {copies: 8, memory: 0}', 'memory is 0.0, not positive'),
+        ('voice: {copies: 8, history: [0, 9]}', 'history is from 0 to 9, not rising from 1'),
+        ('voice: {copies: 8, history: [9, 1]}', 'history is from 9 to 1, not rising from 1'),
+        ('{voice: {copies: 8}, data: {noisy_copies: 1}}', 'noisy_copies cannot be used with'),
         ('data: {epoch_clips: 64}', 'epoch_clips is for clips drawn with replacement'),
         ('split: {protocol: corpora}', 'set left_out with the protocol corpora'),
         ('split: {left_out: [A]}', 'set left_out with the protocol corpora'),

@@ -407,7 +407,7 @@ def test_an_empty_validation_set(tiny_corpus, tmp_path, cpu):
 
 def test_a_recipe_by_voice_needs_no_validation_set(tiny_corpus, tmp_path, cpu, caplog):
     recipe = dataclasses.replace(
-        changed(epochs=1), split=SplitConfig(n_validation=0), voice=VoiceConfig(clips=2)
+        changed(epochs=1), split=SplitConfig(n_validation=0), voice=VoiceConfig(copies=2)
     )
     info = load_bundle(train(recipe, [tiny_corpus], tmp_path, cpu).bundle).info
     assert (info.calibration, info.temperature, info.threshold) == ('nothing', 1.0, 0.0)

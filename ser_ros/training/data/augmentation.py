@@ -44,16 +44,14 @@ def chunks_by_length(lengths: Tensor, n_chunks: int = 8) -> Iterator[tuple[Tenso
 class Augment(nn.Module):
     """Rooms, noise and gain for waveforms, shifts and masks for spectrograms; drawn per clip.
 
-    Clips of one voice, `n_clips` in a row, have room, microphone and noise in common. All random
-    draws use torch's global generators.
+    All random draws use torch's global generators.
     """
 
-    def __init__(self, config: AugmentationConfig, sample_rate: int, n_clips: int = 1):
+    def __init__(self, config: AugmentationConfig, sample_rate: int):
         """SerError if the folder of noises or impulse responses has none, or a silent one."""
         super().__init__()
         self.config = config
         self.sample_rate = sample_rate
-        self.n_clips = n_clips
         # Not buffers, since averages of weights include those; integers take half the memory.
         noises = _read_folder('noise_folder', config.noise_folder, sample_rate, is_split=True)
         self._noises = [(sound * 2.0**15).to(torch.int16) for sound in noises]
@@ -80,20 +78,19 @@ class Augment(nn.Module):
         return samples.round_().div_(full_scale).mul_(real)
 
     def _reverberate(self, samples: Tensor, lengths: Tensor) -> None:
-        """Add a room to some voices, another one to each; the clips' energy does not change."""
-        chosen = self._draw(len(samples), self.config.reverb_probability, samples.device)
+        """Add a room to some clips, another one to each; the clips' energy does not change."""
+        chosen = _draw(len(samples), self.config.reverb_probability, samples.device)
         if not len(chosen):
             return
-        n_rooms = len(chosen) // self.n_clips
         responses = (
-            self._recorded(n_rooms)
+            self._recorded(len(chosen))
             if self._responses
-            else self._generated(n_rooms, samples.device)
+            else self._generated(len(chosen), samples.device)
         ).to(samples.device)
         for rows, n in chunks_by_length(lengths[chosen]):
             clips = chosen[rows]
             dry = samples[clips, :n]
-            response = responses[rows // self.n_clips]
+            response = responses[rows]
             # Transforms of lengths with large prime factors take up to eight times as long.
             size = n + response.shape[1] - 1
             spare = next_fast_len(size, real=True) - size
@@ -118,18 +115,17 @@ class Augment(nn.Module):
 
     def _add_noise(self, samples: Tensor, lengths: Tensor) -> None:
         """Add noise relative to each clip's level."""
-        chosen = self._draw(len(samples), self.config.noise_probability, samples.device)
+        chosen = _draw(len(samples), self.config.noise_probability, samples.device)
         if not len(chosen):
             return
         noise = torch.randn(len(chosen), samples.shape[1], device=samples.device)
         if self._noises:
-            sizes, recording = lengths[chosen].tolist(), 0
-            for row in self._draw(len(chosen), 0.5, torch.device('cpu')).tolist():
-                if row % self.n_clips == 0:
-                    recording = int(torch.randint(len(self._noises), ()))
+            sizes = lengths[chosen].tolist()
+            for row in _draw(len(chosen), 0.5, torch.device('cpu')).tolist():
+                recording = int(torch.randint(len(self._noises), ()))
                 noise[row] = self._stretch(recording, samples.shape[1], sizes[row])
         level = _norm(samples[chosen]) / lengths[chosen].sqrt()[:, None]
-        snr_db = self._uniform(len(level), self.config.noise_snr_db, samples.device)
+        snr_db = _uniform((len(level), 1), self.config.noise_snr_db, samples.device)
         samples.index_add_(0, chosen, noise.mul_(level * 10 ** (-snr_db / 20)))
 
     def _stretch(self, recording: int, n: int, length: int) -> Tensor:
@@ -141,43 +137,30 @@ class Augment(nn.Module):
         return stretch / stretch[:length].square().mean().sqrt().clamp(min=1.0)
 
     def _filter(self, samples: Tensor, lengths: Tensor) -> None:
-        """Pass some voices through a microphone and a narrower band, others for each voice."""
-        config, n_voices, device = self.config, len(samples) // self.n_clips, samples.device
+        """Pass some clips through a microphone and a narrower band, others for each clip."""
+        config, n, device = self.config, len(samples), samples.device
         if not (config.equalizer_probability or config.band_limit_probability):
             return
         frequency = torch.linspace(0, self.sample_rate / 2, FILTER_BINS, device=device)
         mel = (1 + frequency / 700).log()  # but for a factor
-        gain_db = torch.zeros(n_voices, len(frequency), device=device)
+        gain_db = torch.zeros(n, len(frequency), device=device)
         for order in range(1, 5):
             ripple = torch.cos(torch.pi * order * mel / mel[-1])
-            gain_db += (
-                torch.randn(n_voices, 1, device=device) * config.equalizer_db / order * ripple
-            )
-        gain_db *= torch.rand(n_voices, 1, device=device) < config.equalizer_probability
-        limit = _uniform((n_voices, 1), config.band_limit, device)
-        is_limited = torch.rand(n_voices, 1, device=device) < config.band_limit_probability
+            gain_db += torch.randn(n, 1, device=device) * config.equalizer_db / order * ripple
+        gain_db *= torch.rand(n, 1, device=device) < config.equalizer_probability
+        limit = _uniform((n, 1), config.band_limit, device)
+        is_limited = torch.rand(n, 1, device=device) < config.band_limit_probability
         # 80 dB an octave, as steep as a telephone's.
         slope_db = 80 * (frequency / limit).clamp(min=1.0).log2()
         gain = 10 ** ((gain_db - slope_db * is_limited) / 20)
         for clips, longest in chunks_by_length(lengths):
-            n = next_fast_len(longest + FILTER_TAIL, real=True)
+            size = next_fast_len(longest + FILTER_TAIL, real=True)
             own = nn.functional.interpolate(
-                gain[clips // self.n_clips][:, None], n // 2 + 1, mode='linear', align_corners=True
+                gain[clips][:, None], size // 2 + 1, mode='linear', align_corners=True
             )[:, 0]
-            spectrum = torch.fft.rfft(samples[clips, :longest], n) * own
-            filtered = torch.fft.irfft(spectrum, n)[:, :longest]
+            spectrum = torch.fft.rfft(samples[clips, :longest], size) * own
+            filtered = torch.fft.irfft(spectrum, size)[:, :longest]
             samples[clips, :longest] = filtered * frame_mask(lengths[clips], longest)
-
-    def _draw(self, n: int, probability: float, device: torch.device) -> Tensor:
-        """Indices of the clips, out of n, whose voices are drawn with this probability."""
-        voices = _draw(n // self.n_clips, probability, device)
-        own = torch.arange(self.n_clips, device=device)
-        return (self.n_clips * voices[:, None] + own).flatten()
-
-    def _uniform(self, n: int, bounds: tuple[float, float], device: torch.device) -> Tensor:
-        """(n, 1) values, the same for the clips of a voice."""
-        values = _uniform((n // self.n_clips, 1), bounds, device)
-        return values.repeat_interleave(self.n_clips, dim=0)
 
     def spectrogram(self, x: Tensor, lengths: Tensor) -> Tensor:
         """(batch, n_features, frames), true lengths (batch,) → the same shape.
@@ -208,6 +191,16 @@ class Augment(nn.Module):
         clip = torch.arange(len(x), device=x.device)[:, None]
         share = (source - below)[:, :, None]
         return torch.lerp(x[clip, below], x[clip, (below + 1).clamp(max=last)], share)
+
+
+def spectrum_by_length(frontend: nn.Module, samples: Tensor, lengths: Tensor) -> Tensor:
+    """(batch, samples), true lengths in samples (batch,) → (batch, n_rows, frames), zero after each."""
+    n_frames = frontend.n_frames(samples.shape[1])
+    spectrum = samples.new_zeros(len(samples), frontend.n_rows, n_frames)
+    for clips, longest in chunks_by_length(lengths):
+        part = frontend.spectrum(samples[clips, :longest])
+        spectrum[clips, :, : part.shape[-1]] = part
+    return spectrum * frame_mask(frontend.n_frames(lengths), n_frames)[:, None]
 
 
 def mixup(

@@ -1,7 +1,7 @@
 """The batches of an epoch, for one process or several."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Optional
 
 import lightning
@@ -17,11 +17,9 @@ from ser_ros.training.data.dataset import Item, pad
 class EpochOrder(Sampler):
     """(epoch, index) of each of `n` items once, in an order that seed and epoch decide.
 
-    With `weights` (n,), `n` items are drawn with replacement, in proportion to them.
+    With `weights` (n_items,), `n` items are drawn with replacement, in proportion to them: (epoch,
+    index, place), so that an item that is drawn twice is not the same twice.
     """
-
-    group = 1
-    """Items that must stay together in a batch."""
 
     def __init__(self, n: int, seed: int, weights: Optional[Tensor] = None):
         self.n, self.seed, self.weights = n, seed, weights
@@ -34,68 +32,34 @@ class EpochOrder(Sampler):
     def __len__(self) -> int:
         return self.n
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[tuple[int, ...]]:
         generator = torch.Generator().manual_seed(mixed_seed(self.seed, self.epoch))
         if self.weights is None:
             order = torch.randperm(self.n, generator=generator)
-        else:
-            order = torch.multinomial(self.weights, self.n, replacement=True, generator=generator)
-        return ((self.epoch, index) for index in order.tolist())
-
-
-class VoiceOrder(EpochOrder):
-    """(epoch, index, place, group) of items in groups of one voice, drawn with replacement.
-
-    The voice of a group is drawn by `weights`; each of its items by class, all that the voice has
-    being equally frequent, and then evenly.
-    """
-
-    def __init__(
-        self,
-        voices: Sequence[Sequence[Sequence[int]]],
-        weights: Tensor,
-        group: int,
-        n: int,
-        seed: int,
-    ):
-        """`voices`: the items' indices, of each class, of each voice; `weights`: (n_voices,)."""
-        super().__init__(max(1, n // group) * group, seed, weights)
-        self.voices, self.group = voices, group
-
-    def __iter__(self) -> Iterator[tuple[int, int, int, int]]:
-        rng = np.random.default_rng((self.seed, self.epoch))
-        chances = self.weights.double().numpy()
-        drawn = rng.choice(len(self.voices), self.n // self.group, p=chances / chances.sum())
-        for group, voice in enumerate(drawn):
-            for place in range(group * self.group, (group + 1) * self.group):
-                classes = self.voices[voice]
-                clips = classes[rng.integers(len(classes))]
-                yield self.epoch, clips[rng.integers(len(clips))], place, group
+            return ((self.epoch, index) for index in order.tolist())
+        order = torch.multinomial(self.weights, self.n, replacement=True, generator=generator)
+        return ((self.epoch, index, place) for place, index in enumerate(order.tolist()))
 
 
 class EvenBatches(BatchSampler):
     """One process's share of the fewest batches of at most `batch_size`, without a small remainder.
 
-    Their sizes differ by at most one. If the sampler's items come in groups, these stay together,
-    and sizes differ by a group.
-
-    All processes divide the same order, so that together they process each item once.
+    Their sizes differ by at most one. All processes divide the same order, so that together they
+    process each item once.
     """
 
     def __init__(self, sampler: EpochOrder, batch_size: int, rank: int = 0, world_size: int = 1):
-        """`batch_size`: of all processes together, and at least a group."""
+        """`batch_size`: of all processes together."""
         super().__init__(sampler, batch_size, drop_last=False)
         self.rank, self.world_size = rank, world_size
 
     def __len__(self) -> int:
-        group = self.sampler.group
-        return count_batches(len(self.sampler) // group, self.batch_size // group)
+        return count_batches(len(self.sampler), self.batch_size)
 
     def __iter__(self) -> Iterator[list[tuple[int, ...]]]:
-        items, size = list(self.sampler), self.sampler.group
-        for batch in np.array_split(np.arange(0, len(items), size), len(self)):
-            share = np.array_split(batch, self.world_size)[self.rank]
-            yield [item for start in share for item in items[start : start + size]]
+        items = list(self.sampler)
+        for batch in np.array_split(np.arange(len(items)), len(self)):
+            yield [items[i] for i in np.array_split(batch, self.world_size)[self.rank]]
 
 
 def count_batches(n: int, batch_size: int) -> int:
@@ -118,12 +82,16 @@ class EmotionData(lightning.LightningDataModule):
         batch_size: int,
         order: EpochOrder,
         workers: int = 0,
+        collate: Callable[[list], Sequence[Tensor]] = pad,
     ):
-        """`items`: indexed by what `order` yields. `validation`: each utterance's windows."""
+        """`items`: indexed by what `order` yields, and put together by `collate`.
+
+        `validation`: each utterance's windows.
+        """
         super().__init__()
         self.items, self.validation = items, validation
         self.batch_size, self.order = batch_size, order
-        self.workers = workers
+        self.workers, self.collate = workers, collate
 
     @property
     def n_batches(self) -> int:
@@ -132,9 +100,8 @@ class EmotionData(lightning.LightningDataModule):
 
     def check(self, n_processes: int) -> None:
         """SerError if there are too few clips for each process to have one."""
-        n_groups = len(self.order) // self.order.group
         shared = {
-            'smallest batch': n_groups // self.n_batches,
+            'smallest batch': len(self.order) // self.n_batches,
             'validation set': len(self.validation),
         }
         for name, n in shared.items():
@@ -153,7 +120,7 @@ class EmotionData(lightning.LightningDataModule):
             batch_sampler=EvenBatches(
                 self.order, self.batch_size, self.trainer.global_rank, self.trainer.world_size
             ),
-            collate_fn=pad,
+            collate_fn=self.collate,
             num_workers=self.workers,
             # Its own, so that it does not draw from the generators of the augmentation.
             generator=torch.Generator(),

@@ -138,9 +138,9 @@ class _Standardise:
 class WholeClips(Dataset):
     """Each utterance and its noisy copies in full length, as an `Item`.
 
-    Indexed by (epoch, index), or (epoch, index, place in the epoch, group) where the items of a
-    group share their speed. Each item has its own random generators, seeded by the recipe's seed,
-    these numbers and the purpose. So the draws depend neither on the order nor on the number of
+    Indexed by (epoch, index), or (epoch, index, place in the epoch) where items are drawn with
+    replacement. Each item has its own random generators, seeded by the recipe's seed, these numbers
+    and the purpose. So the draws depend neither on the order nor on the number of
     workers, and a resumed run draws the same as an uninterrupted one.
     """
 
@@ -175,15 +175,12 @@ class WholeClips(Dataset):
         return self._utterance(index).voice
 
     def __getitem__(self, item: tuple[int, ...]) -> Item:
-        epoch, index, *place = item
+        _, index, *_ = item
         utterance, config = self._utterance(index), self.augmentation
         rate = utterance.sample_rate
 
         def draws(purpose: str) -> np.random.Generator:
-            one = (index, *place[:1])
-            if place and purpose == 'speed':
-                one = (place[1],)
-            return np.random.default_rng((self.seed, epoch, *one, _PURPOSES.index(purpose)))
+            return np.random.default_rng((self.seed, *item, _PURPOSES.index(purpose)))
 
         samples = self._cut(utterance, draws('cut'))
         if self.data.nonspeech:

@@ -1,7 +1,7 @@
 """The learning task: inputs, targets, loss, and validation metrics."""
 
 import math
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import lightning
 import torch
@@ -11,10 +11,10 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from ser_ros import SerError
 from ser_ros.features import voice_mean
-from ser_ros.models.blocks import frame_mask
 from ser_ros.models.ensemble import Ensemble
-from ser_ros.training.data.augmentation import Augment, chunks_by_length, mixup
+from ser_ros.training.data.augmentation import Augment, mixup, spectrum_by_length
 from ser_ros.training.data.batches import mixed_seed
+from ser_ros.training.data.copies import CopyBatch
 from ser_ros.training.data.dataset import Batch
 from ser_ros.training.recipe import OptimizationConfig, Recipe
 
@@ -41,9 +41,7 @@ class EmotionTask(lightning.LightningModule):
         self.frontend = frontend
         self.model = model
         self.n_classes = n_classes
-        self.augment = Augment(
-            recipe.augmentation, recipe.frontend.sample_rate, recipe.voice.clips or 1
-        )
+        self.augment = Augment(recipe.augmentation, recipe.frontend.sample_rate)
         weights = torch.ones(n_classes) if class_weights is None else class_weights
         self.register_buffer('class_weights', weights, persistent=False)
         if corpus_classes is None:
@@ -58,11 +56,15 @@ class EmotionTask(lightning.LightningModule):
         """(batch, samples), true lengths in samples (batch,) → logits (batch, n_classes)."""
         return self.model(self.frontend(samples, lengths), self.frontend.n_frames(lengths))
 
-    def losses(self, batch: Batch) -> Tensor:
+    def losses(self, batch: Union[Batch, CopyBatch]) -> Tensor:
         """(batch,) losses of the clips, augmented and mixed up."""
-        samples, lengths, labels, corpora = batch
-        frames = self.frontend.n_frames(lengths)
-        x = self._features(self.augment.waveform(samples, lengths), lengths, labels)
+        if self.recipe.voice.copies:
+            features, frames, labels, corpora, means = batch
+            x = self.frontend.standardise(features, self._known(means))
+        else:
+            samples, lengths, labels, corpora = batch
+            frames = self.frontend.n_frames(lengths)
+            x = self._features(self.augment.waveform(samples, lengths), lengths)
         x = self.augment.spectrogram(x, frames)
         targets = soft_targets(labels, self.n_classes)
         # A sound without a voice is uncertain among all classes, whatever corpus it replaces.
@@ -75,33 +77,24 @@ class EmotionTask(lightning.LightningModule):
         ]
         return torch.stack(losses).mean(dim=0)
 
-    def _features(self, samples: Tensor, lengths: Tensor, labels: Tensor) -> Tensor:
-        """(batch, samples), true lengths (batch,) → (batch, n_features, frames).
-
-        Standardised by voice if the batch has several clips of each, see `stream.adaptation`.
-        """
-        voice = self.recipe.voice
+    def _features(self, samples: Tensor, lengths: Tensor) -> Tensor:
+        """(batch, samples), true lengths (batch,) → (batch, n_features, frames)."""
         if not self.frontend.is_streaming:
             return self.frontend(samples, lengths)
         with torch.autocast(samples.device.type, enabled=False):
-            frames = self.frontend.n_frames(lengths)
             spectrum = spectrum_by_length(self.frontend, samples, lengths)
-            features = self.frontend.features(spectrum, frames)
-            if not voice.clips:
-                return self.frontend.standardise(features)
-            means = self.frontend.clip_mean(features, frames)
-            # A sound without a voice says nothing about one.
-            means = means.masked_fill((labels < 0)[:, None, None], torch.nan)
-            n_voices = len(samples) // voice.clips
-            n = torch.randint(voice.history[0], voice.history[1] + 1, (n_voices, 1, 1))
-            n = n * (torch.rand(n_voices, 1, 1) >= voice.unknown_probability)
-            own = voice_mean(
-                self.frontend.mean,
-                means.unflatten(0, (n_voices, voice.clips)).nanmean(dim=1),
-                (n / (n + voice.memory)).to(samples.device),
-            )
-            own = own.repeat_interleave(voice.clips, dim=0)
-            return self.frontend.standardise(features, own)
+            features = self.frontend.features(spectrum, self.frontend.n_frames(lengths))
+            return self.frontend.standardise(features)
+
+    def _known(self, means: Tensor) -> Tensor:
+        """The means of voices (batch, n_features, 1) → as if some of their utterances were known.
+
+        See `stream.adaptation`.
+        """
+        voice, shape = self.recipe.voice, (len(means), 1, 1)
+        n = torch.randint(voice.history[0], voice.history[1] + 1, shape)
+        n = n * (torch.rand(shape) >= voice.unknown_probability)
+        return voice_mean(self.frontend.mean, means, (n / (n + voice.memory)).to(means.device))
 
     def training_step(self, batch: Batch) -> Tensor:
         """Return the mean loss over all processes' clips; SerError if it is not finite."""
@@ -160,16 +153,6 @@ class EmotionTask(lightning.LightningModule):
             'optimizer': optimizer,
             'lr_scheduler': {'scheduler': schedule, 'interval': 'step'},
         }
-
-
-def spectrum_by_length(frontend: nn.Module, samples: Tensor, lengths: Tensor) -> Tensor:
-    """(batch, samples), true lengths in samples (batch,) → (batch, n_rows, frames), zero after each."""
-    n_frames = frontend.n_frames(samples.shape[1])
-    spectrum = samples.new_zeros(len(samples), frontend.n_rows, n_frames)
-    for clips, longest in chunks_by_length(lengths):
-        part = frontend.spectrum(samples[clips, :longest])
-        spectrum[clips, :, : part.shape[-1]] = part
-    return spectrum * frame_mask(frontend.n_frames(lengths), n_frames)[:, None]
 
 
 def member_logits(model: nn.Module, x: Tensor, lengths: Tensor) -> Tensor:

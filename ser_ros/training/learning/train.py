@@ -19,13 +19,15 @@ from ser_ros.files import user_path
 from ser_ros.models import build_model
 from ser_ros.models.transfer import freeze, load_published
 from ser_ros.stream.types import StreamConfig
-from ser_ros.training.data.batches import EmotionData, EpochOrder, VoiceOrder
+from ser_ros.training.data.batches import EmotionData, EpochOrder
+from ser_ros.training.data.copies import compute_copies, pad_copies
 from ser_ros.training.data.dataset import (
     Item,
     TrainingWindows,
     Utterance,
     WholeClips,
     load_utterances,
+    pad,
     stream_windows,
 )
 from ser_ros.training.data.splits import SUBSETS, Split
@@ -124,7 +126,9 @@ def make_task(
     frontend = (
         copy.deepcopy(source.frontend)
         if source
-        else fit_frontend(recipe.frontend, _sounds(recipe, training))
+        else fit_frontend(
+            recipe.frontend, _sounds(recipe, training), _corpus_weights(recipe, training)
+        )
     )
     weights = class_weights(training, n_classes) if recipe.optimization.class_weights else None
     model = make_model(recipe, class_names, source)
@@ -169,6 +173,17 @@ def _sounds(recipe: Recipe, training: Sequence[Utterance]) -> Iterator[Tensor]:
         yield samples * gain
 
 
+def _corpus_weights(recipe: Recipe, training: Sequence[Utterance]) -> Optional[list[float]]:
+    """Of each clip, with a mean of 1 over all speech, if the recipe lets corpora count alike."""
+    if not recipe.data.balance_corpora:
+        return None
+    lengths = Counter()
+    for utterance in training:
+        lengths[utterance.corpus] += utterance.speech.end - utterance.speech.start
+    mean = lengths.total() / len(lengths)
+    return [mean / lengths[utterance.corpus] for utterance in training]
+
+
 def class_weights(training: Sequence[Utterance], n_classes: int) -> Tensor:
     """(n_classes,) weights inverse to the classes' shares; their mean over the clips is 1."""
     counts = torch.bincount(torch.tensor([u.label for u in training]), minlength=n_classes)
@@ -197,32 +212,26 @@ def make_data(
     """Batches of windows as the stream cuts them, or of whole clips if the front-end reads those."""
     items_of = TrainingWindows if task.frontend.is_streaming else WholeClips
     items = items_of(training, recipe.data, recipe.augmentation, recipe.seed)
+    order = EpochOrder(
+        recipe.data.epoch_clips or len(items), recipe.seed, draw_weights(recipe.data, items)
+    )
+    collate = pad
+    if n_copies := recipe.voice.copies:
+        if not task.frontend.is_streaming:
+            raise SerError(
+                f'voice.copies is for windows of a stream, and {recipe.frontend.kind} reads whole '
+                'clips: set voice.copies to 0'
+            )
+        items = compute_copies(items, task.frontend, task.augment, n_copies, task.model.min_frames)
+        collate = pad_copies
     return EmotionData(
         items,
         [_validation_windows(recipe, task, utterance) for utterance in validation],
         recipe.optimization.batch_size,
-        make_order(recipe, items),
+        order,
         workers,
+        collate,
     )
-
-
-def make_order(recipe: Recipe, items: WholeClips) -> EpochOrder:
-    """The order of the items in an epoch: each once, drawn by weights, or in groups by voice."""
-    n = recipe.data.epoch_clips or len(items)
-    if not recipe.voice.clips:
-        return EpochOrder(n, recipe.seed, draw_weights(recipe.data, items))
-    voices: dict[tuple[int, str], dict[int, list[int]]] = {}
-    for index in range(len(items)):
-        classes = voices.setdefault((items.corpus(index), items.voice(index)), {})
-        label = items.label(index) if recipe.data.balance_classes else 0
-        classes.setdefault(label, []).append(index)
-    counts = Counter(corpus for corpus, _ in voices)
-    weights = [
-        recipe.data.weight(corpus) / counts[corpus] if recipe.data.balance_corpora else 1.0
-        for corpus, _ in voices
-    ]
-    clips = [list(classes.values()) for classes in voices.values()]
-    return VoiceOrder(clips, torch.tensor(weights), recipe.voice.clips, n, recipe.seed)
 
 
 def draw_weights(data: DataConfig, items: WholeClips) -> Optional[Tensor]:

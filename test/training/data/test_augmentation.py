@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from ser_ros import SerError
 from ser_ros.audio import SAMPLE_RATE
+from ser_ros.features import build_frontend
+from ser_ros.frontend_config import LogMelPitchConfig
 from ser_ros.models.blocks import frame_mask
-from ser_ros.training.data.augmentation import Augment, mixup
+from ser_ros.training.data.augmentation import Augment, mixup, spectrum_by_length
 from ser_ros.training.recipe import AugmentationConfig
 
 ONE_BIT = 2.0**-15
@@ -356,9 +358,9 @@ def test_the_larger_share_is_a_clips_own(alpha):
 # --- Microphones, and voices of several clips
 
 
-def response(augment, n_voices, n=8_192):
+def response(augment, n_clips, n=8_192):
     """(n_clips, n / 2 + 1) decibels of each clip's filter: the spectra of unit impulses."""
-    impulses = torch.zeros(n_voices * augment.n_clips, n)
+    impulses = torch.zeros(n_clips, n)
     impulses[:, n // 2] = 0.5
     out = augment.waveform(impulses, full(impulses))
     return 20 * (torch.fft.rfft(out).abs() * 2 + 1e-6).log10()
@@ -391,50 +393,16 @@ def test_a_filter_does_not_move_the_end_of_a_clip_to_its_start():
     assert out[:, :4_096].abs().max() < 2e-4
 
 
-EVERY_VOICE = {
-    'equalizer_probability': 1.0,
-    'band_limit_probability': 0.5,
-    'reverb_probability': 0.5,
-}
+# --- Clips of different lengths
 
 
-def test_clips_of_a_voice_have_room_and_microphone_in_common():
-    config = dataclasses.replace(PLAIN, **EVERY_VOICE)
-    gain_db = response(Augment(config, SAMPLE_RATE, n_clips=4), 10)
-    voices = gain_db.unflatten(0, (10, 4))
-    torch.testing.assert_close(voices, voices[:, :1].expand_as(voices), atol=0.2, rtol=0)
-    between = (voices[:, None, 0] - voices[None, :, 0]).abs().amax(dim=2)
-    assert (between + torch.eye(10) > 0.5).all()
-
-
-def test_clips_of_a_voice_have_the_level_and_kind_of_noise_in_common(tmp_path):
-    time = np.arange(SAMPLE_RATE) / SAMPLE_RATE
-    for hertz in (500, 1_000, 2_000, 4_000):
-        sound = 0.1 * np.sin(2 * np.pi * hertz * time)
-        soundfile.write(tmp_path / f'{hertz}.wav', sound, SAMPLE_RATE)
-    config = dataclasses.replace(
-        PLAIN, noise_probability=0.5, noise_snr_db=(0.0, 20.0), noise_folder=str(tmp_path)
-    )
-    samples = torch.zeros(80, 16_000)
-    samples[:, ::100] = 0.5
-    added = Augment(config, SAMPLE_RATE, n_clips=4).waveform(samples, full(samples)) - samples
-    spectrum = torch.fft.rfft(added).abs()
-    level = energy(added).unflatten(0, (20, 4))
-    assert ((level > 1).float().std(dim=1) == 0).all()
-    loud = level[level[:, 0] > 1]
-    assert 4 < len(loud) < 16
-    torch.testing.assert_close(loud, loud[:, :1].expand_as(loud), rtol=0.1, atol=0)
-    tonal = spectrum.amax(dim=1) > 0.5 * spectrum.square().sum(dim=1).sqrt()
-    peaks = spectrum.argmax(dim=1).masked_fill(~tonal, -1).unflatten(0, (20, 4))
-    assert ((peaks == peaks.amax(dim=1, keepdim=True)) | (peaks == -1)).all()
-    assert len(peaks.unique()) >= 3
-
-
-def test_one_clip_a_voice_is_drawn_as_before():
-    for changes in (EVERY_VOICE, {'noise_probability': 0.5}):
-        config, samples = dataclasses.replace(PLAIN, **changes), noise(6, 8_000)
-        torch.manual_seed(3)
-        first = Augment(config, SAMPLE_RATE).waveform(samples, full(samples))
-        torch.manual_seed(3)
-        again = Augment(config, SAMPLE_RATE, n_clips=1).waveform(samples, full(samples))
-        assert torch.equal(first, again)
+def test_the_spectrum_of_a_clip_does_not_depend_on_the_clips_beside_it():
+    frontend = build_frontend(LogMelPitchConfig())
+    samples, lengths = noise(4, 32_000), torch.tensor([32_000, 24_000, 20_000, 16_000])
+    spectrum = spectrum_by_length(frontend, samples, lengths)
+    assert spectrum.shape[-1] == frontend.n_frames(32_000)
+    for row, clip, n in zip(spectrum, samples, lengths):
+        alone = frontend.spectrum(clip[:n])
+        n_frames = alone.shape[-1]
+        torch.testing.assert_close(row[:, :n_frames], alone, atol=1e-4, rtol=1e-4)
+        assert not row[:, n_frames:].any()

@@ -1,20 +1,12 @@
 """Batches over one process or several."""
 
-from collections import Counter
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ser_ros import SerError
-from ser_ros.training.data.batches import (
-    EmotionData,
-    EpochOrder,
-    EvenBatches,
-    VoiceOrder,
-    mixed_seed,
-)
+from ser_ros.training.data.batches import EmotionData, EpochOrder, EvenBatches, mixed_seed
 
 sizes = st.integers(1, 60)
 
@@ -55,11 +47,10 @@ def test_a_remainder_is_shared_by_all_batches(n, size, totals):
     assert [len(batch) for batch in shares(n, size, 1)[0]] == totals
 
 
-@given(n=sizes, batch_size=sizes, group=st.integers(1, 9))
-def test_the_length_is_what_is_yielded(n, batch_size, group):
-    for order in (EpochOrder(n, 1), voice_order(n, group)):
-        batches = EvenBatches(order, max(batch_size, order.group))
-        assert len(batches) == len(list(batches))
+@given(n=sizes, batch_size=sizes)
+def test_the_length_is_what_is_yielded(n, batch_size):
+    batches = EvenBatches(EpochOrder(n, 1), batch_size)
+    assert len(batches) == len(list(batches))
 
 
 @given(n=sizes, batch_size=sizes, n_validation=sizes, world_size=st.integers(1, 9))
@@ -84,8 +75,9 @@ def test_the_order_depends_on_the_epoch_and_is_repeatable():
 
 def test_weights_are_the_frequencies_of_the_items():
     weights = torch.tensor([1.0] * 50 + [0.0] * 25 + [3.0] * 50)
-    drawn = [index for e in range(40) for b in shares(125, 16, 1, e, weights)[0] for _, index in b]
-    assert len(drawn) == 40 * 125
+    items = [item for e in range(40) for b in shares(125, 16, 1, e, weights)[0] for item in b]
+    drawn = [index for _, index, _ in items]
+    assert len(drawn) == 40 * 125 == len(set(items))
     assert not [index for index in drawn if 50 <= index < 75]
     often, seldom = sum(i >= 75 for i in drawn), sum(i < 50 for i in drawn)
     assert often / seldom == pytest.approx(3, rel=0.15)
@@ -95,53 +87,3 @@ def test_similar_numbers_have_unrelated_seeds():
     seeds = {mixed_seed(seed, epoch) for seed in range(20) for epoch in range(20)}
     assert len(seeds) == 400
     assert mixed_seed(1, 2) == mixed_seed(1, 2)
-
-
-# --- Groups of one voice
-
-
-VOICES = [[[0, 1, 2], [3]], [[4], [5, 6]], [[7, 8, 9, 10]]]
-"""The clips of each class of three voices."""
-
-
-def voice_order(n=240, group=4, seed=1, weights=(1.0, 1.0, 1.0)):
-    return VoiceOrder(VOICES, torch.tensor(weights), group, n, seed)
-
-
-def voice_of(index):
-    return next(v for v, classes in enumerate(VOICES) if index in sum(classes, []))
-
-
-@given(n=sizes, group=st.integers(1, 9), batch_size=sizes, world_size=st.integers(1, 3))
-def test_the_clips_of_a_group_are_of_one_voice_and_stay_together(n, group, batch_size, world_size):
-    for rank in range(world_size):
-        batches = list(EvenBatches(voice_order(n, group), batch_size * group, rank, world_size))
-        assert max(map(len, batches)) - min(map(len, batches)) <= group
-        for batch in batches:
-            assert len(batch) <= batch_size * group
-            assert len(batch) % group == 0
-            for start in range(0, len(batch), group):
-                items = batch[start : start + group]
-                assert len({voice_of(index) for _, index, _, _ in items}) == 1
-                assert len({number for *_, number in items}) == 1
-
-
-def test_voices_are_drawn_by_weight_and_their_classes_evenly():
-    order, drawn = voice_order(weights=(3.0, 1.0, 0.0)), []
-    for epoch in range(100):
-        order.set_epoch(epoch)
-        drawn += [index for _, index, _, _ in order]
-    voices = Counter(map(voice_of, drawn))
-    assert voices[0] / voices[1] == pytest.approx(3, rel=0.15)
-    assert 2 not in voices
-    counts = Counter(drawn)
-    assert counts[3] / (counts[0] + counts[1] + counts[2]) == pytest.approx(1, rel=0.1)
-
-
-def test_the_order_of_voices_is_repeatable_and_another_in_each_epoch():
-    first, again, later = voice_order(), voice_order(), voice_order()
-    later.set_epoch(1)
-    assert list(first) == list(again)
-    assert [i for _, i, _, _ in first] != [i for _, i, _, _ in later]
-    places = [place for _, _, place, _ in first]
-    assert places == list(range(240))

@@ -16,7 +16,6 @@ from ser_ros.training.learning.task import (
     clip_losses,
     learning_rate_schedule,
     soft_targets,
-    spectrum_by_length,
 )
 from ser_ros.training.recipe import AugmentationConfig, OptimizationConfig, Recipe, VoiceConfig
 
@@ -254,62 +253,45 @@ def test_frozen_weights_are_left_to_themselves(optimizer, kind):
 # --- Features by voice, and ensembles
 
 
-def voice_task(augmentation=PLAIN, architecture='ensemble', **voice):
+def voice_task(**voice):
     torch.manual_seed(1)
     recipe = Recipe(
-        architecture=architecture,
+        architecture='ensemble',
         frontend=LogMelPitchConfig(),
-        augmentation=augmentation,
-        voice=VoiceConfig(**{'clips': 2, 'unknown_probability': 0.0, **voice}),
+        augmentation=PLAIN,
+        voice=VoiceConfig(**{'copies': 1, 'unknown_probability': 0.0, **voice}),
     )
     frontend = build_frontend(recipe.frontend)
-    model = build_model(architecture, frontend.n_features, len(NAMES))
+    model = build_model('ensemble', frontend.n_features, len(NAMES))
     return EmotionTask(recipe, frontend, model, len(NAMES))
 
 
-def test_a_voice_is_standardised_by_the_mean_of_its_clips():
-    task = voice_task(memory=1e-6)
-    samples, lengths, labels, _ = batch()
-    frames = task.frontend.n_frames(lengths)
-    real = frame_mask(frames, task.frontend.n_frames(32_000))[:, None]
-    x = task._features(samples, lengths, labels) * real
-    for voice in range(2):
-        clips = [x[i, :-2, : frames[i]].mean(dim=1) for i in (2 * voice, 2 * voice + 1)]
-        assert sum(clips).abs().max() < 1e-3
-    unknown = voice_task(memory=1e-6, unknown_probability=1.0)
-    expected = unknown.frontend(samples, lengths) * real
-    features = unknown._features(samples, lengths, labels) * real
-    torch.testing.assert_close(features, expected, atol=1e-4, rtol=1e-4)
-    half = voice_task(memory=10.0, history=(10, 10))._features(samples, lengths, labels) * real
-    torch.testing.assert_close(half[:, :-2], (x + expected)[:, :-2] / 2, atol=1e-3, rtol=1e-3)
-
-
-def test_the_spectrum_of_a_clip_does_not_depend_on_the_clips_beside_it():
-    frontend = build_frontend(LogMelPitchConfig())
-    samples, lengths, _, _ = batch()
-    spectrum = spectrum_by_length(frontend, samples, lengths)
-    assert spectrum.shape[-1] == frontend.n_frames(32_000)
-    for row, clip, n in zip(spectrum, samples, lengths):
-        alone = frontend.spectrum(clip[:n])
-        n_frames = alone.shape[-1]
-        torch.testing.assert_close(row[:, :n_frames], alone, atol=1e-4, rtol=1e-4)
-        assert not row[:, n_frames:].any()
-
-
-def test_a_sound_without_a_voice_does_not_count_for_the_voice():
-    task = voice_task(memory=1e-6)
-    samples, lengths, labels, _ = batch()
-    labels[1] = NO_CLASS
-    x = task._features(samples, lengths, labels)
-    assert x[0, :-2, : task.frontend.n_frames(32_000)].mean(dim=1).abs().max() < 1e-3
+def test_a_voice_is_known_from_some_utterances_or_from_none():
+    means = torch.randn(200, 66, 1)
+    means[0, -2] = torch.nan  # no voiced frame
+    known = voice_task(memory=10.0, history=(10, 10))._known(means)
+    torch.testing.assert_close(known[1:], means[1:] / 2)
+    torch.testing.assert_close(known[0, :-2], means[0, :-2] / 2)
+    assert known[0, -2] == 0.0
+    unknown = voice_task(memory=10.0, unknown_probability=1.0)._known(means)
+    assert not unknown.any()
+    some = voice_task(memory=10.0, history=(1, 60), unknown_probability=0.5)._known(means)
+    weights = (some / means)[1:, 0, 0]
+    assert 60 < (weights == 0).sum() < 140
+    assert weights.max() < 60 / 70 + 1e-4
+    assert len(weights.round(decimals=4).unique()) > 30
 
 
 def test_each_member_of_an_ensemble_has_its_own_loss():
-    task = voice_task().eval()
-    samples, lengths, labels, corpora = batch()
-    losses = task.losses((samples, lengths, labels, corpora))
-    torch.manual_seed(1)
-    x, frames = task._features(samples, lengths, labels), task.frontend.n_frames(lengths)
+    task = voice_task(memory=10.0, history=(10, 10)).eval()
+    x, frames, means = (
+        torch.randn(4, 66, 40),
+        torch.tensor([40, 30, 20, 10]),
+        torch.randn(4, 66, 1),
+    )
+    labels, corpora = torch.tensor([0, 1, 2, 3]), torch.zeros(4, dtype=torch.long)
+    losses = task.losses((x, frames, labels, corpora, means))
+    x = task.frontend.standardise(x, means / 2) * frame_mask(frames, 40)[:, None]
     expected = [
         clip_losses(
             member(x, frames),
@@ -321,5 +303,4 @@ def test_each_member_of_an_ensemble_has_its_own_loss():
         for member in task.model.members
     ]
     assert losses.shape == (4,)
-    x = x * frame_mask(frames, x.shape[-1])[:, None]
-    torch.testing.assert_close(losses, sum(expected) / 2, atol=0.2, rtol=0)
+    torch.testing.assert_close(losses, sum(expected) / 2)

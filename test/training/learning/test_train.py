@@ -1,19 +1,30 @@
 """Models, front-ends and class weights before the first step."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
+from ser_ros import SerError
 from ser_ros.audio.vad import Segment
 from ser_ros.features import build_frontend
 from ser_ros.training.data.dataset import Utterance, WholeClips
+from ser_ros.training.learning.fit import Compute
 from ser_ros.training.learning.train import (
     class_weights,
     corpus_classes,
     draw_weights,
     make_task,
+    prepare_fit,
 )
-from ser_ros.training.recipe import AugmentationConfig, DataConfig, Recipe, load_recipe
+from ser_ros.training.recipe import (
+    AugmentationConfig,
+    DataConfig,
+    Recipe,
+    VoiceConfig,
+    load_recipe,
+)
 
 
 def test_whole_clips_are_standardised_with_their_noisy_copies():
@@ -28,6 +39,37 @@ def test_whole_clips_are_standardised_with_their_noisy_copies():
     items = WholeClips(training, recipe.data, recipe.augmentation, recipe.seed)
     features = torch.stack([task.frontend(items[0, n][0]) for n in range(len(items))])
     assert features.abs().max() < 5
+
+
+def test_corpora_count_alike_in_the_statistics_if_they_do_in_the_training():
+    rng = np.random.default_rng(1)
+
+    def clips(n, level, corpus):
+        sounds = [level * rng.standard_normal(16_000).astype(np.float32) for _ in range(n)]
+        return [Utterance(x, Segment(0, len(x)), 0, 16_000, corpus) for x in sounds]
+
+    training = [*clips(9, 1e-3, 0), *clips(1, 1e-1, 1)]
+
+    def mean(*clips, **data):
+        recipe = Recipe(data=DataConfig(corpora=('A', 'B'), **data))
+        return make_task(recipe, ('happy', 'sad'), clips).frontend.mean
+
+    quiet, loud = mean(*training[:9]), mean(*training[9:])
+    torch.testing.assert_close(mean(*training), 0.9 * quiet + 0.1 * loud)
+    alike = mean(*training, balance_corpora=True)
+    torch.testing.assert_close(alike, 0.5 * quiet + 0.5 * loud)
+
+
+def test_copies_are_for_windows_of_a_stream():
+    recipe = load_recipe('research/cnn_lstm')
+    recipe = dataclasses.replace(
+        recipe,
+        data=dataclasses.replace(recipe.data, noisy_copies=0),
+        voice=VoiceConfig(copies=1),
+    )
+    clip = Utterance(np.ones(4 * 48_000, np.float32), Segment(0, 4 * 48_000), 0, 48_000)
+    with pytest.raises(SerError, match='research reads whole clips: set voice.copies to 0'):
+        prepare_fit(recipe, ('happy', 'sad'), [clip, clip], [], Compute())
 
 
 def test_class_weights_are_inverse_to_the_shares():
