@@ -228,12 +228,16 @@ def trial_rows(trials: Sequence[LeftOutTrial]) -> list[tuple[str, ...]]:
         (
             f'`{trial.name}`',
             trial.what,
-            f'{len({run["corpus"] for run in trial.runs})} corpora × '
-            f'{len({run["seed"] for run in trial.runs})}',
+            _runs(trial),
             *(_mean_of_trial(trial, condition) for condition in TRIAL_CONDITIONS),
         )
         for trial in trials
     ]
+
+
+def _runs(trial: LeftOutTrial) -> str:
+    n_corpora, n_seeds = (len({run[key] for run in trial.runs}) for key in ('corpus', 'seed'))
+    return f'{n_corpora} {"corpus" if n_corpora == 1 else "corpora"} × {n_seeds}'
 
 
 def _mean_of_trial(trial: LeftOutTrial, condition: str) -> str:

@@ -103,7 +103,7 @@ def test_trials_are_means_with_the_deviation_between_seeds(tmp_path):
         (folder / f'{name}.json').write_text(text)
     base, another = trial_rows(read_trials(tmp_path))
     assert base[:4] == ('`base`', 'words', '2 corpora × 2', '55.0% ± 7.1')
-    assert another[2:4] == ('1 corpora × 1', '–')
+    assert another[2:4] == ('1 corpus × 1', '–')
     (folder / 'base.json').write_text('[]')
     with pytest.raises(SerError, match=r'base.json is not a trial on left-out corpora'):
         read_trials(tmp_path)
