@@ -127,7 +127,7 @@ def test_the_stored_result_of_a_fold(session):
 
 def test_a_fold_without_a_validation_set(session):
     (session.folder / 'short.yaml').write_text(
-        RECIPE.replace("validation_speakers: ['03']", 'n_validation: 0') + 'voice: {clips: 2}\n'
+        RECIPE.replace("validation_speakers: ['03']", 'n_validation: 0') + 'voice: {copies: 1}\n'
     )
     arguments = ('--out', str(session.folder / 'by_voice'))
     status, out, err = session(

@@ -17,9 +17,9 @@ from ser_ros.training.reports.results_page import _learning_curve
 RECIPE = """
 architecture: parallel_pitch_cnn
 frontend: {kind: log_mel_pitch}
-data: {corpora: [A, B], mask_absent_classes: true, epoch_clips: 32}
+data: {corpora: [A, B], mask_absent_classes: true, balance_corpora: true, epoch_clips: 32}
 split: {protocol: speakers, n_folds: 2, n_validation: 0}
-voice: {clips: 4}
+voice: {copies: 1}
 augmentation: {crop: [0.3, 1.0], mixup_alpha: 0.0}
 optimization: {epochs: 1, batch_size: 16}
 """
