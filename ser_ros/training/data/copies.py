@@ -29,7 +29,7 @@ class Copies(Dataset):
     """Crops of the features of each clip and of its augmented copies, drawn with equal chances.
 
     Indexed as `WholeClips`, and drawn by the same rule. The mean of a voice is that over all copies
-    of its clips: over the rooms and microphones that it is pretended to be heard in.
+    of its clips: over all the rooms and microphones that the copies pretend.
     """
 
     def __init__(
@@ -107,8 +107,9 @@ def compute_copies(
         for copy in range(1 + n_copies):
             whole = _whole(items, is_augmented=copy > 0)
             for start in range(0, len(items), BATCH_SIZE):
-                chosen = range(start, min(start + BATCH_SIZE, len(items)))
-                samples, lengths, found, _ = pad([whole[copy, index] for index in chosen])
+                rows = slice(start, min(start + BATCH_SIZE, len(items)))
+                chosen = [whole[copy, index] for index in range(rows.start, rows.stop)]
+                samples, lengths, found, _ = pad(chosen)
                 samples, lengths = samples.to(device), lengths.to(device)
                 if copy:
                     torch.manual_seed(mixed_seed(items.seed, copy, start))
@@ -118,10 +119,8 @@ def compute_copies(
                 # A sound without a voice says nothing about one.
                 means = frontend.clip_mean(x, n).double().cpu()
                 means[found == NO_CLASS] = torch.nan
-                known, own = means.isfinite(), voice[chosen.start : chosen.stop]
-                totals.index_add_(0, own, means.nan_to_num())
-                counts.index_add_(0, own, known.double())
-                rows = slice(chosen.start, chosen.stop)
+                totals.index_add_(0, voice[rows], means.nan_to_num())
+                counts.index_add_(0, voice[rows], means.isfinite().double())
                 features[copy, rows, :, : x.shape[-1]] = x.cpu().numpy()
                 frames[copy, rows], labels[copy, rows] = n.cpu().numpy(), found.numpy()
                 bar.update(len(chosen))
