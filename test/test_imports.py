@@ -36,6 +36,7 @@ ALLOWED = {
     'workers': set(),
     'cluster': {'workers'},
     'journal': {'workers'},
+    'machine': set(),
     'backends': {'bundle', 'export', 'stream'},
     'view': {'audio', 'emotions', 'files', 'stream'},
     'nodes': {'audio', 'backends', 'emotions', 'shipped', 'stream', 'view'},

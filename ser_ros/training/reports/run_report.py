@@ -13,6 +13,7 @@ import torch
 
 from ser_ros import __version__
 from ser_ros.bundle import Bundle, load_bundle, save_bundle
+from ser_ros.machine import processor
 from ser_ros.models import count_parameters
 from ser_ros.models.transfer import freeze
 from ser_ros.stream.torch_backend import select_device
@@ -100,20 +101,10 @@ def machine(device: str) -> dict[str, Any]:
     """Processor, threads and device of a training."""
     selected = select_device(device)
     return {
-        'processor': _processor(),
+        'processor': processor(),
         'threads': torch.get_num_threads(),
         'device': torch.cuda.get_device_name(selected) if selected.type == 'cuda' else 'cpu',
     }
-
-
-def _processor() -> str:
-    """The processor's model as Linux names it; on other systems as Python does."""
-    try:
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def versions() -> dict[str, str]:
