@@ -99,10 +99,12 @@ def _nodes(
         if rig.wait(lambda: float(rig.values(EMOTION).get('seconds', 0)) > 5, 60) is None:
             raise RuntimeError(f'{label}: no five seconds of sound within a minute')
         windows.clear()
-        shares = _shares(rig, max(2, settings.rounds // 10))
+        shares, notes = _shares(rig, max(2, settings.rounds // 10)), _threads(rig)
         rows = [
-            Row(f'{CAPTURE}, {label}', '% of a core', shares[CAPTURE]),
-            Row(f'{EMOTION}, {label}', '% of a core', shares[EMOTION], note=_threads(rig)),
+            *(
+                Row(f'{name}, {label}', '% of a core', values, note=notes[name])
+                for name, values in shares.items()
+            ),
             Row(f'memory of {EMOTION}, {label}', 'MB resident', [rig.memory(EMOTION)]),
         ]
     if is_speaking:
@@ -110,9 +112,17 @@ def _nodes(
         p95 = [float(np.quantile(late, 0.95))] if late else []
         rows += [
             Row(f'window end until received, {label}', 'ms', late),
-            Row(f'window end until received, p95, {label}', 'ms', p95),
+            Row(f'window end until received, p95, {label}', 'ms', p95, note=_block()),
         ]
     return rows
+
+
+def _block() -> str:
+    """What a window waits for even where nothing takes time."""
+    from ser_ros.nodes.parameters import CAPTURE as CAPTURE_PARAMETERS
+
+    values = {spec.name: spec.default for spec in CAPTURE_PARAMETERS}
+    return f'sound comes in blocks of {1e3 * values["block_duration"]:.0f} ms'
 
 
 def _start_seconds(settings: Settings, backend: str) -> float:
@@ -161,25 +171,31 @@ def _cpu_seconds(pid: int, task: str = '') -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
 
 
-def _threads(rig: Any) -> str:
-    """How the emotion node's processor time is shared by its threads, over `SPAN` seconds."""
-    pid = rig.processes[EMOTION].pid
+def _threads(rig: Any) -> dict[str, str]:
+    """How each node's processor time is shared by its threads, over `SPAN` seconds."""
 
-    def read() -> dict[str, tuple[str, float]]:
+    def read(pid: int) -> dict[str, tuple[str, float]]:
         return {
             folder.name: ((folder / 'comm').read_text(), _cpu_seconds(pid, f'/task/{folder.name}'))
             for folder in Path(f'/proc/{pid}/task').iterdir()
         }
 
-    before, start = read(), time.monotonic()
+    pids = {name: rig.processes[name].pid for name in (EMOTION, CAPTURE)}
+    before, start = {name: read(pid) for name, pid in pids.items()}, time.monotonic()
     time.sleep(SPAN)
-    passed = time.monotonic() - start
-    shares = {'main': 0.0, 'middleware': 0.0, 'others': 0.0}
-    for thread, (name, seconds) in read().items():
-        used = 100 * (seconds - before.get(thread, ('', 0.0))[1]) / passed
-        kind = 'main' if thread == str(pid) else 'middleware' if 'dds' in name else 'others'
-        shares[kind] += used
-    return 'by threads: ' + ', '.join(f'{kind} {share:.2g} %' for kind, share in shares.items())
+    passed, texts = time.monotonic() - start, {}
+    for name, pid in pids.items():
+        shares: dict[str, list[float]] = {'main': [], 'middleware': [], 'others': []}
+        for thread, (command, seconds) in read(pid).items():
+            used = 100 * (seconds - before[name].get(thread, ('', 0.0))[1]) / passed
+            kind = 'main' if thread == str(pid) else 'middleware' if 'dds' in command else 'others'
+            shares[kind] += [used] if used > 0.1 else []
+        texts[name] = 'by threads: ' + ', '.join(
+            f'{kind} {" + ".join(f"{share:.2g}" for share in sorted(found, reverse=True))} %'
+            for kind, found in shares.items()
+            if found
+        )
+    return texts
 
 
 # --- The environment -----------------------------------------------------------------------------
