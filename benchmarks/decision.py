@@ -51,16 +51,19 @@ def decision(settings: Settings) -> list[Row]:
     with one_thread():
         values = take_turns(alternatives, settings.rounds)
     return [
-        *with_ratios(values, 'ms'),
+        *rows_of(values),
         *(Row(f'stream, {name}', 'ms', note=note) for name, note in notes.items()),
     ]
 
 
-def with_ratios(values: dict[str, list[float]], unit: str) -> list[Row]:
-    """Rows with how many times as fast each is as the first."""
+def rows_of(values: dict[str, list[float]]) -> list[Row]:
+    """Rows with how many times as fast each is as the original pipeline, where that was measured."""
     medians = {name: float(np.median(found)) for name, found in values.items()}
-    first = next(iter(medians.values()))
-    return [Row(name, unit, found, first / medians[name]) for name, found in values.items()]
+    original = medians.get(ORIGINAL)
+    return [
+        Row(name, 'ms', found, original and original / medians[name])
+        for name, found in values.items()
+    ]
 
 
 def ratio_to_original(bundle: str = '', rounds: int = 9) -> float:

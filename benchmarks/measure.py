@@ -17,8 +17,8 @@ from ser_ros.stream.onnx_backend import NoProgramsError, load_onnx
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEECH = ROOT / 'examples' / 'speech.flac'
-TURN = 0.01
-"""Seconds that a turn takes at least: a call of a millisecond alone would find the caches empty."""
+TURN = 0.05
+"""Seconds that a turn takes at least: the first call finds the caches full of the others' data."""
 
 
 def is_installed(package: str) -> bool:

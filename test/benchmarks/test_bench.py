@@ -6,13 +6,16 @@ import os
 import subprocess
 import sys
 
+import gpu
 import numpy as np
 import pytest
+import torch
+import trainings
 from bench import PARTS
-from decision import WINDOW, inputs, quantised, ratio_to_original
+from decision import ORIGINAL, WINDOW, inputs, quantised, ratio_to_original, rows_of
 from hypothesis import given
 from hypothesis import strategies as st
-from measure import Row, Settings, silent, speaking, take_turns, with_programs
+from measure import Row, Settings, silent, speaking, take_turns, wall_seconds, with_programs
 from processes import folder_megabytes
 from profiles import function_shares, import_seconds, operator_shares, percentages
 from report import numbers, page
@@ -67,7 +70,7 @@ def test_alternatives_take_turns():
 
     values = take_turns({name: alternative(name) for name in seconds}, 3, measured)
     assert values == {name: pytest.approx([1e3 * each] * 3) for name, each in seconds.items()}
-    assert calls[4:] == ['slow', *['fast'] * 3] * 3  # after two calls each, to warm up
+    assert calls[4:] == [*['slow'] * 3, *['fast'] * 13] * 3  # after two calls each, to warm up
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1))
@@ -78,6 +81,15 @@ def test_quartiles_rise(values):
 
 def test_without_values_there_is_no_median():
     assert math.isnan(Row('x', 's', note='does not run here').median)
+
+
+def test_without_the_original_pipeline_there_is_no_ratio():
+    values = {ORIGINAL: [30.0], DECISION.row: [2.0]}
+    assert [row.ratio for row in rows_of(values)] == [1.0, 15.0]
+    del values[ORIGINAL]
+    (row,) = rows_of(values)
+    assert row.ratio is None
+    assert DECISION.measured({'decision': [row]}) is None
 
 
 def test_sounds_have_their_lengths_and_levels():
@@ -140,6 +152,39 @@ def test_imports_are_summed_up_by_package():
         for own, name in ((500_000, '  numpy.core'), (250_000, 'numpy'), (100_000, ' rclpy'))
     )
     assert import_seconds(text, 1) == '0.85 s, of which numpy 0.75 s'
+
+
+# The CUDA part: here its functions on the CPU, there all of it.
+
+
+def test_the_model_takes_batches_of_any_size(monkeypatch):
+    monkeypatch.setattr(gpu, 'DEVICE', 'cpu')
+    monkeypatch.setattr(gpu, '_synchronised', wall_seconds)
+    backend = load_backend('', 'torch', 'cpu')
+    row = gpu._model_row('model', lambda: gpu._eager(backend, 3), 3, 2)
+    assert len(row.values) == 2
+    assert min(row.values) > 0
+
+
+def test_what_cannot_be_captured_has_a_note():
+    def fail():
+        raise RuntimeError('operation not permitted when stream is capturing\nmore')
+
+    row = gpu._model_row('CUDA graph', fail, 3, 2)
+    assert not row.values
+    assert row.note.endswith('RuntimeError: operation not permitted when stream is capturing')
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+def test_the_cuda_part_measures_all_its_rows(monkeypatch):
+    monkeypatch.setattr(gpu, 'SIZES', (1, 4))
+    monkeypatch.setattr(gpu, 'VOICES', (2,))
+    monkeypatch.setattr(trainings, 'CLIPS', dict.fromkeys(trainings.CLIPS, 4))
+    rows = gpu.gpu(Settings(rounds=1))
+    measured = {row.what for row in rows if len(row.values)}
+    assert {'model, 4 windows', gpu.STREAM.format(2)} < measured
+    assert any(what.startswith('epoch') for what in measured)
 
 
 # Targets and the page.
