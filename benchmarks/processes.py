@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -27,8 +28,9 @@ SPAN = 4.0
 def nodes(settings: Settings) -> list[Row]:
     """Processes in real time, each with the sound of a file that is played again and again.
 
-    "Microphone" is PulseAudio's virtual one. Latencies are from the end of a window, in capture time, until another
-    process has received its probabilities; those that wait for `end_silence` are left out.
+    "Microphone" is PulseAudio's virtual one. Latencies are from the end of a window, in capture time,
+    until another process has received its probabilities; windows that wait for `end_silence` are
+    left out.
     """
     if not is_installed('rclpy'):
         return []
@@ -134,9 +136,17 @@ def _start_seconds(settings: Settings, backend: str) -> float:
     if settings.bundle:
         parameters.append(f'bundle:={settings.bundle}')
     arguments = [argument for parameter in parameters for argument in ('-p', parameter)]
+    environment = {
+        **os.environ,
+        'ROS_DOMAIN_ID': str(random.randrange(1, 100)),  # that of the shell may be a robot's
+        'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
+    }
     start = time.monotonic()
     with subprocess.Popen(
-        [executable, '--ros-args', *arguments], stderr=subprocess.PIPE, text=True
+        [executable, '--ros-args', *arguments],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         try:
             for line in process.stderr:

@@ -81,7 +81,7 @@ def _rows(name: str, device: str) -> Iterator[Row]:
         f's for {FOLD:,} clips',
         [s * FOLD / n for s in epochs],
         note=f'{data.n_batches / np.median(epochs):.1f} batches of {data.batch_size} a second; '
-        f'loading is {share:.0%}, the rest are forward and backward passes',
+        f'loading is {share:.0%} of an epoch, the rest is augmentation, model and optimiser',
     )
 
 

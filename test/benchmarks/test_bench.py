@@ -8,6 +8,7 @@ import sys
 
 import gpu
 import numpy as np
+import processes
 import pytest
 import torch
 import trainings
@@ -16,7 +17,6 @@ from decision import ORIGINAL, WINDOW, inputs, quantised, ratio_to_original, row
 from hypothesis import given
 from hypothesis import strategies as st
 from measure import Row, Settings, silent, speaking, take_turns, wall_seconds, with_programs
-from processes import folder_megabytes
 from profiles import function_shares, import_seconds, operator_shares, percentages
 from report import numbers, page
 from targets import TARGETS, judge
@@ -113,9 +113,9 @@ def test_a_quantised_model_is_smaller_and_still_answers(speech, method):
 
 def test_linked_files_count_once(tmp_path):
     (tmp_path / 'a').write_bytes(b'x' * 100_000)
-    before = folder_megabytes(tmp_path)
+    before = processes.folder_megabytes(tmp_path)
     os.link(tmp_path / 'a', tmp_path / 'b')
-    assert folder_megabytes(tmp_path) == before >= 0.1
+    assert processes.folder_megabytes(tmp_path) == before >= 0.1
 
 
 def test_generated_clips_have_all_classes_and_voices():
@@ -124,6 +124,11 @@ def test_generated_clips_have_all_classes_and_voices():
     assert len({clip.voice for clip in clips}) == 8
     assert len({clip.samples.tobytes() for clip in clips}) == 16
     assert {len(clip.samples) for clip in clips} == {3 * SAMPLE_RATE}
+
+
+def test_a_node_listens_within_seconds():
+    pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
+    assert 0 < processes._start_seconds(SETTINGS, 'onnx') < 60
 
 
 # Profiles.
