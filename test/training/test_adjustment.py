@@ -42,7 +42,9 @@ def published(name):
     return Corpus(name, clips, [], {})
 
 
-@pytest.mark.parametrize('recipe', ['parallel_fusion', 'companion', 'by_voice', 'research/vgg'])
+@pytest.mark.parametrize(
+    'recipe', ['parallel_fusion', 'companion', 'companion_open', 'research/vgg']
+)
 @pytest.mark.parametrize(
     ('n', 'subsets'),
     [(3, (1, 1, 1)), (4, (2, 1, 1)), (6, (2, 2, 2)), (9, (4, 3, 2)), (30, (20, 4, 6))],

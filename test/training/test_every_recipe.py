@@ -33,13 +33,18 @@ SMALLER = {
     'research/vgg': ('frontend.duration=1.0', 'pretrained=""'),
     'research/vggish': ('pretrained=""',),
     'vggish': ('freeze=5',),
-    'by_voice': (
+    'companion': (
         'data.corpora=[RAVDESS, BanglaSER]',
         'data.epoch_clips=32',
         'voice.copies=1',
         'split.validation_speakers=["RAVDESS:03", "BanglaSER:03"]',
     ),
-    'companion': ('split.validation_speakers=["RAVDESS:03", "BanglaSER:03"]',),
+    'companion_open': (
+        'data.corpora=[RAVDESS, BanglaSER]',
+        'data.epoch_clips=32',
+        'voice.copies=1',
+        'split.validation_speakers=["RAVDESS:03", "BanglaSER:03"]',
+    ),
 }
 
 

@@ -280,7 +280,9 @@ def test_shipped_recipes_can_be_read(name):
     recipe = load_recipe(name)
     assert recipe.name == name
     assert recipe.split.fold == 1
-    assert recipe.split.protocol == ('folds_or_speakers' if name == 'by_voice' else 'folds')
+    assert recipe.split.protocol == (
+        'folds_or_speakers' if name.startswith('companion') else 'folds'
+    )
     is_research = name.startswith('research/')
     kind = recipe.frontend.kind.removesuffix('_pitch')
     assert kind == 'log_mel' or is_research or 'vggish' in name or 'mfcc' in name
