@@ -11,6 +11,7 @@ PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 help:
 	@echo 'make setup            make .venv, with ROS 2 where none is sourced'
 	@echo 'make demo [WAV=path]  play a sound file to the nodes: the emotions that a robot would receive'
+	@echo '     [BUNDLE=name]     with another model: companion_open, or a path'
 	@echo '     [VIEW=1]          again and again, with a page that shows it'
 	@echo '     [LIGHT=1]         in an environment without torch, which is made first: 0.5 GB'
 	@echo 'make results          render docs/RESULTS.md from docs/results'
@@ -24,7 +25,7 @@ setup:
 	@tools/setup.sh
 
 demo:
-	@$(ENVIRONMENT) && python tools/demo.py $(if $(VIEW),--view) $(if $(WAV),'$(WAV)')
+	@$(ENVIRONMENT) && python tools/demo.py $(if $(VIEW),--view) $(if $(BUNDLE),--bundle '$(BUNDLE)') $(if $(WAV),'$(WAV)')
 
 results:
 	@$(ENVIRONMENT) && python -m ser_ros results

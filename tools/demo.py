@@ -1,6 +1,6 @@
 """Play a sound file to the nodes: capture, recognition and a behaviour node, three processes.
 
-    python tools/demo.py [--view] [WAV]
+    python tools/demo.py [--view] [--bundle NAME] [WAV]
 
 The default is examples/demo.flac, see examples/README.md.
 
@@ -20,15 +20,22 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 from ser_ros import SerError
-from ser_ros.audio.sources import FileSource
+from ser_ros.audio.sources import FileSource, read_audio
+from ser_ros.backends import load_backend
+from ser_ros.bundle_info import find_bundle
 from ser_ros.shipped import shipped_file
+from ser_ros.stream.backend import Backend
+from ser_ros.stream.recognizer import Recognizer
+from ser_ros.stream.types import Estimate, StreamConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / 'examples' / 'demo.flac'
 CONTENTS = (
-    'a synthetic voice, then three Bengali actors on whom the model was not trained: happy, sad,\n'
-    'angry (BanglaSER by Das et al., CC BY 4.0)'
+    'a Bengali speaker on whom the model was not trained: neutral, happy, angry, sad, neutral, sad\n'
+    '(BanglaSER by Das et al., CC BY 4.0)'
 )
 START_UP = 60.0
 """Seconds that the nodes may take in addition to the sound itself."""
@@ -39,10 +46,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog='make demo')
     parser.add_argument('wav', nargs='?', type=Path, default=EXAMPLE)
     parser.add_argument('--view', action='store_true', help='show it on a page, until Ctrl-C')
+    parser.add_argument('--bundle', default='', help='a path or the name of a shipped model')
     options = parser.parse_args()
     wav = options.wav.resolve()
     try:
         source = FileSource(wav)
+        backend = load_backend(options.bundle)
     except SerError as error:
         print(f'demo: {error}', file=sys.stderr)
         return 1
@@ -60,7 +69,8 @@ def main() -> int:
             *([] if options.view else ['--until-end-of-file']),
         ]
     )
-    nodes = [subprocess.Popen(command) for command in _commands(wav, options.view)]
+    bundle = find_bundle(options.bundle).resolve()
+    nodes = [subprocess.Popen(command) for command in _commands(wav, bundle, options.view)]
     limit = math.inf if options.view else source.duration + START_UP
     try:
         status = _wait(listener, nodes, limit)
@@ -74,6 +84,8 @@ def main() -> int:
                 process.wait(timeout=20)
             except subprocess.TimeoutExpired:
                 process.kill()
+    if status == 0 and not options.view:
+        _show_adaptation(read_audio(wav), backend)
     if status == 0 and wav == EXAMPLE:
         print('Your own sound: make demo WAV=path/to/sound.wav')
     if status == 1:
@@ -81,17 +93,43 @@ def main() -> int:
     return status
 
 
-def _commands(wav: Path, has_view: bool) -> list[list[str]]:
+def _show_adaptation(samples: np.ndarray, backend: Backend) -> None:
+    """Print the decision of each utterance by itself, and compared with those before it."""
+    by_itself, adapted = (
+        [_decision(e) for e in _estimates(samples, backend, adaptation) if e.is_final]
+        for adaptation in ('off', 'room')
+    )
+    if backend.info.adaptation.by_voice and len(adapted) > 1:
+        print(
+            '\nA voice becomes known while it speaks; utterances are compared with earlier ones:'
+        )
+        print(f'\n  {"utterance":9}  {"by itself":17}  compared')
+        for number, texts in enumerate(zip(by_itself, adapted), 1):
+            print(f'{number:11}  {texts[0]:17}  {texts[1]}')
+        print()
+
+
+def _estimates(samples: np.ndarray, backend: Backend, adaptation: str) -> list[Estimate]:
+    recognizer = Recognizer(backend, config=StreamConfig(adaptation=adaptation))
+    return recognizer.push(samples, 0) + recognizer.flush()
+
+
+def _decision(estimate: Estimate) -> str:
+    return f'{estimate.expression or "uncertain"} {estimate.confidence:.2f}'
+
+
+def _commands(wav: Path, bundle: Path, has_view: bool) -> list[list[str]]:
     parameters = shipped_file('config/ser.yaml')
     if shutil.which('ros2') and _has_launch():
         launch = ['ros2', 'launch', 'ser_ros', 'ser.launch.py', 'source:=file', f'file:={wav}']
+        launch.append(f'bundle:={bundle}')
         return [[*launch, *(['view:=true', 'view_port:=0', 'loop:=true'] if has_view else [])]]
     from ament_index_python.packages import get_package_prefix
 
     executables = Path(get_package_prefix('ser_ros'), 'lib', 'ser_ros')
     ros_args = ['--ros-args', '--params-file', str(parameters)]
     return [
-        [str(executables / 'emotion_node'), *ros_args],
+        [str(executables / 'emotion_node'), *ros_args, '-p', f'bundle:={bundle}'],
         [
             str(executables / 'audio_capture_node'),
             *ros_args,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ser_ros.view.recording import Recording
 
 BROWSERS = ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable')
-WIDTH, HEIGHT = 1280, 1020
+WIDTH, HEIGHT = 1280, 1080
 """Of the picture, in pixels."""
 PATIENCE = 120.0
 """Seconds that a browser may take for it."""

@@ -34,14 +34,28 @@ def test_it_shows_what_was_acted(domain_id):
     assert 'BanglaSER by Das et al., CC BY 4.0' in run.stdout
     lines = run.stdout.splitlines()
     utterances = [line for line in lines if 'sounded' in line]
-    assert len(utterances) == 4
-    for line, expression, end in zip(utterances[1:], ('happy', 'sad', 'angry'), (5.2, 7.8, 10.3)):
-        assert f'This sounded {expression}' in line
+    ends = (2.3, 4.4, 6.6, 9.0, 11.1, 13.5)
+    decisions = ('neutral', 'happy', 'angry', 'uncertain', 'neutral', 'sad')
+    assert len(utterances) == len(decisions)
+    for line, decision, end in zip(utterances, decisions, ends):
+        assert f' {decision} ' in line
         assert float(line.split(' s ')[0]) == pytest.approx(end, abs=0.4)
-    assert sum(line.count('█') for line in lines) >= 3
-    summary = next(line for line in lines if line.startswith('4 utterances in 10.'))
-    assert all(f'1 {expression}' in summary for expression in ('happy', 'sad', 'angry'))
+    summary = next(line for line in lines if line.startswith('6 utterances in 13.'))
+    assert all(text in summary for text in ('2 neutral', '1 happy', '1 angry', '1 sad'))
+    # Without adaptation fewer are decided; with it as the nodes decided.
+    table = [line.split() for line in lines[lines.index(summary) :] if line[:11].strip().isdigit()]
+    assert [row[3] for row in table] == list(decisions)
+    assert [row[1] for row in table].count('uncertain') > 2
     assert '\033' not in run.stdout
+
+
+def test_another_model_and_none(domain_id):
+    run = demo('--bundle', 'companion_open', domain_id=domain_id)
+    assert run.returncode == 0, run.stderr
+    assert 'companion_open' in run.stderr
+    run = demo('--bundle', 'no_such_model', domain_id=domain_id)
+    assert run.returncode == 1
+    assert run.stderr.startswith('demo: bundle no_such_model: no such file; shipped: companion')
 
 
 def test_ones_own_sound(domain_id, tmp_path):

@@ -32,12 +32,13 @@ def test_it_has_what_the_recogniser_says(root, recording):
     samples = read_audio(root / 'examples' / 'demo.flac')
     estimates = recognizer.push(samples, 0) + recognizer.flush()
     lane = lane_of(recording)
-    assert [u['expression'] for u in lane['utterances']] == ['neutral', 'happy', 'sad', 'angry']
     finals = [e for e in estimates if e.is_final]
+    assert {'neutral', 'happy', 'angry', 'sad'} <= {e.expression for e in finals}
+    assert [u['expression'] for u in lane['utterances']] == [e.expression for e in finals]
     times = [e.stamp_ns / SECOND for e in finals]
     assert [u['time'] for u in lane['utterances']] == pytest.approx(times, abs=1e-3)
     assert len(lane['windows']) == sum(e.is_window for e in estimates)
-    assert [said for _, said in lane['speech']] == [True, False] * 4
+    assert [said for _, said in lane['speech']] == [True, False] * len(finals)
     assert recording.duration == pytest.approx(len(samples) / SAMPLE_RATE)
     assert recording.flac()[:4] == b'fLaC'
 
