@@ -61,7 +61,12 @@ def compute_learning_curve(
     if not bundle.info.adaptation.by_voice:
         raise SerError(f'bundle {path}: it does not adapt to voices; learning curves are of such')
     (own,) = load_corpora([corpus], finetuning_labels(bundle.info, ()))
-    if own.name in bundle.info.corpora:
+    trained_on = [
+        name
+        for name, subsets in bundle.info.corpora.items()
+        if subsets.get('train') or subsets.get('validation')
+    ]
+    if own.name in trained_on:
         raise SerError(
             f'bundle {path} was trained on {own.name}: name a corpus that it does not know'
         )
@@ -85,7 +90,7 @@ def compute_learning_curve(
                 points.append(_stored(out / f'{name}.json', make))
     return LearningCurve(
         bundle=bundle.path.stem,
-        trained_on=tuple(bundle.info.corpora),
+        trained_on=tuple(trained_on),
         corpus=own.name,
         classes=tuple(sorted({clip.emotion for clip in own.clips})),
         n_speakers=n_speakers,

@@ -1,5 +1,6 @@
 """`learning-curve`: a small bundle, and a corpus that it does not know."""
 
+import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from ser_ros import SerError
 from ser_ros.__main__ import main
+from ser_ros.bundle import load_bundle, save_bundle
 from ser_ros.training import finetuning
 from ser_ros.training.data.corpora import Clip
 from ser_ros.training.learning_curve import TESTED, divide
@@ -93,6 +95,19 @@ def test_what_has_no_curve_is_one_line(run, capsys, arguments, corpus, said):
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith('ser_ros: ')
     assert said in error
+
+
+def test_a_corpus_that_was_left_out_may_be_tested(bundle, three_corpora, tmp_path, monkeypatch):
+    monkeypatch.setattr(finetuning, 'STEPS', 2)
+    left_out = load_bundle(bundle)
+    corpora = {**left_out.info.corpora, 'C': {'train': [], 'test': ['1', '2']}}
+    info = dataclasses.replace(left_out.info, corpora=corpora)
+    save_bundle(tmp_path / 'b.safetensors', info, left_out.frontend, left_out.model)
+    arguments = ['--corpus', str(three_corpora / 'C.csv'), '--out', str(tmp_path / 'runs')]
+    arguments += ['--device', 'cpu', '--results', str(tmp_path)]
+    few = ['--clips', '1', '--speakers', '1', '--seeds', '1']
+    assert main(['learning-curve', str(tmp_path / 'b.safetensors'), *arguments, *few]) == 0
+    assert read_curves(tmp_path)[0].trained_on == ('A', 'B')
 
 
 def test_a_bundle_that_does_not_adapt_is_refused(bundle_path, three_corpora, tmp_path, capsys):
