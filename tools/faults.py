@@ -41,6 +41,7 @@ from ser_ros.audio.vad import CHUNK, Segmenter, SileroVad
 from ser_ros.bundle import load_bundle, save_bundle
 from ser_ros.nodes.messages import TRANSIENT_LOCAL, to_header
 from ser_ros.stream.recognizer import Recognizer
+from ser_ros.stream.types import StreamConfig
 
 RECOVERY = 5.0
 """Seconds after a fault within which the expected emotion has to be received again."""
@@ -87,8 +88,9 @@ class Robot:
         self._utterances.append((time.monotonic(), message))
 
     def start_emotion_node(self) -> None:
-        """Start it as the launch file does."""
-        self.rig.start('emotion_node', {'threshold': 0.0, 'device': 'cpu'})
+        """Start it as the launch file does; without adaptation each utterance has one answer."""
+        parameters = {'threshold': 0.0, 'device': 'cpu', 'adaptation': 'off'}
+        self.rig.start('emotion_node', parameters)
 
     def start_capture_node(self, **parameters: Any) -> None:
         """Start it as the launch file does, by default with the virtual microphone."""
@@ -140,7 +142,7 @@ def _make_sound(path: Path) -> Any:
     soundfile.write(path, sound, SAMPLE_RATE, subtype='PCM_16')
     bundle = load_bundle()
     bundle = dataclasses.replace(bundle, info=dataclasses.replace(bundle.info, threshold=0.0))
-    recognizer = Recognizer(bundle, 'cpu')
+    recognizer = Recognizer(bundle, 'cpu', StreamConfig(adaptation='off'))
     silence = np.zeros(SAMPLE_RATE, np.float32)
     estimates = recognizer.push(np.concatenate((silence, read_audio(path))), 0)
     (final,) = (estimate for estimate in estimates if estimate.is_final)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import re
 import socket
 import sys
@@ -225,13 +226,20 @@ def test_sound_is_subscribed_to_only_while_somebody_looks(graph, monkeypatch):
     assert view.diagnose().level == Level.OK
 
 
+def free_port():
+    """One that no program gets that leaves the choice to the system."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with contextlib.suppress(OSError), socket.create_server(('127.0.0.1', port)):
+            return port
+
+
 def test_foxglove_gets_the_sound_and_only_then_it_is_subscribed_to(graph, speech):
     pytest.importorskip('foxglove', reason="needs foxglove-sdk: pip install '.[foxglove]'")
     pytest.importorskip('google.protobuf')
     from foxglove_client import listen
 
-    with socket.create_server(('127.0.0.1', 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     view = graph.make(ViewNode, namespace='/robot', port=0, foxglove_port=port)
     publisher = AudioPublisher(graph, topic='/robot/audio_stamped', info_topic='/robot/audio_info')
     publisher.announce()

@@ -76,11 +76,11 @@ def test_one_file_shows_it_in_a_browser(recording, tmp_path):
         assert chromium.execute_script(text % 'h1') == TITLE
         wait = (
             'const done = arguments[0]; const look = () => '
-            "document.querySelectorAll('.utterances li').length == 4 && "
+            "document.querySelectorAll('.utterances li').length == 6 && "
             "document.getElementById('sound').readyState >= 1 ? done() : setTimeout(look, 20); look()"
         )
         chromium.execute_async_script(wait)
-        assert chromium.execute_script(text % '.expression') == 'angry'
+        assert chromium.execute_script(text % '.expression') == 'sad'
         move = (
             "const done = arguments[0], cursor = document.getElementById('cursor');"
             "cursor.value = 5.5; cursor.dispatchEvent(new Event('input'));"

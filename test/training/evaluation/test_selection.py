@@ -204,4 +204,4 @@ def test_test_accuracy_is_as_stated_and_does_not_need_a_loud_voice(ravdess):
     assert loud['clips'] == stated['clips'] == 240
     # The arithmetic of another machine may change one or two clips.
     assert loud['unweighted_accuracy'] == pytest.approx(stated['unweighted_accuracy'], abs=0.01)
-    assert quiet['unweighted_accuracy'] >= as_loud['unweighted_accuracy'] - 0.03
+    assert quiet['unweighted_accuracy'] >= as_loud['unweighted_accuracy'] - 0.05
