@@ -24,7 +24,7 @@ from measure import ROOT, Row, Settings, has_gpu, with_programs
 from processes import environment, nodes
 from report import numbers, page
 from streams import offline, stream, voices
-from targets import judge
+from targets import compare
 from trainings import training
 
 from ser_ros import SerError
@@ -87,16 +87,16 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             settings = Settings(with_programs(options.bundle, Path(folder)), options.rounds)
             results = measure(options.only, settings)
-            judged = judge(results, settings)
+            comparisons = compare(results, settings)
         where = machine(options.bundle)
     except SerError as error:
         print(f'bench: {error}', file=sys.stderr)
         return 1
     descriptions = {name: ' '.join(PARTS[name].__doc__.split()) for name in results}
-    text = page(results, judged, where, descriptions)
+    text = page(results, comparisons, where, descriptions)
     print(text)
     if options.out:
-        values = json.dumps(numbers(results, judged, where), indent=1, allow_nan=False)
+        values = json.dumps(numbers(results, comparisons, where), indent=1, allow_nan=False)
         write_atomically(options.out.with_suffix('.json'), values + '\n')
         write_atomically(options.out, text)
     return 0

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import ROOT, SPEECH, Row, Settings, is_installed, one_thread, take_turns
+from measure import SPEECH, Row, Settings, is_installed, one_thread, take_turns
 
 from ser_ros.audio import SAMPLE_RATE
 from ser_ros.audio.sources import read_audio
@@ -210,7 +210,7 @@ class _Calibration:
     """A few windows of speech, as onnxruntime reads them."""
 
     def __init__(self, backend: Backend):
-        speech = read_audio(ROOT / 'examples' / 'speech.flac')
+        speech = read_audio(SPEECH)
         starts = range(0, len(speech) - WINDOW, WINDOW)
         self._inputs = iter([inputs(backend, speech[s : s + WINDOW]) for s in starts])
 

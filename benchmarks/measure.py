@@ -46,7 +46,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Row:
-    """One measured figure; without values it could not be measured, and the note says why."""
+    """One measured metric; without values it could not be measured, and the note says why."""
 
     what: str
     unit: str

@@ -1,4 +1,4 @@
-"""What bounds a figure, from a profile: measured only for figures that miss their target."""
+"""What bounds a metric, from a profile: measured only for metrics that miss their target."""
 
 import cProfile
 import functools

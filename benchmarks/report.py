@@ -6,22 +6,29 @@ from typing import Any
 from measure import Row
 from targets import Results
 
-Judged = Sequence[Mapping[str, Any]]
-"""Of `targets.judge`."""
+Comparisons = Sequence[Mapping[str, Any]]
+"""Of `targets.compare`."""
 
 
 def page(
-    results: Results, judged: Judged, where: Mapping[str, Any], descriptions: Mapping[str, str]
+    results: Results,
+    comparisons: Comparisons,
+    where: Mapping[str, Any],
+    descriptions: Mapping[str, str],
 ) -> str:
     """Targets, then a table for each part. `descriptions`: part → what it measures."""
-    return '\n'.join([*_head(where), *_targets(judged), *_parts(results, descriptions)]) + '\n'
+    return (
+        '\n'.join([*_head(where), *_targets(comparisons), *_parts(results, descriptions)]) + '\n'
+    )
 
 
-def numbers(results: Results, judged: Judged, where: Mapping[str, Any]) -> dict[str, Any]:
+def numbers(
+    results: Results, comparisons: Comparisons, where: Mapping[str, Any]
+) -> dict[str, Any]:
     """The same for JSON; what was not measured is null."""
     return {
         'machine': dict(where),
-        'targets': [dict(target) for target in judged],
+        'targets': [dict(target) for target in comparisons],
         **{part: [_values(row) for row in rows] for part, rows in results.items()},
     }
 
@@ -38,22 +45,22 @@ def _head(where: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def _targets(judged: Judged) -> Iterator[str]:
+def _targets(comparisons: Comparisons) -> Iterator[str]:
     yield from ('', '## Targets', '')
     rows = [
         (
-            target['figure'],
+            target['metric'],
             '–' if target['measured'] is None else _number(target['measured'], target['unit']),
             _number(target['at_least'], target['unit']),
             _number(target['aim'], target['unit']),
             target['verdict'],
         )
-        for target in judged
+        for target in comparisons
     ]
-    yield from _table(('figure', 'measured', 'at least', 'aim', ''), rows)
-    if bounds := [target for target in judged if target['bound']]:
-        yield from ('', 'What bounds the figures that are missed, from profiles:', '')
-        yield from (f'- {target["figure"]}: {target["bound"]}' for target in bounds)
+    yield from _table(('metric', 'measured', 'at least', 'aim', ''), rows)
+    if bounds := [target for target in comparisons if target['bound']]:
+        yield from ('', 'What bounds the metrics that are missed, from profiles:', '')
+        yield from (f'- {target["metric"]}: {target["bound"]}' for target in bounds)
 
 
 def _parts(results: Results, descriptions: Mapping[str, str]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What the figures should be, and which of them are."""
+"""What the metrics should be, and which of them are."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,9 +19,9 @@ Results = Mapping[str, Sequence[Row]]
 
 @dataclass(frozen=True)
 class Target:
-    """One figure: `at_least` is the limit, `aim` is better; a smaller `aim` means that less is better."""
+    """One metric: `at_least` is the limit, `aim` is better; a smaller `aim` means that less is better."""
 
-    figure: str
+    metric: str
     part: str
     row: str
     unit: str
@@ -30,7 +30,7 @@ class Target:
     is_ratio: bool = False
     """Whether the row's ratio counts, not its median."""
     profile: Optional[Callable[[Settings], str]] = None
-    """What bounds the figure, measured if it is missed."""
+    """What bounds the metric, measured if it is missed."""
 
     def find(self, results: Results) -> Optional[Row]:
         """Its row; None if it was not measured."""
@@ -38,7 +38,7 @@ class Target:
         return next(rows, None)
 
     def measured(self, results: Results) -> Optional[float]:
-        """The figure; None if it was not measured."""
+        """The metric; None if it was not measured."""
         row = self.find(results)
         value = row and (row.ratio if self.is_ratio else row.median)
         return None if value is None or math.isnan(value) else value
@@ -115,11 +115,11 @@ TARGETS = (
 )
 
 
-def judge(results: Results, settings: Settings) -> list[dict[str, Any]]:
+def compare(results: Results, settings: Settings) -> list[dict[str, Any]]:
     """Each target with what was measured; for what is missed with what bounds it."""
     return [
         {
-            'figure': target.figure,
+            'metric': target.metric,
             'unit': target.unit,
             'measured': (value := target.measured(results)),
             'at_least': target.at_least,

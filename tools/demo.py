@@ -25,7 +25,6 @@ import numpy as np
 from ser_ros import SerError
 from ser_ros.audio.sources import FileSource, read_audio
 from ser_ros.backends import load_backend
-from ser_ros.bundle_info import find_bundle
 from ser_ros.shipped import shipped_file
 from ser_ros.stream.backend import Backend
 from ser_ros.stream.recognizer import Recognizer
@@ -69,8 +68,8 @@ def main() -> int:
             *([] if options.view else ['--until-end-of-file']),
         ]
     )
-    bundle = find_bundle(options.bundle).resolve()
-    nodes = [subprocess.Popen(command) for command in _commands(wav, bundle, options.view)]
+    commands = _commands(wav, backend.path.resolve(), options.view)
+    nodes = [subprocess.Popen(command) for command in commands]
     limit = math.inf if options.view else source.duration + START_UP
     try:
         status = _wait(listener, nodes, limit)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from measure import Row, Settings, silent, speaking, take_turns, wall_seconds, with_programs
 from profiles import function_shares, import_seconds, operator_shares, percentages
 from report import numbers, page
-from targets import TARGETS, judge
+from targets import TARGETS, compare
 from trainings import generated_clips
 
 from ser_ros.audio import SAMPLE_RATE
@@ -196,7 +196,7 @@ def test_the_cuda_part_measures_all_its_rows(monkeypatch):
 # Targets and the page.
 
 
-@pytest.mark.parametrize('target', TARGETS, ids=lambda target: target.figure)
+@pytest.mark.parametrize('target', TARGETS, ids=lambda target: target.metric)
 @given(st.floats(0, 1e5))
 def test_the_aim_is_harder_than_the_limit(target, value):
     assert target.part in PARTS
@@ -228,9 +228,9 @@ def results():
 
 
 def test_figures_are_compared_with_their_targets(results):
-    verdicts = {target['figure']: target for target in judge(results, SETTINGS)}
+    verdicts = {target['metric']: target for target in compare(results, SETTINGS)}
     assert len(verdicts) == len(TARGETS)
-    decided = verdicts[DECISION.figure]
+    decided = verdicts[DECISION.metric]
     assert (decided['measured'], decided['verdict'], decided['bound']) == (30.0, 'met', '')
     silent_node = verdicts['emotion node while nobody speaks']
     assert silent_node['verdict'] == '**missed**'
@@ -243,9 +243,9 @@ def test_figures_are_compared_with_their_targets(results):
 
 
 def test_the_page_has_targets_notes_and_spread(results):
-    text = page(results, judge(results, SETTINGS), WHERE, dict.fromkeys(results, 'What it is.'))
+    text = page(results, compare(results, SETTINGS), WHERE, dict.fromkeys(results, 'What it is.'))
     lines = text.splitlines()
-    assert f'| {DECISION.figure} | 30 × | 20 × | 40 × | met |' in lines
+    assert f'| {DECISION.metric} | 30 × | 20 × | 40 × | met |' in lines
     assert '| original pipeline | 30 ms [29.5, 30.5] | 1 × |  |' in lines
     assert '| stream, torch compiled | – |  | does not run here: no compiler |' in lines
     assert '## Gpu' not in lines
@@ -256,7 +256,7 @@ def test_the_page_has_targets_notes_and_spread(results):
 
 
 def test_the_numbers_are_valid_json(results):
-    values = numbers(results, judge(results, SETTINGS), WHERE)
+    values = numbers(results, compare(results, SETTINGS), WHERE)
     read = json.loads(json.dumps(values, allow_nan=False))
     assert read['machine'] == WHERE
     first, _, compiled = read['decision']
