@@ -51,8 +51,16 @@ class TransferModel(nn.Module):
     """Height and width to which the feature map is averaged before the flatten."""
     min_frames = MIN_FRAMES
 
-    def __init__(self, features: nn.Sequential, chunks: Chunks, head: nn.Module):
+    def __init__(
+        self, features: nn.Sequential, chunks: Chunks, head: nn.Module, level_invariant: bool
+    ):
+        """`level_invariant`: take the mean level out of each clip first.
+
+        The published layers know inputs with their level; they do not train from scratch on them,
+        since without batch norm the level outweighs all else.
+        """
         super().__init__()
+        self.level_invariant = level_invariant
         self.features = features
         self.chunks = chunks
         self.head = head
@@ -63,7 +71,7 @@ class TransferModel(nn.Module):
         The result are log-probabilities, which are valid logits.
         """
         has_padding = lengths is not None
-        x, lengths = prepare(x, lengths, self.min_frames, level_invariant=False)
+        x, lengths = prepare(x, lengths, self.min_frames, self.level_invariant)
         chunks, real = self.chunks(x, lengths)
         scores = map_real(self._classify, chunks, real if has_padding else None)
         return (scores * real[..., None]).sum(dim=1) / real.sum(dim=1, keepdim=True)

@@ -26,6 +26,7 @@ class Vgg(TransferModel):
         chunk_frames: int = 128,
         chunk_stride: int = 64,
         dropout: float = 0.5,
+        level_invariant: bool = True,
     ):
         """Untrained (see `transfer`); SerError without a torchvision that fits this torch."""
         try:
@@ -45,7 +46,8 @@ class Vgg(TransferModel):
             nn.ReLU(),
             nn.Linear(256, n_classes),
         )
-        super().__init__(make_layers(cfgs['D']), Chunks(chunk_frames, chunk_stride), head)
+        chunks = Chunks(chunk_frames, chunk_stride)
+        super().__init__(make_layers(cfgs['D']), chunks, head, level_invariant)
         initialise(self.features)
 
     def embed(self, chunks: Tensor) -> Tensor:

@@ -23,7 +23,13 @@ class Vggish(TransferModel):
     )
     GRID = (6, 4)
 
-    def __init__(self, n_features: int, n_classes: int, dropout: float = 0.3):
+    def __init__(
+        self,
+        n_features: int,
+        n_classes: int,
+        dropout: float = 0.3,
+        level_invariant: bool = True,
+    ):
         """Untrained (see `transfer`)."""
         layers, n_in = [], 1
         for stage in ((64,), (128,), (256, 256), (512, 512)):
@@ -34,7 +40,8 @@ class Vggish(TransferModel):
         head = nn.Sequential(
             nn.Linear(128, 64), nn.ReLU(), nn.Dropout(dropout), nn.Linear(64, n_classes)
         )
-        super().__init__(nn.Sequential(*layers), Chunks(EXAMPLE_FRAMES, EXAMPLE_FRAMES), head)
+        chunks = Chunks(EXAMPLE_FRAMES, EXAMPLE_FRAMES)
+        super().__init__(nn.Sequential(*layers), chunks, head, level_invariant)
         self.embeddings = nn.Sequential(
             nn.Linear(512 * self.GRID[0] * self.GRID[1], 4096),
             nn.ReLU(),

@@ -18,7 +18,7 @@ SMALL = {
     'vgg': {'chunk_frames': 32, 'chunk_stride': 32},
 }
 FROM_SCRATCH = [name for name in MODELS if not issubclass(MODELS[name], TransferModel)]
-LEVEL_INVARIANT = [n for n in FROM_SCRATCH if 'level_invariant' in default_hyperparameters(n)]
+LEVEL_INVARIANT = [n for n in MODELS if 'level_invariant' in default_hyperparameters(n)]
 N_FEATURES = 32
 
 
@@ -86,7 +86,8 @@ def test_a_gain_changes_nothing_unless_the_level_is_kept(name, features):
     x = features(2, N_FEATURES, 120)
     for level_invariant in (True, False):
         torch.manual_seed(1)
-        model = build_model(name, N_FEATURES, 4, level_invariant=level_invariant).eval()
+        settings = {**SMALL.get(name, {}), 'level_invariant': level_invariant}
+        model = build_model(name, N_FEATURES, 4, **settings).eval()
         change = abs(model(x + 1.5) - model(x)).max()
         assert (change < 1e-4) == level_invariant
         assert level_invariant or change > 1e-3
