@@ -99,8 +99,8 @@ class _Time:
 class BlockQueue:
     """Takes formats and blocks from callbacks, returns samples in order to one worker thread.
 
-    The condition `ready` guards it and is notified when a block is available; several queues may
-    share one.
+    The condition `ready` guards it and is notified when a block is available, or `gather` seconds
+    are; several queues may share one.
 
     While no format is known, blocks wait; while the announced one cannot be decoded, or lacks the
     chosen channel, they are refused. When more than `max_backlog` seconds of sound wait, the oldest
@@ -134,6 +134,8 @@ class BlockQueue:
         """Why the announced format cannot be decoded, while it cannot."""
         self.has_ended = False
         """Whether no sound follows, until a format is announced."""
+        self.gather = 0.0
+        """Seconds of sound that must wait before `ready` is notified; set by the worker."""
         self._is_broken = False
         self._items: deque[_Item] = deque()
         self._n_bytes = 0
@@ -256,7 +258,8 @@ class BlockQueue:
                 self.counters.dropped_blocks += 1
                 self.counters.dropped_seconds += self._account(dropped).seconds
                 self._mark_broken()
-            self.ready.notify()
+            if self.has_gathered:
+                self.ready.notify()
 
     def skip(self, data: bytes, stamp_ns: Optional[int], arrival_ns: int) -> None:
         """Count a block that is ignored; the next block starts a new stream."""
@@ -317,6 +320,18 @@ class BlockQueue:
     def has_block(self) -> bool:
         """Whether `get` returns one."""
         return bool(self._items and (self._format or self.refusal))
+
+    @property
+    def has_gathered(self) -> bool:
+        """Whether a block waits, and `gather` seconds of sound in all."""
+        if not self.has_block:
+            return False
+        pcm_format = self._format
+        if pcm_format is None:
+            return True
+        return (
+            self._n_bytes >= round(self.gather * pcm_format.sample_rate) * pcm_format.frame_bytes
+        )
 
     def get(self) -> Optional[DecodedBlock]:
         """The next block, decoded; None where there is none, or its format is not known yet."""

@@ -41,8 +41,9 @@ class LevelMeter:
         self._zeros = 0 if self.peak else self._zeros + len(samples)
         self._quiet = 0 if self.peak >= SILENCE else self._quiet + len(samples)
         keep = math.exp(-len(samples) / self._sample_rate / MEMORY)
-        self._power = keep * self._power + (1 - keep) * float(np.mean(np.square(samples)))
-        clipped = float(np.mean(loudness >= FULL_SCALE))
+        power = float(np.vdot(samples, samples)) / samples.size
+        self._power = keep * self._power + (1 - keep) * power
+        clipped = float(np.mean(loudness >= FULL_SCALE)) if self.peak >= FULL_SCALE else 0.0
         self._clipped = keep * self._clipped + (1 - keep) * clipped
 
     @property

@@ -165,9 +165,12 @@ class Segmenter:
     @property
     def is_speaking(self) -> bool:
         """Whether there was voice less than `end_silence` ago; `cut` does not change it."""
-        return (
-            self._last_voice is not None and self._position - self._last_voice < self.end_silence
-        )
+        return self.end is not None and self._position < self.end
+
+    @property
+    def end(self) -> Optional[int]:
+        """Sample index at which nobody speaks any more if no voice follows; None before the first."""
+        return None if self._last_voice is None else self._last_voice + self.end_silence
 
     def push(self, probability: float) -> Optional[Segment]:
         """Process the next chunk's probability; return the segment that it closes, if it closes one."""

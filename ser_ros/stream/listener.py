@@ -26,8 +26,8 @@ DRAIN = 3.0
 """Seconds in which a voice that is removed may still process the sound that it has sent."""
 
 STEP = SAMPLE_RATE // 10
-"""Samples processed at a time, so that `is_speaking` is reported in time within a long block; and those
-of a voice's turn."""
+"""Samples processed at a time, so that `is_speaking` is reported in time within a long block; those of a
+voice's turn; and the most that gather before one."""
 
 MAX_BLOCKS = 20
 """Blocks of a turn, so that thousands of tiny ones are no long turn; with 5 ms each it is a whole one."""
@@ -86,6 +86,19 @@ class VoiceStream:
     def has_sound(self) -> bool:
         """Whether anything waits to be processed."""
         return bool(self.pieces) or self.queue.has_block
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the worker should not wait for more sound."""
+        return bool(self.pieces) or self.leaves_by is not None or self.queue.has_gathered
+
+    def choose_gather(self) -> None:
+        """Let sound gather until a result of it is due, for `STEP` at most.
+
+        To wake up for each block costs more than to process it; only the start of speech, which
+        nobody can foresee, is reported later for it.
+        """
+        self.queue.gather = min(self.voice.samples_until_due, STEP) / SAMPLE_RATE
 
     def next_piece(self) -> Optional[Piece]:
         """The next piece to process; None where nothing waits. It also decides on `is_behind`."""
@@ -374,11 +387,7 @@ class Listener:
         """Wait for work, for `TICK` seconds at most; False once stopped."""
         with self.ready:
             self.ready.wait_for(
-                lambda: (
-                    self._is_stopped
-                    or self._calls
-                    or any(s.has_sound or s.leaves_by is not None for s in self._streams)
-                ),
+                lambda: self._is_stopped or self._calls or any(s.is_due for s in self._streams),
                 TICK,
             )
             return not self._is_stopped
@@ -401,6 +410,8 @@ class Listener:
                 break
             for stream, piece in self._process(due):
                 processed[stream] += len(piece.samples)
+        for stream in turns:
+            stream.choose_gather()
         if longest := max(processed.values(), default=0):
             self.load.add(time.monotonic() - start, longest / SAMPLE_RATE)
 

@@ -31,7 +31,9 @@ class StreamConfig:
     Raises SerError for a setting out of its range.
     """
 
-    hop: float = _setting(0.25, 'Seconds between two windows.', 0.01, 10.0)
+    hop: float = _setting(
+        0.25, 'Seconds between two windows; each ends with a chunk of 0.032 s.', 0.01, 10.0
+    )
     first_estimate: float = _setting(
         1.0, 'Seconds of speech before the first estimate.', 0.2, 60.0
     )

@@ -31,7 +31,7 @@ class _Utterance:
 
     segment: Segment
     next_end: int
-    """Sample index at which the next window ends."""
+    """Sample index from which on the next window is due; it ends with the chunk that reaches it."""
     n_utterances: int
     """Earlier utterances that `mean` and `shift` come from."""
     mean: Optional[np.ndarray]
@@ -145,6 +145,21 @@ class Voice:
         return self._segmenter.is_speaking
 
     @property
+    def samples_until_due(self) -> float:
+        """How many more samples until a window, or the end of speech, is due; inf while nobody speaks.
+
+        Speech that begins may be reported before.
+        """
+        due = [math.inf]
+        if self._segmenter.is_speaking:
+            due.append(self._segmenter.end)
+        if (utterance := self._utterance) is not None:
+            due.append(utterance.next_end)
+            due.append(utterance.segment.start + _samples(self.config.max_utterance))
+        n_chunks = max(1, (min(due) - self._position) / CHUNK)
+        return n_chunks if math.isinf(n_chunks) else math.ceil(n_chunks) * CHUNK - self._n_pending
+
+    @property
     def has_open_utterance(self) -> bool:
         """Whether an utterance has begun that is not decided yet."""
         return self._utterance is not None
@@ -219,12 +234,14 @@ class Voice:
             due = max(segment.start + self._first_estimate, self._position)
             self._utterance = self._open(segment, due)
         utterance, estimates = self._utterance, []
-        while utterance.next_end <= self._position:
+        if utterance.next_end <= self._position:
+            # The window ends with the chunk, not before it: so it waits for no further sound.
             if self._segmenter.voiced and self.skips_windows:
                 self.counters.skipped_windows += 1
             elif self._segmenter.voiced:
-                estimates += yield from self._running(utterance.next_end)
-            utterance.next_end += _samples(self.config.hop)
+                estimates += yield from self._running(self._position)
+            hop = _samples(self.config.hop)
+            utterance.next_end += (1 + (self._position - utterance.next_end) // hop) * hop
         if segment.end - segment.start >= _samples(self.config.max_utterance):
             self._segmenter.cut()
             estimates += yield from self._close()

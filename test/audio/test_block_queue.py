@@ -354,6 +354,25 @@ def test_an_empty_queue_returns_no_block():
     assert queue.get() is None
 
 
+def test_a_worker_is_woken_once_enough_sound_has_gathered(queue):
+    queue.gather = 2.5 * BLOCK_NS / SECOND
+    woken = []
+    queue.ready.notify = lambda: woken.append(queue.backlog_bytes)
+    for i in range(4):
+        queue.put(block(i), START + i * BLOCK_NS, 0, '')
+        assert queue.has_block
+        assert queue.has_gathered == (i >= 2)
+    assert woken == [3 * len(block(0)), 4 * len(block(0))]
+
+
+def test_sound_that_cannot_be_decoded_does_not_gather(queue):
+    queue.gather = 1.0
+    queue.put(block(0), START, 0, '')
+    assert not queue.has_gathered
+    queue.announce('S16LE', 1, SAMPLE_RATE, 'mp3')
+    assert queue.has_gathered
+
+
 def test_a_worker_receives_all_blocks_of_a_callback(queue):
     n_blocks = 2_000
     received = []

@@ -12,6 +12,7 @@ from ser_ros import HangError
 from ser_ros.audio import SAMPLE_RATE, SECOND
 from ser_ros.audio.block_queue import BlockQueue
 from ser_ros.audio.formats import PcmFormat, encode_s16le
+from ser_ros.audio.vad import CHUNK
 from ser_ros.bundle import load_bundle
 from ser_ros.bundle_info import BundleError
 from ser_ros.frontend_config import ResearchConfig
@@ -23,6 +24,7 @@ from ser_ros.stream.types import StreamConfig
 
 START = 1_700_000_000 * SECOND
 MONO = PcmFormat('S16LE', 1, SAMPLE_RATE)
+CHUNK_NS = CHUNK * SECOND // SAMPLE_RATE
 
 
 class Recorder:
@@ -456,7 +458,7 @@ def test_settings_change_during_speech(worker, utterance, is_running):
     feed(stream, utterance)
     recorder.wait(lambda: recorder.speaking == [False, True, False], 'the end of speech')
     running = [e.stamp_ns for e in recorder.estimates if not e.is_final]
-    assert set(np.diff(running[:-1])) == {SECOND // 2}
+    assert (abs(np.diff(running[:-1]) - SECOND // 2) < CHUNK_NS).all()
     assert {e.expression for e in recorder.estimates} == {None}
     new, _ = worker.add()
     assert new.voice.config == config
@@ -499,7 +501,7 @@ def test_the_hop_changes_within_an_utterance(bundle, utterance):
     after = recognizer.push(utterance[cut:], START + cut * SECOND // SAMPLE_RATE)
     running = [e.stamp_ns for e in after if not e.is_final]
     assert abs(running[0] - START - 2 * SECOND) < SECOND // 10
-    assert running[1] - running[0] == SECOND // 4
+    assert abs(running[1] - running[0] - SECOND // 4) < CHUNK_NS
 
 
 def feed_a_minute(stream):

@@ -133,12 +133,17 @@ def logits_of(probabilities):
 # When windows end, and what they contain
 
 
+def to_chunk(n):
+    """The end of the chunk of voice activity that a sample, counted from 1, is in."""
+    return math.ceil(n / CHUNK) * CHUNK
+
+
 def test_windows_end_every_hop_during_speech(recognizer, speech, segments):
     estimates = process(recognizer, speech)
     expected = []
     for segment in segments:
-        ends = range(segment.start + SAMPLE_RATE, segment.end + 1, SAMPLE_RATE // 4)
-        expected.append({*ends, segment.end})
+        due = range(segment.start + SAMPLE_RATE, segment.end + 1, SAMPLE_RATE // 4)
+        expected.append({*map(to_chunk, due), segment.end})
     per_utterance, ends = [], set()
     for estimate in estimates:
         end, rest = divmod(estimate.stamp_ns - START, SAMPLE_NS)
@@ -402,8 +407,9 @@ def test_the_final_estimate_is_the_mean_log_probability_of_the_longest_windows(r
 
 def test_windows_grow_with_the_utterance(recognizer, utterance):
     lengths = [e.n_samples for e in process(recognizer, utterance) if e.is_window]
-    grown = [lengths[0] + n * SAMPLE_RATE // 4 for n in range(len(lengths) - 1)]
-    assert lengths[:-1] == [min(length, 3 * SAMPLE_RATE) for length in grown]
+    preroll = SAMPLE_RATE // 10
+    grown = [to_chunk(SAMPLE_RATE + n * SAMPLE_RATE // 4) for n in range(len(lengths) - 1)]
+    assert lengths[:-1] == [min(preroll + length, 3 * SAMPLE_RATE) for length in grown]
     assert lengths[-1] >= lengths[-2]
 
 
@@ -417,6 +423,22 @@ def test_is_speaking_from_the_first_voice_until_the_end_of_the_utterance(recogni
     assert spoken[0] == segment.start
     assert segment.end <= spoken[-1] + CHUNK <= segment.end + SAMPLE_RATE // 2
     assert len(spoken) == (spoken[-1] - spoken[0]) // CHUNK + 1
+
+
+@pytest.mark.parametrize('n', [160, 700])
+def test_nothing_is_due_before_it_was_foreseen(recognizer, utterance, n):
+    n_foreseen = 0
+    for i in range(0, len(utterance), n):
+        due, was_speaking = recognizer.voice.samples_until_due, recognizer.is_speaking
+        block = utterance[i : i + n]
+        estimates = recognizer.push(block, START + i * SAMPLE_NS)
+        if len(block) < due:
+            assert not estimates
+            assert recognizer.is_speaking or not was_speaking
+        elif not math.isinf(due):
+            n_foreseen += bool(estimates)
+    assert n_foreseen > 5
+    assert math.isinf(recognizer.voice.samples_until_due)
 
 
 def test_flush_decides_an_open_utterance_and_starts_a_new_stream(recognizer, utterance, expected):
