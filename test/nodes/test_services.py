@@ -264,8 +264,9 @@ def test_several_settings_change_together_during_speech(graph, outputs, publishe
     play(publisher, samples)
     wait_until_processed(graph, node, outputs, len(samples) - 512)
     stamps = list(probabilities_by_stamp(outputs['probabilities']))
-    assert SECOND // 2 in np.diff(stamps)
-    assert SECOND // 4 not in np.diff(stamps)
+    # Windows end with a chunk of 32 ms.
+    assert np.isclose(np.diff(stamps), SECOND // 2, atol=0.032 * SECOND).any()
+    assert not np.isclose(np.diff(stamps), SECOND // 4, atol=0.032 * SECOND).any()
     assert not outputs['emotion']
     # They stay when the node is configured again.
     graph.run(node.trigger_deactivate)
