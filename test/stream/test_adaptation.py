@@ -44,8 +44,9 @@ def test_nothing_is_known_of_a_new_voice():
 
 def test_means_have_the_weight_of_their_number():
     adaptation = Adaptation()
-    for value in (1.0, 2.0, 6.0):
-        adaptation.learn(clip_mean(value), np.log([0.4, 0.3, 0.2, 0.1]))
+    varied = np.array([2.0, -2.0, 0.0, 0.0])
+    for value, variation in ((1.0, varied), (2.0, -varied), (6.0, 0.0)):
+        adaptation.learn(clip_mean(value), np.log([0.4, 0.3, 0.2, 0.1]) + variation)
     mean = adaptation.features_mean(MEAN, memory=6.0)
     np.testing.assert_allclose(mean[:4], np.full((4, 1), 3.0 * 3 / 9), rtol=1e-6)
     np.testing.assert_allclose(mean[4], [7.0 * 3 / 9], rtol=1e-6)
@@ -65,16 +66,33 @@ def test_pitch_is_learned_from_utterances_that_have_one():
 
 
 @given(arrays(np.float64, 4, elements=st.floats(-20, 0)), st.integers(1, 200), st.floats(0.1, 100))
-def test_a_voice_of_one_emotion_is_still_decided_alike(scores, n, memory):
-    """The adverse case: what is always said the same way is never turned around, only doubted."""
+def test_answers_that_do_not_vary_are_kept(scores, n, memory):
+    """The adverse case: a voice of one emotion alone."""
     adaptation = Adaptation()
     for _ in range(n):
         adaptation.learn(clip_mean(0.0), scores)
-    shifted = scores + adaptation.shift(4, memory)
-    weight = n / (n + memory)
-    np.testing.assert_allclose(
-        shifted - shifted.mean(), (1 - weight) * (scores - scores.mean()), atol=1e-9
-    )
+    np.testing.assert_allclose(adaptation.shift(4, memory), 0.0, atol=1e-9)
+
+
+@given(
+    arrays(np.int64, 4, elements=st.integers(-500, 500)),
+    arrays(np.int64, (20, 4), elements=st.integers(-500, 500)),
+)
+def test_the_more_answers_vary_the_more_of_their_mean_is_taken_out(mean, variations):
+    mean = (mean - mean.mean()) / 100
+    variations = (variations - variations.mean(axis=0)) / 100
+    taken = []
+    for size in (0.0, 0.1, 0.5, 1.0):
+        adaptation = Adaptation()
+        for variation in size * variations:
+            adaptation.learn(clip_mean(0.0), mean + variation)
+        shift = -adaptation.shift(4, 20.0)
+        # Of the mean's direction, and at most all of it, by the number of utterances.
+        share = shift @ mean / (mean @ mean) if mean.any() else 0.0
+        np.testing.assert_allclose(shift, share * mean, atol=1e-9)
+        assert -1e-9 <= share <= 0.5 + 1e-9
+        taken.append(share)
+    assert (np.diff(taken) >= -1e-9).all()
 
 
 @pytest.fixture
@@ -96,7 +114,8 @@ def test_a_baseline_counts_as_utterances_heard_before(baseline):
     mean = adaptation.features_mean(MEAN, memory=6.0)
     np.testing.assert_allclose(mean[:4], np.full((4, 1), (2.0 * n + 3.0) / (n + 7)), rtol=1e-6)
     np.testing.assert_allclose(mean[4], [7.0 * 1 / 7], rtol=1e-6)
-    np.testing.assert_allclose(adaptation.shift(4, 6.0), -baseline.score * (n - 2) / (n + 7))
+    # Of one answer nobody knows how much the next will vary.
+    np.testing.assert_allclose(adaptation.shift(4, 6.0), -baseline.score * n / (n + 7))
 
 
 def test_a_voice_is_forgotten_but_for_its_baseline(baseline):

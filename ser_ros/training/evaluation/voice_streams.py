@@ -134,7 +134,7 @@ def find_utterances(
     store = cache and Cache(cache / 'utterances')
     config = StreamConfig(adaptation='off')
     settings = {
-        'version': 3,
+        'version': 4,
         'frontend': repr(bundle.frontend.config),
         'least': bundle.min_samples,
         'window': bundle.info.window,
