@@ -34,6 +34,7 @@ def run(*make_nodes: Callable[[], ManagedNode]) -> int:
     shutdown.install_signal_handlers()
     shutdown.NODES_EXIST.set()
     executor = SingleThreadedExecutor()
+    shutdown.ON_SIGNAL.append(executor.wake)
     watchdog = Watchdog(PATIENCE, _end_hanging_process)
     watchdog.start()
     nodes: list[ManagedNode] = []
@@ -48,12 +49,13 @@ def run(*make_nodes: Callable[[], ManagedNode]) -> int:
                 node.autostart()
         while not shutdown.REQUESTED.is_set() and not any(node.failed for node in nodes):
             watchdog.reset()
-            executor.spin_once(timeout_sec=0.2)
+            executor.spin_once()  # at most a second: each node publishes diagnostics
     except (ParameterException, InvalidParameterTypeException) as error:
         return _refuse(error)
     finally:
         watchdog.stop()
         shutdown.exit_after_timeout()
+        shutdown.ON_SIGNAL.clear()  # an executor that outlives rclpy cannot be destroyed
         _destroy(nodes)
         shutdown.ignore_signals()
     if any(node.hangs for node in nodes):

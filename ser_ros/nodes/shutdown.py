@@ -3,11 +3,15 @@
 import os
 import signal
 import threading
+from collections.abc import Callable
 
 REQUESTED = threading.Event()
 
 NODES_EXIST = threading.Event()
 """Set when there are nodes, which have to be destroyed before the process ends."""
+
+ON_SIGNAL: list[Callable[[], None]] = []
+"""Called in a thread when a signal came: Python's handler waits until the main thread is back in Python."""
 
 TIMEOUT = 5.0
 """Seconds in which a process must end after it was asked to."""
@@ -40,6 +44,8 @@ def _watch(reader: int) -> None:
         pass
     if not NODES_EXIST.is_set():
         os._exit(0)  # it still imports, which takes seconds, and there is nothing to undo
+    for call in ON_SIGNAL:
+        call()
     exit_after_timeout()
 
 
