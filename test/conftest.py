@@ -41,8 +41,8 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_xdist_auto_num_workers():
-    # One more than there are processors: the tests of nodes often wait for a clock.
-    return (os.cpu_count() or 1) + 1
+    # Two more than there are processors: the tests of nodes often wait for a clock.
+    return (os.cpu_count() or 1) + 2
 
 
 @pytest.fixture(scope='session', autouse=True)
