@@ -13,7 +13,7 @@ help:
 	@echo 'make demo [WAV=path]  play a sound file to the nodes: the emotions that a robot would receive'
 	@echo '     [BUNDLE=name]     with another model: companion_open, or a path'
 	@echo '     [VIEW=1]          again and again, with a page that shows it'
-	@echo '     [LIGHT=1]         in an environment without torch, which is made first: 0.5 GB'
+	@echo '     [LIGHT=1]         in an environment without torch, which is made first: 0.4 GB'
 	@echo 'make results          render docs/RESULTS.md from docs/results'
 	@echo 'make test [ARGS=...]  all tests; ARGS go to pytest'
 	@echo 'make lint             ruff'

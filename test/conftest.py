@@ -35,6 +35,15 @@ settings.load_profile('repeatable')
 RAVDESS_CODES = range(1, 9)
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        '--backend',
+        choices=('auto', 'onnx', 'torch'),
+        default='auto',
+        help='what the emotion nodes of the tests run their bundles with (default auto)',
+    )
+
+
 def pytest_collection_modifyitems(items):
     # What takes minutes first: if one process still had it when the others have ended, all would wait.
     items.sort(key=lambda item: not {'tools', 'training'} & {*item.path.parts})

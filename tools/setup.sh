@@ -120,7 +120,7 @@ fi
 
 requirements=(core train view dev)
 size='5 GB'
-[[ -z ${LIGHT:-} ]] || { requirements=(light view build); size='0.5 GB'; }
+[[ -z ${LIGHT:-} ]] || { requirements=(light view build); size='0.4 GB'; }
 [[ -n $ros ]] || requirements+=(ros)
 files=("${requirements[@]/#/tools/requirements/}")
 files=("${files[@]/%/.txt}")
@@ -135,6 +135,13 @@ repair_cmake_exports() {
         -e "s|/opt/python/cp[^/;\"]*/lib/python[^/;\"]*/site-packages/numpy/_core/include|$numpy|g" \
         -e "s|/opt/python/cp[^/;\"]*/include/python[0-9.]+|$include|g" \
         "$venv"/share/*/cmake/*.cmake
+}
+
+# A quarter of the light environment: uv is not used again, and wheels have copies where packages have links.
+# Sources stay as they are, since bytecode belongs to the time of one.
+lighten() {
+    "$venv/bin/python" -m pip uninstall --yes uv || return
+    ! found hardlink || hardlink --quiet --ignore-time --exclude '\.pyc?$' "$venv"
 }
 
 environment_key="$root $python $version ${ros:-none} $(hash_of tools/setup.sh "${files[@]}")"
@@ -159,6 +166,7 @@ if ! is_done environment "$environment_key" || [[ ! -x $venv/bin/python ]]; then
     [[ -n ${LIGHT:-} ]] || logged librosa "$venv/bin/python" -c \
         'import librosa, numpy; librosa.feature.melspectrogram(y=numpy.zeros(4096))'
     [[ -n $ros ]] || logged cmake-exports repair_cmake_exports
+    [[ -z ${LIGHT:-} ]] || logged lighten lighten
     done_with environment "$environment_key"
 fi
 

@@ -21,6 +21,7 @@ from rig import SpinThread  # noqa: E402
 from std_msgs.msg import Bool  # noqa: E402
 from vision_msgs.msg import Classification  # noqa: E402
 
+from ser_ros.nodes.emotion_node import EmotionNode  # noqa: E402
 from ser_ros.nodes.messages import TRANSIENT_LOCAL  # noqa: E402
 
 SOUND_THREAD = '_sound'
@@ -36,7 +37,8 @@ def held_out_clip(ravdess):
 class Graph:
     """Nodes that one thread spins, and a node that receives their messages."""
 
-    def __init__(self, domain_id):
+    def __init__(self, domain_id, backend):
+        self._backend = backend
         self.context = Context()
         rclpy.init(context=self.context, domain_id=domain_id)
         self._executor = SingleThreadedExecutor(context=self.context)
@@ -52,7 +54,12 @@ class Graph:
         return node
 
     def make(self, cls, namespace='', **parameters):
-        """Create one of our nodes; with the parameter `autostart` false it stays unconfigured."""
+        """Create one of our nodes; with the parameter `autostart` false it stays unconfigured.
+
+        An emotion node has the option `--backend` unless the parameters say another.
+        """
+        if issubclass(cls, EmotionNode):
+            parameters = {'backend': self._backend, **parameters}
         overrides = [Parameter(name, value=value) for name, value in parameters.items()]
         node = cls(context=self.context, namespace=namespace, parameter_overrides=overrides)
         node.autostart()
@@ -123,8 +130,8 @@ class Graph:
 
 
 @pytest.fixture
-def graph(domain_id):
-    graph = Graph(domain_id)
+def graph(domain_id, pytestconfig):
+    graph = Graph(domain_id, pytestconfig.getoption('--backend'))
     yield graph
     graph.close()
 
