@@ -58,7 +58,7 @@ class Graph:
 
         An emotion node has the option `--backend` unless the parameters say another.
         """
-        if issubclass(cls, EmotionNode):
+        if issubclass(cls, EmotionNode) and self._backend != 'auto':
             parameters = {'backend': self._backend, **parameters}
         overrides = [Parameter(name, value=value) for name, value in parameters.items()]
         node = cls(context=self.context, namespace=namespace, parameter_overrides=overrides)
