@@ -56,8 +56,7 @@ class TransferModel(nn.Module):
     ):
         """`level_invariant`: take the mean level out of each clip first.
 
-        The published layers know inputs with their level; they do not train from scratch on them,
-        since without batch norm the level outweighs all else.
+        Not for the published layers, which know inputs with their level.
         """
         super().__init__()
         self.level_invariant = level_invariant
