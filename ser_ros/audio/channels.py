@@ -53,7 +53,9 @@ def pick(frames: np.ndarray, channel: int) -> np.ndarray:
 
 def mix(frames: np.ndarray) -> np.ndarray:
     """Float32 (frames, channels) → float32 (frames,): their average."""
-    return frames[:, 0] if frames.shape[1] == 1 else frames.mean(axis=1, dtype=np.float32)
+    if frames.shape[1] == 1:
+        return np.ascontiguousarray(frames[:, 0])
+    return frames.mean(axis=1, dtype=np.float32)
 
 
 def averaging(n_channels: int) -> Optional[str]:

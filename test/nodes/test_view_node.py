@@ -136,7 +136,7 @@ def test_it_shows_what_is_said_and_what_goes_missing(graph, view, page, processe
     page.open(view.address)
     page.wait_for('#nodes', 'emotion_node: active')
     microphone = capture(graph)
-    for label in ('happy ', 'sad ', 'angry ', 'neutral '):
+    for label in ('uncertain ', 'sad ', 'angry ', 'neutral '):
         page.wait_for('.utterances .what', label)
     assert 'token' not in page.run('location.href')
     page.wait_for('#nodes', 'audio_capture_node: active')

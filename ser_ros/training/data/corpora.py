@@ -607,6 +607,8 @@ CHOOSE_CHANNEL = 'choose one with --channel, or with a column channel of a CSV f
 def _decode(clip: Clip) -> Union[_Sound, Problem]:
     """Decode a clip block by block; a Problem if it cannot be used."""
     path = clip.path
+    if '\0' in str(path):
+        return Problem(path, 'no such file')
     digest, peak, n = hashlib.sha256(), np.float32(0), 0
     try:
         with path.open('rb') as file:
@@ -620,7 +622,7 @@ def _decode(clip: Clip) -> Union[_Sound, Problem]:
                 peak = np.maximum(peak, np.abs(samples).max())  # NaN if one of them is
                 n += len(samples)
             rate, fault = file.sample_rate, file.fault
-    except (FileNotFoundError, ValueError):  # a name with a zero in it
+    except FileNotFoundError:
         return Problem(path, 'no such file')
     except EmptySoundError:
         return Problem(path, 'too short', 'it holds no samples')

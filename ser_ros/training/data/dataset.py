@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import importlib.metadata
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from tqdm import tqdm
 from ser_ros.audio import SAMPLE_RATE, vad
 from ser_ros.audio.formats import encode_s16le
 from ser_ros.audio.sources import SourceError
-from ser_ros.audio.vad import Segment, SileroVad, speech_span
+from ser_ros.audio.vad import CHUNK, Segment, SileroVad, speech_span
 from ser_ros.files import printable
 from ser_ros.training.data.cache import Cache, cache_key
 from ser_ros.training.data.corpora import Clip
@@ -295,10 +296,15 @@ def pad(batch: Sequence[Item]) -> Batch:
 def stream_windows(
     utterance: Utterance, window: float, hop: float, first: float
 ) -> list[np.ndarray]:
-    """The windows that a stream processes of an utterance: one every `hop` s, and the last one."""
+    """The windows that a stream processes of an utterance: one every `hop` s, and the last one.
+
+    Each ends with the chunk of voice activity in which it is due.
+    """
     start, end = utterance.speech.start, utterance.speech.end
-    longest, hop, first = (
-        round(seconds * utterance.sample_rate) for seconds in (window, hop, first)
+    longest, hop, first, chunk = (
+        round(seconds * utterance.sample_rate)
+        for seconds in (window, hop, first, CHUNK / SAMPLE_RATE)
     )
-    ends = range(start + first, end, hop)
+    due = range(start + first, end, hop)
+    ends = [e for n in due if (e := start + math.ceil((n - start) / chunk) * chunk) < end]
     return [utterance.samples[max(start, e - longest) : e] for e in (*ends, end)]

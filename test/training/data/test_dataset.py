@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import math
 import shutil
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader
 from ser_ros import SerError
 from ser_ros.audio import SAMPLE_RATE, vad
 from ser_ros.audio.reading import Reading
-from ser_ros.audio.vad import Segment
+from ser_ros.audio.vad import CHUNK, Segment
 from ser_ros.stream.recognizer import Recognizer
 from ser_ros.stream.types import StreamConfig
 from ser_ros.training.data.corpora import Clip, read_corpus
@@ -463,15 +464,23 @@ def test_pad():
 # --- Windows of a stream
 
 
+def to_chunk(n):
+    """The end of the chunk of voice activity that a sample, counted from 1, is in."""
+    return math.ceil(n / CHUNK) * CHUNK
+
+
 @pytest.mark.parametrize(
     ('length', 'expected'),
     [
         (3_000, [(0, 3_000)]),
         (16_000, [(0, 16_000)]),
-        (22_000, [(0, 16_000), (0, 20_000), (0, 22_000)]),
+        (22_000, [(0, 16_384), (0, 20_480), (0, 22_000)]),
         (
             60_000,
-            [*((max(0, e - 48_000), e) for e in range(16_000, 60_000, 4_000)), (12_000, 60_000)],
+            [
+                *((max(0, e - 48_000), e) for e in map(to_chunk, range(16_000, 60_000, 4_000))),
+                (12_000, 60_000),
+            ],
         ),
     ],
 )
@@ -483,10 +492,11 @@ def test_windows_of_a_stream(length, expected):
     ]
     assert found == expected
     # The same seconds at another rate.
-    half = Utterance(utterance.samples, utterance.speech, 3, 8_000)
+    twice = counting(140_000, 10_000, 10_000 + 2 * length)
+    twice = Utterance(twice.samples, twice.speech, 3, 32_000)
     assert [
-        (window[0] - 5_000, window[-1] + 1 - 5_000)
-        for window in stream_windows(half, window=6.0, hop=0.5, first=2.0)
+        ((window[0] - 10_000) // 2, (window[-1] + 1 - 10_000) // 2)
+        for window in stream_windows(twice, window=3.0, hop=0.25, first=1.0)
     ] == expected
 
 
@@ -496,7 +506,7 @@ def test_windows_of_a_stream_are_those_of_the_recogniser(bundle, utterance):
     estimates = recognizer.push(utterance, 0) + recognizer.flush()
     ends = {e.stamp_ns * SAMPLE_RATE // 10**9 for e in estimates}
     config = StreamConfig()
-    start = min(ends) - SAMPLE_RATE
+    start = min(ends) - to_chunk(SAMPLE_RATE)
     said = counting(len(utterance), start, max(ends))
     offline = stream_windows(said, bundle.info.window, config.hop, config.first_estimate)
     assert ends <= {int(window[-1]) + 1 for window in offline}
