@@ -113,6 +113,8 @@ class _Worker:
     connection: Connection
     is_ready: bool = False
     """Whether it has loaded."""
+    has_begun: bool = False
+    """Whether it has received its task."""
     index: int = -1
     task: Any = None
 
@@ -135,10 +137,7 @@ class Processes(Workers):
     def submit(self, index: int, task: Any) -> None:
         """See `Workers`."""
         worker = self._idle.pop() if self._idle else self._start()
-        if not worker.process.is_alive():  # it was killed while it had nothing to do
-            self._remove(worker)
-            return self.submit(index, task)
-        worker.index, worker.task = index, task
+        worker.index, worker.task, worker.has_begun = index, task, False
         with contextlib.suppress(OSError):  # it has ended: `wait` finds out
             worker.connection.send(task)
 
@@ -156,6 +155,8 @@ class Processes(Workers):
                     continue
                 if kind == 'ready':
                     worker.is_ready, self._n_failed_starts = True, 0
+                elif kind == 'begun':
+                    worker.has_begun = True
                 elif kind == 'result':
                     results.append((worker.index, value))
                     self._deaths.pop(worker.index, None)
@@ -196,12 +197,12 @@ class Processes(Workers):
         """Remove a worker that has ended; try its task again, or return that it is lost."""
         self._remove(worker)
         reason = _how_it_ended(worker.process.exitcode)
-        if worker.is_ready:
+        if worker.has_begun:
             self._deaths[worker.index] += 1
             if self._deaths[worker.index] > 1:
                 del self._deaths[worker.index]
                 return [(worker.index, Lost(reason))]
-        else:
+        elif not worker.is_ready:  # else it was killed while it had nothing to do
             self._n_failed_starts += 1
             if self._n_failed_starts >= MAX_FAILED_STARTS:
                 raise SerError(
@@ -228,7 +229,7 @@ def _how_it_ended(code: int) -> str:
 
 
 def _serve(connection: Connection, load: Load, folder: Path) -> None:
-    """A worker: sends `ready` when it has loaded, then the result of each task that comes."""
+    """A worker: sends `ready` when it has loaded, then `begun` and the result of each task that comes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.chdir(folder)
@@ -236,7 +237,9 @@ def _serve(connection: Connection, load: Load, folder: Path) -> None:
         work = load()
         connection.send(('ready', None))
         while True:
-            connection.send(('result', work(connection.recv())))
+            task = connection.recv()
+            connection.send(('begun', None))
+            connection.send(('result', work(task)))
     except (EOFError, BrokenPipeError):
         pass
     except SerError as error:
