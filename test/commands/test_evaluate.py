@@ -345,7 +345,6 @@ def test_several_processes_have_the_results_of_one(evaluate, noise, small_batche
 
     one = results()
     assert one[1]['subsets']['test']['metrics']['clips'] == 6
-    assert results('--workers', 2) == one
     # Three batches, clean and under each condition, of which none is computed again.
     journal = tmp_path / 'journal'
     assert results('--resume', journal) == one
