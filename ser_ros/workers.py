@@ -195,7 +195,10 @@ class Processes(Workers):
 
     def _bury(self, worker: _Worker) -> list[tuple[int, Any]]:
         """Remove a worker that has ended; try its task again, or return that it is lost."""
-        self._remove(worker)
+        worker.process.kill()  # in case that only its connection has ended
+        worker.process.join()
+        worker.connection.close()
+        self._workers.remove(worker)
         reason = _how_it_ended(worker.process.exitcode)
         if worker.has_begun:
             self._deaths[worker.index] += 1
@@ -211,12 +214,6 @@ class Processes(Workers):
                 )
         self.submit(worker.index, worker.task)
         return []
-
-    def _remove(self, worker: _Worker) -> None:
-        worker.process.kill()  # in case that only its connection has ended
-        worker.process.join()
-        worker.connection.close()
-        self._workers.remove(worker)
 
 
 def _how_it_ended(code: int) -> str:

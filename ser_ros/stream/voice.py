@@ -150,14 +150,16 @@ class Voice:
 
         Speech that begins may be reported before.
         """
-        due = [math.inf]
+        due = []
         if self._segmenter.is_speaking:
             due.append(self._segmenter.end)
         if (utterance := self._utterance) is not None:
             due.append(utterance.next_end)
             due.append(utterance.segment.start + _samples(self.config.max_utterance))
-        n_chunks = max(1, (min(due) - self._position) / CHUNK)
-        return n_chunks if math.isinf(n_chunks) else math.ceil(n_chunks) * CHUNK - self._n_pending
+        if not due:
+            return math.inf
+        n_chunks = max(1, math.ceil((min(due) - self._position) / CHUNK))
+        return n_chunks * CHUNK - self._n_pending
 
     @property
     def has_open_utterance(self) -> bool:
