@@ -27,6 +27,8 @@ N_SOUNDS = 50
 def evaluate_nonspeech(bundle: Bundle, device: str = 'auto') -> dict[str, dict[str, Any]]:
     """Kind of sound → its metrics, over `N_SOUNDS` as long as the bundle's longest window.
 
+    Those that are silent are left out.
+
     The model classifies each sound directly, as if voice activity detection had let it through:
     see `_rejection`. `answered` is the share for which an expression is decided when the sound is
     streamed, with voice activity detection; None for a bundle that classifies whole clips.
@@ -48,6 +50,8 @@ def evaluate_nonspeech(bundle: Bundle, device: str = 'auto') -> dict[str, dict[s
             )
             for number in range(N_SOUNDS)
         ]
+        # A short window may lie between two impacts.
+        sounds = [sound for sound in sounds if sound.any()]
         scores = [bundle.classify(torch.from_numpy(sound)).double().numpy() for sound in sounds]
         answers = []
         if backend:

@@ -48,6 +48,17 @@ def test_every_kind_is_evaluated_and_repeatable(with_threshold, every_kind, monk
     assert evaluate_nonspeech(with_threshold(0.5), 'cpu') == metrics
 
 
+def test_a_sound_that_is_silent_is_left_out(with_threshold, monkeypatch):
+    def some_are_silent(rng, n, rate):
+        return rng.standard_normal(n) * (rng.random() < 0.5)
+
+    monkeypatch.setattr(rejection, 'FAMILIES', (some_are_silent,))
+    monkeypatch.setattr(rejection, 'HELD_OUT', ())
+    monkeypatch.setattr(rejection, 'N_SOUNDS', 8)
+    metrics = evaluate_nonspeech(with_threshold(0.0), 'cpu')
+    assert 0 < metrics['some are silent']['count'] < 8
+
+
 def test_confidences_below_the_threshold_are_rejected(with_threshold):
     always, never = (
         evaluate_nonspeech(with_threshold(threshold), 'cpu') for threshold in (0.0, 1.0)
