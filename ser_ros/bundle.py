@@ -30,7 +30,7 @@ from ser_ros.files import write_atomically
 from ser_ros.frontend_config import FrontendConfig
 from ser_ros.models import build_model
 from ser_ros.models.size_limit import SizeLimit
-from ser_ros.programs import Programs, pop_programs
+from ser_ros.programs import Programs, pop_programs, remove_programs
 
 MAX_WINDOW = 2**20
 """The most values that a window may have, frames times features: a minute has 384,000 of 64 bands."""
@@ -119,8 +119,11 @@ def weights_of(frontend: Frontend, model: nn.Module) -> dict[str, np.ndarray]:
     return {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in weights.items()}
 
 
-def load_bundle(name: Union[str, Path] = '') -> Bundle:
-    """Load and check a bundle (see `find_bundle`); BundleError describes what is wrong with it."""
+def load_bundle(name: Union[str, Path] = '', with_programs: bool = True) -> Bundle:
+    """Load and check a bundle (see `find_bundle`); BundleError describes what is wrong with it.
+
+    `with_programs`: False to make them anew, whatever is wrong with those inside.
+    """
     path = find_bundle(name)
     if not path.is_file():
         raise missing_bundle(path)
@@ -133,7 +136,8 @@ def load_bundle(name: Union[str, Path] = '') -> Bundle:
         raise BundleError(f'bundle {path}: {describe_foreign(path)} ({error})') from error
     try:
         info = read_info(metadata)
-        programs = pop_programs(metadata, tensors)
+        programs = pop_programs(metadata, tensors) if with_programs else None
+        remove_programs(tensors)
         weights = {name: torch.from_numpy(tensor) for name, tensor in tensors.items()}
         frontend = _load_frontend(info.frontend, weights)
         _check_window(info, frontend)

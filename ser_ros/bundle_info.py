@@ -124,6 +124,10 @@ class Geometry:
     """The sizes of a front-end and the model behind it; lengths in samples at 16 kHz."""
 
     frame_length: int
+    win_length: int
+    """Of the Hann window, in the middle of a frame."""
+    n_fft: int
+    """Of the transform: a frame, then zeros."""
     hop_length: int
     n_rows: int
     """Of the spectrum."""

@@ -83,7 +83,7 @@ def make_programs(bundle: Bundle) -> Programs:
     frontend, geometry = bundle.frontend, torch_backend.geometry
     longest = frontend.n_frames(round(bundle.info.window * frontend.sample_rate))
     batch, frames = Dim('batch', min=1), Dim('frames', min=geometry.min_frames)
-    samples = torch.zeros(5, geometry.frame_length)
+    power = torch.zeros(5, geometry.n_fft // 2 + 1)
     # Sizes that differ from all other dimensions, so that none is confused with them.
     window = (
         torch.zeros(3, geometry.n_rows, longest + 5),
@@ -92,11 +92,11 @@ def make_programs(bundle: Bundle) -> Programs:
         torch.ones(()),
     )
     with _quiet():
-        spectrum = _exported(_Spectrum(bundle), (samples,), ({0: batch},))
+        spectrum = _exported(_Spectrum(bundle), (power,), ({0: batch},))
         dimensions = ({0: batch, 2: frames}, {0: batch}, {0: batch}, {})
         score = _exported(_Score(bundle), window, dimensions)
         programs = Programs(
-            _to_onnx(spectrum, ['samples'], ['spectrum'], {}),
+            _to_onnx(spectrum, ['power'], ['spectrum'], {}),
             _to_onnx(
                 score,
                 ['spectrum', 'lengths', 'mean', 'temperature'],
@@ -141,8 +141,8 @@ class _Spectrum(nn.Module):
         super().__init__()
         self.frontend = bundle.frontend
 
-    def forward(self, samples: Tensor) -> Tensor:
-        return self.frontend.spectrum(samples)[..., 0].T
+    def forward(self, power: Tensor) -> Tensor:
+        return self.frontend.rows(power.T)
 
 
 class _Score(nn.Module):

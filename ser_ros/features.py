@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterable
-from typing import Any, Optional, Union
+from typing import Optional, Union
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,9 @@ class Frontend(nn.Module):
     Before standardisation, frame t of a streaming front-end depends only on the samples from
     t·hop_length to t·hop_length + frame_length, so that a stream computes only its new frames.
     """
+
+    stft: Spectrogram
+    """Of a streaming front-end: the transform of each frame."""
 
     def __init__(
         self,
@@ -73,6 +76,12 @@ class Frontend(nn.Module):
 
     def spectrum(self, waveform: Tensor) -> Tensor:
         """(..., samples) at `sample_rate` → (..., n_rows, frames), not standardised."""
+        # Two thirds of the time of abs() and its square.
+        real, imaginary = torch.view_as_real(self.stft(waveform)).unbind(dim=-1)
+        return self.rows(real.square() + imaginary.square())
+
+    def rows(self, power: Tensor) -> Tensor:
+        """(..., bins, frames), squared magnitudes of `stft` → (..., n_rows, frames)."""
         raise NotImplementedError
 
     def features(self, spectrum: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
@@ -113,17 +122,21 @@ class Frontend(nn.Module):
             return self.standardise(self.features(self.spectrum(waveform), frames))
 
 
-def _mel_power(config: Union[LogMelConfig, ResearchConfig], **settings: Any) -> MelSpectrogram:
-    return MelSpectrogram(
-        sample_rate=config.sample_rate,
-        n_fft=config.n_fft,
-        win_length=config.win_length,
-        hop_length=config.hop_length,
-        n_mels=config.n_mels,
-        power=2.0,
+def _stft(config: LogMelConfig) -> Spectrogram:
+    return Spectrogram(
+        config.n_fft, config.win_length, config.hop_length, power=None, center=False
+    )
+
+
+def _mel_scale(config: LogMelConfig) -> MelScale:
+    return MelScale(
+        config.n_mels,
+        config.sample_rate,
+        config.f_min,
+        config.f_max,
+        config.n_fft // 2 + 1,
         norm='slaney',
         mel_scale='slaney',
-        **settings,
     )
 
 
@@ -142,11 +155,12 @@ class LogMel(Frontend):
     ):
         shape = (config.n_mels, 1)
         super().__init__(config, config.n_fft, config.hop_length, config.n_mels, shape, mean, std)
-        self.mel = _mel_power(config, f_min=config.f_min, f_max=config.f_max, center=False)
+        self.stft = _stft(config)
+        self.mel = _mel_scale(config)
 
-    def spectrum(self, waveform: Tensor) -> Tensor:
-        """(..., samples) at `sample_rate` → (..., n_mels, frames) in dB."""
-        return _decibels(self.mel(waveform), self.config.floor_db)
+    def rows(self, power: Tensor) -> Tensor:
+        """(..., bins, frames) → (..., n_mels, frames) in dB."""
+        return _decibels(self.mel(power), self.config.floor_db)
 
 
 class LogMelPitch(Frontend):
@@ -172,17 +186,9 @@ class LogMelPitch(Frontend):
     ):
         n_rows = config.n_mels + 2
         super().__init__(config, config.n_fft, config.hop_length, n_rows, (n_rows, 1), mean, std)
-        self.mel = MelScale(
-            config.n_mels,
-            config.sample_rate,
-            config.f_min,
-            config.f_max,
-            config.n_fft // 2 + 1,
-            norm='slaney',
-            mel_scale='slaney',
-        )
+        self.mel = _mel_scale(config)
         # Twice the window, so that the correlation is not circular.
-        self.transform = Spectrogram(
+        self.stft = Spectrogram(
             n_fft=2 * config.win_length,
             win_length=config.win_length,
             hop_length=config.hop_length,
@@ -204,11 +210,8 @@ class LogMelPitch(Frontend):
         self.register_buffer('window_correlation', own / own[0], persistent=False)
         self.register_buffer('lags', lags[1:], persistent=False)
 
-    def spectrum(self, waveform: Tensor) -> Tensor:
-        """(..., samples) at `sample_rate` → (..., n_mels + 2, frames): dB, octaves, voicing."""
-        # Two thirds of the time of abs() and its square.
-        real, imaginary = torch.view_as_real(self.transform(waveform)).unbind(dim=-1)
-        power = real.square() + imaginary.square()
+    def rows(self, power: Tensor) -> Tensor:
+        """(..., bins, frames) → (..., n_mels + 2, frames): dB, octaves, voicing."""
         # Every second bin is one of the transform of the window alone.
         decibels = _decibels(self.mel(power[..., ::2, :]), self.config.floor_db)
         return torch.cat((decibels, self._pitch(power)), dim=-2)
@@ -264,13 +267,14 @@ class Mfcc(Frontend):
     ):
         shape = (config.n_mfcc * (1 + config.deltas), 1)
         super().__init__(config, config.n_fft, config.hop_length, config.n_mfcc, shape, mean, std)
-        self.mel = _mel_power(config, f_min=config.f_min, f_max=config.f_max, center=False)
+        self.stft = _stft(config)
+        self.mel = _mel_scale(config)
         dct = create_dct(config.n_mfcc, config.n_mels, norm='ortho').T
         self.register_buffer('dct', dct, persistent=False)
 
-    def spectrum(self, waveform: Tensor) -> Tensor:
-        """(..., samples) at `sample_rate` → (..., n_mfcc, frames)."""
-        return self.dct @ _decibels(self.mel(waveform), self.config.floor_db)
+    def rows(self, power: Tensor) -> Tensor:
+        """(..., bins, frames) → (..., n_mfcc, frames)."""
+        return self.dct @ _decibels(self.mel(power), self.config.floor_db)
 
     def features(self, spectrum: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
         """(..., n_mfcc, frames), true lengths in frames (...) → (..., n_features, frames)."""
@@ -319,8 +323,16 @@ class Research(Frontend):
         self._n_columns = self._length // config.hop_length + 1
         shape = (config.n_mels, self._n_columns)
         super().__init__(config, config.n_fft, config.hop_length, config.n_mels, shape, mean, std)
-        self.mel = _mel_power(
-            config, window_fn=torch.hamming_window, center=True, pad_mode='constant'
+        self.mel = MelSpectrogram(
+            sample_rate=config.sample_rate,
+            n_fft=config.n_fft,
+            win_length=config.win_length,
+            hop_length=config.hop_length,
+            n_mels=config.n_mels,
+            window_fn=torch.hamming_window,
+            pad_mode='constant',
+            norm='slaney',
+            mel_scale='slaney',
         )
 
     def n_frames(self, n_samples: Union[int, Tensor]) -> Union[int, Tensor]:
@@ -364,13 +376,13 @@ class Vggish(Frontend):
     ):
         hop_length, shape = 160, (self.N_MELS, 1)
         super().__init__(config, self.WIN_LENGTH, hop_length, self.N_MELS, shape, mean, std)
-        self.magnitude = Spectrogram(
+        self.stft = Spectrogram(
             n_fft=self.N_FFT,
             win_length=self.WIN_LENGTH,
             hop_length=hop_length,
             # The window is in the middle of the transform: with this padding frames begin with it.
             pad=(self.N_FFT - self.WIN_LENGTH) // 2,
-            power=1.0,
+            power=None,
             center=False,
         )
         # Kaldi's bands are HTK's, triangles on the mel axis (torchaudio's own are on the Hz axis);
@@ -380,9 +392,9 @@ class Vggish(Frontend):
         )
         self.register_buffer('bank', nn.functional.pad(bank, (0, 1)), persistent=False)
 
-    def spectrum(self, waveform: Tensor) -> Tensor:
-        """(..., samples) at 16 kHz → (..., 64, frames)."""
-        return (self.bank @ self.magnitude(waveform) + 0.01).log()
+    def rows(self, power: Tensor) -> Tensor:
+        """(..., bins, frames) → (..., 64, frames)."""
+        return (self.bank @ power.sqrt() + 0.01).log()
 
 
 def voice_mean(mean: Tensor, own: Tensor, weight: Union[float, Tensor]) -> Tensor:

@@ -24,7 +24,7 @@ class Programs:
     """
 
     spectrum: bytes
-    """samples (n, frame_length) of n frames → spectrum (n_rows, n)."""
+    """power (n, n_fft // 2 + 1) of n frames → spectrum (n_rows, n)."""
     score: bytes
     """spectrum (n, n_rows, frames), lengths (n,) in frames, mean (n, n_features, 1) to standardise by,
     temperature () → log_probabilities (n, n_classes), clip_mean (n, n_features, 1)."""
@@ -62,7 +62,7 @@ def pop_programs(
 
     BundleError if they are damaged, or were made from other weights than the rest of `tensors`.
     """
-    found = {name: tensors.pop(name) for name in list(tensors) if name.startswith(PREFIX)}
+    found = remove_programs(tensors)
     if PROGRAMS not in metadata and not found:
         return None
     try:
@@ -82,6 +82,11 @@ def pop_programs(
             'its ONNX programs were made from other weights than it has; export them again'
         )
     return programs
+
+
+def remove_programs(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Remove what holds programs from the tensors of a bundle's file; return it."""
+    return {name: tensors.pop(name) for name in list(tensors) if name.startswith(PREFIX)}
 
 
 def hash_weights(tensors: Mapping[str, np.ndarray]) -> str:

@@ -10,13 +10,16 @@ import pytest
 from together import run_together
 
 from ser_ros import SerError, backends
+from ser_ros.__main__ import main
 from ser_ros.audio import SAMPLE_RATE
 from ser_ros.backends import load_backend
 from ser_ros.bundle import load_bundle, save_bundle
 from ser_ros.bundle_info import BundleError
-from ser_ros.export import TOLERANCE, make_programs
+from ser_ros.export import TOLERANCE
 from ser_ros.frontend_config import LogMelPitchConfig, MfccConfig
+from ser_ros.programs import Programs
 from ser_ros.stream.recognizer import Recognizer
+from ser_ros.stream.torch_backend import geometry
 from ser_ros.stream.types import StreamConfig, Window
 
 
@@ -39,17 +42,19 @@ SMALL = {
     'recurrent': {
         'architecture': 'cnn_lstm',
         'hyperparameters': {},
-        'frontend': MfccConfig(n_mels=40, n_mfcc=16, deltas=1),
+        'frontend': MfccConfig(win_length=399, n_mels=40, n_mfcc=16, deltas=1),
     },
 }
 
 
 @pytest.fixture(scope='module', params=SMALL)
 def both(request, write_bundle, tmp_path_factory):
-    """An untrained bundle on torch, and on the programs that were put into it."""
+    """An untrained bundle on torch, and on the programs that `export` put in place of bad ones."""
     path = tmp_path_factory.mktemp('programs') / 'small.safetensors'
     bundle = load_bundle(write_bundle(path, **SMALL[request.param]))
-    save_bundle(path, bundle.info, bundle.frontend, bundle.model, make_programs(bundle))
+    bad = Programs(b'', b'', geometry(bundle), weights='')
+    save_bundle(path, bundle.info, bundle.frontend, bundle.model, bad)
+    main(['export', str(path), '--inside'])
     return load_backend(path, 'torch', 'cpu'), load_backend(path, 'onnx')
 
 

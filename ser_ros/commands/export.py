@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
     from ser_ros.bundle import load_bundle, save_bundle
     from ser_ros.export import SUFFIXES, export_bundle, make_programs
 
-    bundle = load_bundle(options.bundle)
+    bundle = load_bundle(options.bundle, with_programs=False)
     if options.inside:
         programs = make_programs(bundle)
         save_bundle(bundle.path, bundle.info, bundle.frontend, bundle.model, programs)

@@ -14,6 +14,7 @@ from ser_ros import SerError
 from ser_ros.bundle_info import (
     BundleError,
     BundleInfo,
+    Geometry,
     describe_foreign,
     find_bundle,
     missing_bundle,
@@ -51,6 +52,7 @@ class OnnxBackend(Backend):
         self.mean = mean
         self._temperature = np.array(info.temperature, np.float32)
         try:
+            self._window = _window(programs.geometry)
             self._spectrum = _session(programs.spectrum, 1)
             self._score = _session(programs.score, num_threads)
             self._check()
@@ -83,7 +85,10 @@ class OnnxBackend(Backend):
 
     def spectrum(self, frames: np.ndarray) -> np.ndarray:
         """See `Backend`."""
-        return self._spectrum.run(None, {'samples': frames})[0]
+        # NumPy's transform takes a fifth of the time of onnxruntime's.
+        transform = np.fft.rfft(frames * self._window, self.geometry.n_fft)
+        power = transform.real**2 + transform.imag**2
+        return self._spectrum.run(None, {'power': power.astype(np.float32, copy=False)})[0]
 
     def score(self, windows: Sequence[Window]) -> list[Optional[Score]]:
         """See `Backend`."""
@@ -98,6 +103,13 @@ class OnnxBackend(Backend):
         }
         scores, clip_means = self._score.run(None, inputs)
         return [Score(*pair) for pair in zip(scores.astype(float), clip_means)]
+
+
+def _window(geometry: Geometry) -> np.ndarray:
+    """(frame_length,): a periodic Hann window in the middle of zeros, as torch's transform has it."""
+    hann = np.hanning(geometry.win_length + 1)[:-1].astype(np.float32)
+    n_zeros = geometry.frame_length - geometry.win_length
+    return np.pad(hann, (n_zeros // 2, n_zeros - n_zeros // 2))
 
 
 def _session(program: bytes, num_threads: int) -> onnxruntime.InferenceSession:

@@ -70,6 +70,8 @@ def geometry(bundle: Bundle) -> Geometry:
     frontend = bundle.frontend
     return Geometry(
         frontend.frame_length,
+        frontend.stft.win_length,
+        frontend.stft.n_fft,
         frontend.hop_length,
         frontend.n_rows,
         frontend.n_features,
