@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.special import log_softmax, logsumexp, softmax
+from scipy.special import logsumexp, softmax
 
 from ser_ros import SerError
 from ser_ros.emotions import Emotion, ExpressionMap, emotion_of
 from ser_ros.stream.adaptation import prior_shift
 from ser_ros.training.data.corpora import Clip
 from ser_ros.training.evaluation.calibration import calibration_metrics
-from ser_ros.training.evaluation.clip_result import ClipResult
 from ser_ros.training.evaluation.metrics import KEPT, compute_metrics
 from ser_ros.training.evaluation.voice_streams import (
     BASIC,
@@ -24,6 +23,7 @@ from ser_ros.training.evaluation.voice_streams import (
     Scores,
     VoiceStream,
     adapt,
+    decide_clips,
     expression_of,
 )
 
@@ -247,13 +247,8 @@ def _metrics(
 ) -> dict[str, Any]:
     """The metrics of clips with (..., n_classes) scores, in the same order."""
     names = list(corpus.class_names)
-    expressions = ExpressionMap(names, corpus.own)
-    results = []
-    for clip, row in zip(clips, scores.reshape(len(clips), len(names))):
-        has_speech = np.isfinite(row).all()
-        windows = log_softmax(row)[None] if has_speech else np.zeros((0, len(names)))
-        decisions = [expressions.decide(np.exp(w), choices.threshold)[0] for w in windows]
-        results.append(ClipResult(clip, windows, decisions, is_whole=True, utterances=windows))
+    rows = scores.reshape(len(clips), len(names))
+    results = decide_clips(clips, rows, names, corpus.own, choices.threshold)
     among = _basic_classes(corpus)
     metrics = compute_metrics([r.restricted_to(among, names) for r in results], among)
     unrestricted = [result for result in results if result.has_speech]

@@ -9,6 +9,7 @@ from typing import Optional
 
 import numpy as np
 import torch
+from scipy.special import log_softmax
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
@@ -16,6 +17,7 @@ from ser_ros.audio import SAMPLE_RATE, SECOND
 from ser_ros.audio import vad as voice_activity
 from ser_ros.audio.vad import CHUNK
 from ser_ros.bundle import Bundle
+from ser_ros.emotions import Emotion, ExpressionMap
 from ser_ros.stream.adaptation import Adaptation, nan_mean
 from ser_ros.stream.torch_backend import TorchBackend
 from ser_ros.stream.types import Score, StreamConfig, Window
@@ -23,6 +25,7 @@ from ser_ros.stream.voice import Voice
 from ser_ros.training.data.cache import Cache, cache_key
 from ser_ros.training.data.corpora import Clip
 from ser_ros.training.data.dataset import content_of
+from ser_ros.training.evaluation.clip_result import ClipResult
 from ser_ros.training.evaluation.prediction import received
 
 BASIC = ('neutral', 'happy', 'sad', 'angry')
@@ -52,10 +55,10 @@ class VoiceStream:
     """Utterances of one speaker, in the order in which they are received."""
 
     kind: str
-    """balanced, mostly neutral, or `only EXPRESSION`."""
+    """balanced, mostly neutral, `only EXPRESSION`, or all classes."""
     voice: str
     clips: tuple[int, ...]
-    """Indices of the clips; a clip is repeated only after all others of its expression."""
+    """Indices of the clips; a clip is repeated only after all others of its expression, or of all."""
 
 
 def expression_of(clip: Clip) -> str:
@@ -87,6 +90,24 @@ def draw_streams(clips: Sequence[Clip]) -> list[VoiceStream]:
                 rng = np.random.default_rng(zlib.crc32(f'{voice} {kind} {draw}'.encode()))
                 wanted = _expressions(kind, present, rng)
                 streams.append(VoiceStream(kind, voice, _pick(wanted, by_voice[voice], rng)))
+    return streams
+
+
+def draw_streams_of_all_classes(clips: Sequence[Clip]) -> list[VoiceStream]:
+    """`N_DRAWS` streams of each speaker with more than `N_KNOWN` clips, of whatever class.
+
+    The draws depend on names alone.
+    """
+    by_voice: dict[str, list[int]] = {}
+    for index, clip in enumerate(clips):
+        by_voice.setdefault(clip.voice, []).append(index)
+    kind, streams = 'all classes', []
+    for voice, found in by_voice.items():
+        if len(found) > N_KNOWN:
+            for draw in range(N_DRAWS):
+                rng = np.random.default_rng(zlib.crc32(f'{voice} {kind} {draw}'.encode()))
+                picked = _pick([kind] * N_UTTERANCES, {kind: found}, rng)
+                streams.append(VoiceStream(kind, voice, picked))
     return streams
 
 
@@ -277,6 +298,24 @@ def _pool(
         if clip:
             row[:] = np.mean([next(left) for _ in clip], axis=0)
     return scores
+
+
+def decide_clips(
+    clips: Sequence[Clip],
+    scores: Scores,
+    class_names: Sequence[str],
+    own: Mapping[str, Emotion],
+    threshold: float,
+) -> list[ClipResult]:
+    """The results of clips with (n_clips, n_classes) scores; `own`: see `ExpressionMap`."""
+    expressions = ExpressionMap(class_names, own)
+    results = []
+    for clip, row in zip(clips, scores):
+        has_speech = np.isfinite(row).all()
+        windows = log_softmax(row)[None] if has_speech else np.zeros((0, len(class_names)))
+        decisions = [expressions.decide(np.exp(w), threshold)[0] for w in windows]
+        results.append(ClipResult(clip, windows, decisions, is_whole=True, utterances=windows))
+    return results
 
 
 def adapt(scores: Scores, memory: float) -> Scores:

@@ -1,5 +1,6 @@
 """How the reports write metrics: numbers, tables, and the rows that several of them share."""
 
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Optional
 
@@ -21,6 +22,12 @@ def with_interval(metrics: Mapping[str, Any]) -> str:
         _points(metrics['unweighted_accuracy_interval']),
         '{:.1f}',
     )
+
+
+def mean_deviation(shares: Sequence[float]) -> str:
+    """Their mean, and of several the standard deviation (n - 1): `60.0% ± 1.2`."""
+    deviation = f' ± {100 * statistics.stdev(shares):.1f}' if len(shares) > 1 else ''
+    return percent(statistics.mean(shares)) + deviation
 
 
 def _points(shares: Optional[Sequence[float]]) -> Optional[list[float]]:
@@ -80,10 +87,23 @@ SUMMARY: dict[str, Callable[[Mapping[str, Any]], str]] = {
 }
 """Rows of the summary of a subset: label → text from its metrics."""
 
+KNOWN_VOICES = 'unweighted accuracy, known voices'
+"""Label of `known_voices`."""
+
+
+def known_voices(metrics: Mapping[str, Any]) -> str:
+    """Unweighted accuracy for known voices, and of the same utterances without adaptation."""
+    if not (known := metrics.get('known_voices')):
+        return '–'
+    return f'{with_interval(known["adapted"])} ({with_interval(known["unadapted"])})'
+
+
 MEANINGS = {
     'clips without detected speech': 'Nothing is predicted for them: they count as wrong.',
     'unweighted accuracy': "Mean of the classes' recalls. Brackets: 95 % bootstrap interval over "
     'speakers.',
+    KNOWN_VOICES: 'Of the utterances from the eleventh of a voice on, adapted to those before; '
+    'without adaptation.',
     'macro F1': "Mean of the classes' F1 scores.",
     'calibration error': 'Mean difference between confidence and accuracy of clips, over 15 bins '
     'of confidence.',

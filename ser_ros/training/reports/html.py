@@ -27,12 +27,14 @@ from ser_ros.training.reports import plots
 from ser_ros.training.reports.formatting import (
     CLASSES_HEADER,
     CONDITIONS_HEADER,
+    KNOWN_VOICES,
     MEANINGS,
     NONSPEECH_HEADER,
     SUMMARY,
     class_rows,
     condition_rows,
     decimal,
+    known_voices,
     nonspeech_rows,
     percent,
     with_interval,
@@ -66,14 +68,15 @@ def write_report(path: Path, results: Results, clip_results: Sequence[ClipResult
         percent=percent,
         indented=lambda value: json.dumps(value, indent=2),
     )
+    summary = _summary([subset['metrics'] for subset in subsets.values()])
     page = environment.from_string(TEMPLATE.read_text(encoding='utf-8')).render(
         title=results['title'],
         facts=results['facts'],
         subsets=subsets,
-        summary=_summary([subset['metrics'] for subset in subsets.values()]),
+        summary=summary,
         training=_training(results['history']),
         plots={name: _plots(subset['metrics']) for name, subset in subsets.items()},
-        meanings=MEANINGS,
+        meanings={label: MEANINGS[label] for label, *_ in summary if label in MEANINGS},
         classes_header=CLASSES_HEADER,
         classes={name: class_rows(subset['metrics']) for name, subset in subsets.items()},
         groups_header=GROUPS_HEADER,
@@ -116,7 +119,10 @@ def _groups(metrics: Mapping[str, Any]) -> dict[str, list[tuple[str, ...]]]:
 
 
 def _summary(subsets: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    return [[label, *(write(metrics) for metrics in subsets)] for label, write in SUMMARY.items()]
+    rows = {label: [write(metrics) for metrics in subsets] for label, write in SUMMARY.items()}
+    if any('known_voices' in metrics for metrics in subsets):
+        rows[KNOWN_VOICES] = [known_voices(metrics) for metrics in subsets]
+    return [[label, *cells] for label, cells in rows.items()]
 
 
 def hardest(results: Sequence[ClipResult], class_names: Sequence[str]) -> list[ClipResult]:

@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -12,7 +12,12 @@ from ser_ros.files import write_atomically
 from ser_ros.settings import from_dict
 from ser_ros.training.evaluation.left_out import SEVERAL, Choices
 from ser_ros.training.recipe import Recipe
-from ser_ros.training.reports.formatting import decimal, percent, with_interval
+from ser_ros.training.reports.formatting import (
+    decimal,
+    mean_deviation,
+    percent,
+    with_interval,
+)
 from ser_ros.training.reports.results import rounded
 
 
@@ -112,37 +117,36 @@ def read_summaries(folder: Path) -> list[LeftOutSummary]:
 
 HEADER = (
     'corpus left out', 'speakers', 'expressions', 'UA [95 %], unknown voice',
-    'UA, known voice', 'mostly neutral: accuracy', 'mostly neutral: neutral taken for an emotion',
+    'UA [95 %], known voice', 'mostly neutral: accuracy', 'mostly neutral: neutral taken for an emotion',
     'expressions decided', 'right when decided', 'ECE', 'one emotion only',
 )  # fmt: skip
 
 
 def rows(summaries: Sequence[LeftOutSummary]) -> list[tuple[str, ...]]:
-    """A row of each corpus, and the mean of all; of several seeds the mean.
+    """A row of each corpus, and the mean of all; of several seeds the mean ± standard deviation.
 
     "Known" is from the eleventh utterance of a voice on. In brackets: the same utterances without
     adaptation.
     """
-    names = list(dict.fromkeys(r.corpus for s in summaries for r in s.results))
-    by_corpus = {
-        name: [r.metrics for s in summaries for r in s.results if r.corpus == name]
-        for name in names
-    }
-    lines = [
-        (name, str(found[0]['speakers']), str(len(found[0]['expressions'])), *_cells(found))
-        for name, found in by_corpus.items()
-    ]
-    every = [metrics for found in by_corpus.values() for metrics in found]
-    return [*lines, ('**mean**', '', '', *_cells(every, has_interval=False))]
+    seeds = [{result.corpus: result.metrics for result in s.results} for s in summaries]
+    lines = []
+    for name, first in seeds[0].items():
+        found = [[metrics[name]] for metrics in seeds if name in metrics]
+        facts = str(first['speakers']), str(len(first['expressions']))
+        lines.append((name, *facts, *_cells(found)))
+    return [*lines, ('**mean**', '', '', *_cells([list(metrics.values()) for metrics in seeds]))]
 
 
-def _cells(found: Sequence[Mapping[str, Any]], has_interval: bool = True) -> list[str]:
-    cold = percent(_mean(m['cold']['unweighted_accuracy'] for m in found))
-    if has_interval and len(found) == 1:
-        cold = with_interval(found[0]['cold'])
+def _cells(seeds: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
+    """The cells of the corpora of each seed."""
+    found = [metrics for corpora in seeds for metrics in corpora]
+    before, after = (
+        _accuracy(seeds, lambda m, when=when: m['streams']['balanced'][when])
+        for when in ('unadapted', 'adapted')
+    )
     return [
-        cold,
-        _both(found, 'balanced', 'unweighted_accuracy'),
+        _accuracy(seeds, lambda m: m['cold']),
+        f'{after} ({before})',
         _both(found, 'mostly neutral', 'accuracy'),
         _both(found, 'mostly neutral', 'neutral_error'),
         *(
@@ -153,6 +157,19 @@ def _cells(found: Sequence[Mapping[str, Any]], has_interval: bool = True) -> lis
         f'({_text(found, "unadapted", "balanced", "calibration_error", decimal)})',
         _alone(found),
     ]
+
+
+def _accuracy(
+    seeds: Sequence[Sequence[Mapping[str, Any]]],
+    select: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+) -> str:
+    """Unweighted accuracy, with its interval over speakers or the deviation between seeds."""
+    found = [[select(metrics) for metrics in corpora] for corpora in seeds]
+    if len(found) == len(found[0]) == 1:
+        return with_interval(found[0][0])
+    return mean_deviation(
+        [statistics.mean(m['unweighted_accuracy'] for m in corpora) for corpora in found]
+    )
 
 
 def _both(found: Sequence[Mapping[str, Any]], kind: str, name: str) -> str:

@@ -2,12 +2,11 @@
 
 import itertools
 import json
-import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from ser_ros import SerError
 from ser_ros.files import write_atomically
@@ -17,6 +16,7 @@ from ser_ros.training.recipe import Recipe, flat_settings
 from ser_ros.training.reports.formatting import (
     calibration_errors,
     markdown_table,
+    mean_deviation,
     percent,
     speakers,
     with_interval,
@@ -203,11 +203,6 @@ class Summary:
         """Unweighted accuracy of each run."""
         return [run.test['unweighted_accuracy'] for run in self.runs]
 
-    @property
-    def deviation(self) -> Optional[float]:
-        """Standard deviation of the runs' unweighted accuracies (n - 1); None for one run."""
-        return statistics.stdev(self.accuracies) if len(self.runs) > 1 else None
-
 
 def summarise(results: Sequence[FoldResult]) -> list[Summary]:
     """A summary of the results whose recipes differ only in fold and seed, by name of the recipe."""
@@ -218,12 +213,6 @@ def summarise(results: Sequence[FoldResult]) -> list[Summary]:
 
     ordered = sorted(results, key=lambda result: (setting(result), result.fold, result.seed))
     return [Summary(tuple(group)) for _, group in itertools.groupby(ordered, setting)]
-
-
-def mean_deviation(summary: Summary) -> str:
-    """Mean ± standard deviation of the runs' unweighted accuracies."""
-    mean = percent(statistics.mean(summary.accuracies))
-    return mean if summary.deviation is None else f'{mean} ± {100 * summary.deviation:.1f}'
 
 
 def fold_table(summary: Summary) -> list[str]:
@@ -243,6 +232,6 @@ def fold_table(summary: Summary) -> list[str]:
     pooled = summary.pooled['metrics']
     accuracy, errors = percent(pooled['accuracy']), calibration_errors(pooled)
     rows.append(['pooled', '', '', '', with_interval(pooled), accuracy, errors])
-    rows.append(['mean ± std', '', '', '', mean_deviation(summary), '', ''])
+    rows.append(['mean ± std', '', '', '', mean_deviation(summary.accuracies), '', ''])
     header = ['fold', 'seed', 'validation speakers', 'test speakers', 'unweighted accuracy']
     return markdown_table([*header, 'accuracy', 'ECE of clips / windows'], rows)

@@ -31,6 +31,7 @@ from ser_ros.training.reports.formatting import (
     calibration_errors,
     decimal,
     markdown_table,
+    mean_deviation,
     percent,
     with_interval,
 )
@@ -47,7 +48,6 @@ from ser_ros.training.reports.results import (
     FoldResult,
     Summary,
     fold_table,
-    mean_deviation,
     read_folds,
     summarise,
 )
@@ -125,6 +125,7 @@ HEADER = (
     'epochs',
     'UA pooled [95 %]',
     'UA mean ± std',
+    'UA known voices',
     'ECE',
     'parameters',
     's / epoch',
@@ -191,13 +192,26 @@ def _row(summary: Summary, letters: Mapping[str, str], shipped: Optional[Recipe]
         summary.coverage,
         _epochs(summary),
         with_interval(metrics),
-        mean_deviation(summary),
+        mean_deviation(summary.accuracies),
+        _known_voices(summary),
         calibration_errors(metrics),
         f'{run.parameters:,}{trained}',
         *(', '.join(f'{value:.1f}' for value in values) for values in medians),
         ', '.join(letters[machine] for machine in machines),
         _notes(summary, shipped),
     ]
+
+
+def _known_voices(summary: Summary) -> str:
+    """Mean ± standard deviation of the runs, and in brackets without adaptation."""
+    known = [run.test['known_voices'] for run in summary.runs if 'known_voices' in run.test]
+    if not known:
+        return '–'
+    adapted, unadapted = (
+        mean_deviation([metrics[when]['unweighted_accuracy'] for metrics in known])
+        for when in ('adapted', 'unadapted')
+    )
+    return f'{adapted} ({unadapted})'
 
 
 def _machine(run: FoldResult) -> str:

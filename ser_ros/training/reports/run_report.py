@@ -19,6 +19,7 @@ from ser_ros.models.transfer import freeze
 from ser_ros.stream.torch_backend import select_device
 from ser_ros.training.data.splits import QUICK, QUICK_MEANS
 from ser_ros.training.evaluation.clip_result import ClipResult
+from ser_ros.training.evaluation.known_voices import evaluate_known_voices
 from ser_ros.training.evaluation.metrics import subset_results
 from ser_ros.training.evaluation.prediction import describe_method, one_thread
 from ser_ros.training.evaluation.rejection import evaluate_nonspeech, nonspeech_metrics
@@ -55,6 +56,9 @@ def write_run_report(
             # Speech that another model classified is no comparison for this one's sounds.
             speech = [] if is_before else clips
             subsets[name]['metrics']['nonspeech'] = nonspeech_metrics(bundle, speech, sounds)
+            known = evaluate_known_voices(bundle, [r.clip for r in speech], device)
+            if known is not None:
+                subsets[name]['metrics']['known_voices'] = known
     metrics = {name: subset['metrics'] for name, subset in subsets.items()}
     bundle.info = dataclasses.replace(info, metrics={**info.metrics, **metrics})
     save_bundle(bundle.path, bundle.info, bundle.frontend, bundle.model, bundle.programs)

@@ -16,7 +16,13 @@ from ser_ros.training.data.corpora import Clip
 from ser_ros.training.evaluation.clip_result import ClipResult
 from ser_ros.training.evaluation.metrics import KEPT, subset_results
 from ser_ros.training.reports import html
-from ser_ros.training.reports.formatting import MEANINGS, SUMMARY, percent, with_interval
+from ser_ros.training.reports.formatting import (
+    KNOWN_VOICES,
+    MEANINGS,
+    SUMMARY,
+    percent,
+    with_interval,
+)
 from ser_ros.training.reports.html import (
     MAX_SECONDS,
     N_HARDEST,
@@ -76,6 +82,7 @@ def results(clip_results):
         'unweighted_accuracy_interval': [0.3, 0.5],
         'no_speech': 3,
     }
+    test['metrics']['known_voices'] = {'speakers': 2, 'adapted': row, 'unadapted': row}
     test['metrics']['conditions'] = {
         'protocol': 'made-up hail',
         'rows': {
@@ -244,6 +251,7 @@ def test_the_tables_hold_the_numbers_of_the_json(browser, page, results):
     assert table(chromium, '#summary') == [
         ['metric', 'validation', 'test'],
         *([label, *(write(values) for values in metrics)] for label, write in SUMMARY.items()),
+        [KNOWN_VOICES, '–', '40.0% [30.0, 50.0] (40.0% [30.0, 50.0])'],
     ]
     for number, values in enumerate(metrics, 1):
         assert table(chromium, f'#subset-{number} .classes')[1:] == [
@@ -321,7 +329,7 @@ def test_a_telephone_shows_the_title_of_each_number(browser, page):
 
 def test_the_rows_of_the_summary_are_explained(page):
     text = page.read_text()
-    assert set(MEANINGS) <= set(SUMMARY)
+    assert set(MEANINGS) <= {*SUMMARY, KNOWN_VOICES}
     for label, meaning in MEANINGS.items():
         assert f'<dt>{label}</dt>' in text
         assert f'<dd>{escape(meaning)}</dd>' in text

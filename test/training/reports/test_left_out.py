@@ -80,7 +80,8 @@ def test_rows_are_means_over_seeds_and_then_over_corpora():
     assert one[0][10] == '50.0% (40.0%)'
     assert one[2][:5] == ('**mean**', '', '', '55.0%', '55.0% (45.0%)')
     two = rows([summary(1, A=0.5, B=0.6), summary(2, A=0.7, B=0.6)])
-    assert two[0][3:5] == ('60.0%', '60.0% (50.0%)')
+    assert two[0][3:5] == ('60.0% ± 14.1', '60.0% ± 14.1 (50.0% ± 14.1)')
+    assert two[2][3:5] == ('60.0% ± 7.1', '60.0% ± 7.1 (50.0% ± 7.1)')
 
 
 def test_the_curve_names_how_many_utterances_there_were():
