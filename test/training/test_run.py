@@ -631,6 +631,18 @@ def test_a_damaged_checkpoint_is_named(finished, tiny_corpus, tmp_path, name, ke
     assert '\n' not in str(refusal.value)
 
 
+def test_a_checkpoint_of_another_release_is_named(finished, tiny_corpus, tmp_path, cpu):
+    out, _ = finished
+    shutil.copytree(out, tmp_path / 'run')
+    path = tmp_path / 'run' / 'last.ckpt'
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint['state_dict']['frontend.old'] = checkpoint['state_dict'].pop('frontend.mean')
+    torch.save(checkpoint, path)
+    with pytest.raises(SerError, match=r'last.ckpt was written by another release') as refusal:
+        train(RECIPE, [tiny_corpus], tmp_path / 'run', cpu)
+    assert '\n' not in str(refusal.value)
+
+
 @pytest.mark.parametrize(
     ('size', 'said'), [(300_000, '.ckpt cannot be written'), (100, '/run')], ids=['model', 'logs']
 )

@@ -112,7 +112,7 @@ def fit(task: EmotionTask, data: EmotionData, out: Path, compute: Compute) -> Fi
     """Train `task` on `data`; checkpoints and logs are written to `out`.
 
     An interrupted fit continues from its last completed epoch. SerError if the loss is not finite,
-    a checkpoint cannot be read or a device is missing. Ctrl-C and SIGTERM raise KeyboardInterrupt
+    a checkpoint cannot be read or belongs to another release, or a device is missing. Ctrl-C and SIGTERM raise KeyboardInterrupt
     with the signal's number; the last checkpoint stays.
     """
     device = select_device(compute.device)
@@ -156,8 +156,11 @@ def fit(task: EmotionTask, data: EmotionData, out: Path, compute: Compute) -> Fi
         enable_model_summary=False,
     )
     last = out / 'last.ckpt'
-    if is_resumed := last.is_file():
-        read_checkpoint(last)
+    is_resumed = last.is_file()
+    if is_resumed and read_checkpoint(last)['state_dict'].keys() != task.state_dict().keys():
+        raise SerError(
+            f'{last} was written by another release of ser_ros: remove {out} and train from the start'
+        )
     # Progress bars belong on stderr, but Lightning draws them on stdout.
     with interruption, _logs(out), contextlib.redirect_stdout(sys.stderr):
         trainer.fit(task, data, ckpt_path=last if is_resumed else None, weights_only=True)
