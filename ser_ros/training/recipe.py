@@ -450,9 +450,10 @@ def _is_shipped(path: Path) -> bool:
 
 
 def _merge(base: dict, override: dict) -> dict:
+    """`base` with what `override` has; an empty mapping replaces one that is not."""
     merged = dict(base)
     for key, value in override.items():
-        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        both = value and isinstance(value, dict) and isinstance(base.get(key), dict)
         merged[key] = _merge(base[key], value) if both else value
     return merged
 

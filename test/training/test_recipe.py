@@ -210,6 +210,12 @@ def test_overrides_take_lists_and_mappings():
     assert recipe.name == 'parallel_fusion'
 
 
+def test_an_empty_mapping_replaces_another(write):
+    assert load_recipe('companion', ['data.merge={}']).data.merge == {}
+    write('hyperparameters: {conv_dropout: 0.1}\n', 'base')
+    assert load_recipe(write('inherit: base.yaml\nhyperparameters: {}\n')).hyperparameters == {}
+
+
 @pytest.mark.parametrize(
     ('override', 'wrong'),
     [
