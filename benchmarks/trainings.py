@@ -30,11 +30,15 @@ def training(settings: Settings, device: str = 'cpu') -> list[Row]:
 
     "Loading" makes the batches alone. "Copies" are the features of augmented clips that the recipe
     computes once, before its first epoch. The original recipe is the research's, which adds two noisy
-    copies of each clip.
+    copies of each clip. "bf16" is for the processors that have it; the others compute with 32 bits.
     """
     if not (is_installed('torch') and is_installed('lightning')):
         return []
+    from ser_ros.training.learning.fit import is_slow_in_bf16
+
     rows = [row for name in CLIPS for row in _rows(name, device)]
+    if device == 'cpu' and not is_slow_in_bf16(device):
+        rows += [r for r in _rows(RECIPE, device, 'bf16-mixed') if r.what.startswith('epoch')]
     first = {row.what.partition(',')[0]: row for row in reversed(rows)}
     return [
         replace(row, ratio=first[kind].median / row.median)
@@ -44,13 +48,14 @@ def training(settings: Settings, device: str = 'cpu') -> list[Row]:
     ]
 
 
-def _rows(name: str, device: str) -> Iterator[Row]:
+def _rows(name: str, device: str, precision: str = '') -> Iterator[Row]:
+    """Rows of a recipe; on a CPU with 32 bits by default."""
     import torch
 
     from ser_ros.training.learning.fit import Compute
     from ser_ros.training.learning.train import fit_task, prepare_fit
 
-    recipe, n = _recipe(name, device), CLIPS[name] * (1 if device == 'cpu' else 8)
+    recipe, n = _recipe(name, device, precision), CLIPS[name] * (1 if device == 'cpu' else 8)
     class_names = load_info().class_names
     clips = generated_clips(recipe, n, len(class_names))
     n_threads = torch.get_num_threads()
@@ -77,7 +82,7 @@ def _rows(name: str, device: str) -> Iterator[Row]:
     epochs = [end - start for start, end in zip(starts, ends)]
     share = np.median(loading) / np.median(epochs)
     yield Row(
-        f'epoch, {name}',
+        f'epoch, {name}' + (', bf16' if precision else ''),
         f's for {FOLD:,} clips',
         [s * FOLD / n for s in epochs],
         note=f'{data.n_batches / np.median(epochs):.1f} batches of {data.batch_size} a second; '
@@ -85,13 +90,15 @@ def _rows(name: str, device: str) -> Iterator[Row]:
     )
 
 
-def _recipe(name: str, device: str) -> 'Recipe':
+def _recipe(name: str, device: str, precision: str) -> 'Recipe':
     """A shipped recipe for a few epochs over each clip once."""
     from ser_ros.training.recipe import load_recipe
 
     overrides = [f'optimization.epochs={EPOCHS}', 'data.epoch_clips=0', 'refit=false']
-    if device == 'cpu':  # processors without bf16 would take several times as long
-        overrides.append('optimization.precision=32-true')
+    if device == 'cpu':  # processors without bf16 would take several times as long with it
+        precision = precision or '32-true'
+    if precision:
+        overrides.append(f'optimization.precision={precision}')
     return load_recipe(name, overrides)
 
 
