@@ -138,8 +138,8 @@ HEADER = (
 def _systems(summaries: Sequence[Summary], letters: Mapping[str, str]) -> str:
     """The table of all shipped recipes and all others that were run; `letters` name machines."""
     shipped = {name: load_recipe(name) for name in shipped_recipes()}
-    shipped = {name: recipe for name, recipe in shipped.items() if _is_comparable(recipe)}
-    recipes = {s.runs[0].name: from_dict(Recipe, s.runs[0].recipe) for s in summaries} | shipped
+    recipes = {s.runs[0].name: from_dict(Recipe, s.runs[0].recipe) for s in summaries}
+    recipes |= {name: recipe for name, recipe in shipped.items() if _is_comparable(recipe)}
     rows = []
     for name in sorted(recipes, key=lambda name: _rank(recipes[name])):
         found = _settings_of(name, summaries)

@@ -322,6 +322,12 @@ def test_a_refitted_model_is_named(page):
         assert protocol.endswith(', refitted on training and validation speakers') == refit
 
 
+def test_a_recipe_of_several_corpora_was_run_on_ravdess(page):
+    overrides = ['data.merge={}', 'data.corpora=[RAVDESS]', 'split.protocol=folds']
+    cells = row(page(finished('companion', overrides=overrides)), '`ensemble`', '`companion`')
+    assert cells[12] == '`data.corpora=["RAVDESS"]`; `split.protocol=folds`; `no data.merge.calm`'
+
+
 def test_known_voices_have_a_column(page):
     run = finished()
 
