@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from ser_ros.nodes.absent_voices import KEPT, MAX_VOICES, AbsentVoices
 from ser_ros.stream.adaptation import Adaptation
@@ -30,7 +29,7 @@ def absent(clock):
 def known(n_utterances=1):
     adaptation = Adaptation()
     for _ in range(n_utterances):
-        adaptation.learn(torch.zeros(3, 1), np.zeros(4))
+        adaptation.learn(np.zeros((3, 1)), np.zeros(4))
     return adaptation
 
 
