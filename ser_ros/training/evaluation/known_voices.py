@@ -1,7 +1,6 @@
 """Accuracy for voices that are known by their earlier utterances, among all classes of a bundle."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
@@ -25,19 +24,19 @@ from ser_ros.training.evaluation.voice_streams import (
 
 @one_thread()
 def evaluate_known_voices(
-    bundle: Bundle, clips: Sequence[Clip], device: str = 'auto', cache: Optional[Path] = None
+    bundle: Bundle, clips: Sequence[Clip], device: str = 'auto'
 ) -> Optional[dict[str, Any]]:
     """Metrics of the speakers' clips in random order, from the eleventh on, as plain values.
 
     With adaptation and, of the same utterances, without. No class is expected to be more frequent
     than another, unlike on the robot. None for a bundle that does not adapt to voices, and without
-    speakers of more than `N_KNOWN` clips. `cache`: see `find_utterances`.
+    speakers of more than `N_KNOWN` clips.
     """
     streams = draw_streams_of_all_classes(clips)
     if not bundle.info.adaptation.by_voice or not streams:
         return None
     chosen = select_device(device)
-    utterances = find_utterances(bundle, clips, cache)
+    utterances = find_utterances(bundle, clips)
     known = known_scores(bundle, utterances, streams, chosen)
     adapted = adapt(known, bundle.info.adaptation.memory)[:, N_KNOWN:]
     later = np.array([stream.clips[N_KNOWN:] for stream in streams]).ravel()
