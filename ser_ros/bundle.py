@@ -136,8 +136,11 @@ def load_bundle(name: Union[str, Path] = '', with_programs: bool = True) -> Bund
         raise BundleError(f'bundle {path}: {describe_foreign(path)} ({error})') from error
     try:
         info = read_info(metadata)
-        programs = pop_programs(metadata, tensors) if with_programs else None
-        remove_programs(tensors)
+        programs = None
+        if with_programs:
+            programs = pop_programs(metadata, tensors)
+        else:
+            remove_programs(tensors)
         weights = {name: torch.from_numpy(tensor) for name, tensor in tensors.items()}
         frontend = _load_frontend(info.frontend, weights)
         _check_window(info, frontend)

@@ -112,8 +112,8 @@ def fit(task: EmotionTask, data: EmotionData, out: Path, compute: Compute) -> Fi
     """Train `task` on `data`; checkpoints and logs are written to `out`.
 
     An interrupted fit continues from its last completed epoch. SerError if the loss is not finite,
-    a checkpoint cannot be read or belongs to another release, or a device is missing. Ctrl-C and SIGTERM raise KeyboardInterrupt
-    with the signal's number; the last checkpoint stays.
+    a checkpoint cannot be read or belongs to another release, or a device is missing. Ctrl-C and
+    SIGTERM raise KeyboardInterrupt with the signal's number; the last checkpoint stays.
     """
     device = select_device(compute.device)
     config = task.recipe.optimization

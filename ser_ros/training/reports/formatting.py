@@ -102,8 +102,8 @@ MEANINGS = {
     'clips without detected speech': 'Nothing is predicted for them: they count as wrong.',
     'unweighted accuracy': "Mean of the classes' recalls. Brackets: 95 % bootstrap interval over "
     'speakers.',
-    KNOWN_VOICES: 'Of the utterances from the eleventh of a voice on, adapted to those before; '
-    'without adaptation.',
+    KNOWN_VOICES: 'Of the utterances from the eleventh of a voice on, adapted to those before; in '
+    'round brackets the same utterances without adaptation.',
     'macro F1': "Mean of the classes' F1 scores.",
     'calibration error': 'Mean difference between confidence and accuracy of clips, over 15 bins '
     'of confidence.',
