@@ -4,12 +4,12 @@ import importlib.util
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 
 import pytest
+from ports import free_port
 from tasks import Loading, children, holders, is_running, wait_until
 
 from ser_ros import SerError
@@ -210,9 +210,7 @@ def test_a_local_cluster_ends_with_the_command(predict, words):
 def test_a_cluster_that_is_not_there_is_one_line(predict, words, address, tmp_path, monkeypatch):
     monkeypatch.setenv('RAY_TMPDIR', str(tmp_path))
     monkeypatch.delenv('RAY_ADDRESS', raising=False)
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        address = address.format(port=free.getsockname()[1])
+    address = address.format(port=free_port())
     status, out, (line,) = predict('--cluster', address, words[0])
     assert (status, out) == (1, [])
     assert line.startswith(f'ser_ros: --cluster {address}: there is no Ray cluster')

@@ -95,8 +95,15 @@ def assert_logs_only(graph, capfd, text):
     assert not others, others
 
 
-def speech_then_silence(path=SPEECH, silence=1.0):
-    return np.concatenate((read_audio(path), np.zeros(round(silence * SAMPLE_RATE), np.float32)))
+def speech_then_silence(path=SPEECH, seconds=None):
+    """Speech, or the begin of it, and a second of silence: so many seconds in all.
+
+    Its utterances end in the sound, and so do not depend on when the node stops waiting for more.
+    """
+    samples = read_audio(path)
+    if seconds is not None:
+        samples = samples[: (seconds - 1) * SAMPLE_RATE]
+    return np.concatenate((samples, np.zeros(SAMPLE_RATE, np.float32)))
 
 
 def wait_until_processed(graph, node, outputs, n_samples):
@@ -112,7 +119,10 @@ def wait_until_processed(graph, node, outputs, n_samples):
 
 
 def recognize(samples, has_ended=False):
-    """The estimates of a `Recognizer` for 16 kHz samples, after which more or nothing comes."""
+    """The estimates of a `Recognizer` for 16 kHz samples.
+
+    `has_ended`: with those that come when the node stops waiting for more.
+    """
     recognizer = Recognizer(load_backend(device='cpu'))
     return recognizer.push(samples, START) + (recognizer.flush() if has_ended else [])
 

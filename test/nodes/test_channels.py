@@ -29,7 +29,7 @@ WARN = b'\1'
 
 
 def sound(seconds=4):
-    return speech_then_silence()[: seconds * SAMPLE_RATE]
+    return speech_then_silence(seconds=seconds)
 
 
 def array_of_six():

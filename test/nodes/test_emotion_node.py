@@ -193,7 +193,7 @@ def test_the_format_can_be_set_by_parameter(graph, outputs):
     )
     publisher.wait_for_subscriber(node)
     before = time.time_ns()
-    samples = speech_then_silence()[: 6 * SAMPLE_RATE]
+    samples = speech_then_silence(seconds=6)
     publisher.play(encode_s16le(samples), period=0.001)
     wait_until_processed(graph, node, outputs, len(samples) - 512)
     stamps = list(probabilities_by_stamp(outputs['probabilities']))
@@ -359,7 +359,7 @@ def test_a_window_without_memory_is_skipped_and_counted(graph, outputs, publishe
     publisher.wait_for_subscriber(node)
     publisher.announce()
     fail_once(node, torch.OutOfMemoryError('CUDA out of memory'))
-    samples = speech_then_silence()[: 6 * SAMPLE_RATE]
+    samples = speech_then_silence(seconds=6)
     publisher.play(encode_s16le(samples), period=0.001)
     wait_until_processed(graph, node, outputs, len(samples) - 512)
     assert reported(node)['skipped windows'] == 1

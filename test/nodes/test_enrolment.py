@@ -68,7 +68,7 @@ def test_the_plain_voice_starts_from_its_enrolment(
     node = graph.make(EmotionNode, **parameters)
     publisher.wait_for_subscriber(node)
     publisher.announce()
-    samples = speech_then_silence()[: 3 * SAMPLE_RATE]
+    samples = speech_then_silence(seconds=4)
     data = encode_s16le(samples)
     publisher.play(data)
     wait_until_processed(graph, node, outputs, len(samples))

@@ -47,7 +47,7 @@ def check_windows(outputs, samples):
 
 
 def sound(seconds=4):
-    return speech_then_silence()[: seconds * SAMPLE_RATE]
+    return speech_then_silence(seconds=seconds)
 
 
 def test_audio_capture_that_announces_its_format_late(graph, outputs):

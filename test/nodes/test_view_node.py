@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import random
 import re
 import socket
 import sys
@@ -24,6 +23,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue  # n
 from feeding import START, AudioPublisher  # noqa: E402
 from hri_msgs.msg import Expression, IdsList  # noqa: E402
 from looking import look  # noqa: E402
+from ports import free_port  # noqa: E402
 from rig import Rig  # noqa: E402
 from selenium.common.exceptions import StaleElementReferenceException  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
@@ -224,14 +224,6 @@ def test_sound_is_subscribed_to_only_while_somebody_looks(graph, monkeypatch):
         graph.wait(lambda: graph.node.count_subscribers('audio_stamped') == 0, 'no sound')
         graph.wait(lambda: view.diagnose().values['keeps sound'] == 'no', 'that it says so')
     assert view.diagnose().level == Level.OK
-
-
-def free_port():
-    """One that no program gets that leaves the choice to the system."""
-    while True:
-        port = random.randrange(20_000, 30_000)
-        with contextlib.suppress(OSError), socket.create_server(('127.0.0.1', port)):
-            return port
 
 
 def test_foxglove_gets_the_sound_and_only_then_it_is_subscribed_to(graph, speech):

@@ -61,7 +61,7 @@ def voice_publisher(graph, voice_id):
 
 
 def spoken(seconds=4):
-    return speech_then_silence()[: seconds * SAMPLE_RATE]
+    return speech_then_silence(seconds=seconds)
 
 
 def test_each_voice_is_published_under_its_own_id(graph, tracker):
@@ -69,8 +69,7 @@ def test_each_voice_is_published_under_its_own_id(graph, tracker):
     voices = {name: VoiceMessages(graph, name) for name in ('anna', 'bob')}
     node = graph.make(EmotionNode, **LARGE_BACKLOG, ros4hri=True, threshold=0.0)
     graph.wait(lambda: reported(node)['voices'] == 'anna, bob', 'both voices')
-    silence = np.zeros(SAMPLE_RATE, np.float32)
-    sound = np.concatenate((spoken(), silence))
+    sound = spoken(5)
     voice_publisher(graph, 'anna').play(encode_s16le(sound))
     voice_publisher(graph, 'bob').play(encode_s16le(0.3 * sound[SAMPLE_RATE:]))
     graph.wait(lambda: all(voice.has_spoken for voice in voices.values()), 'both to have spoken')

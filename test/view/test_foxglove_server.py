@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+from ports import free_port
 
 from ser_ros import SerError, TransientError
 from ser_ros.audio import SAMPLE_RATE, SECOND
@@ -102,7 +103,7 @@ def test_times_that_foxglove_does_not_have_are_left_out(make, listen):
 
 
 def test_it_ends_while_somebody_listens_and_its_port_is_free(make, listen):
-    server = make()
+    server = make(port=free_port())
     server.set_voices({'': '/audio'})
     with listen(server.address, '/audio'):
         wait(lambda: server.is_watched, 'a subscription')
