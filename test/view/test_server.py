@@ -449,6 +449,6 @@ def test_it_ends_while_somebody_looks(make):
             await viewer.receive_str()
             start = time.monotonic()
             await asyncio.get_running_loop().run_in_executor(None, server.stop)
-            assert time.monotonic() - start < 5.0
+            assert time.monotonic() - start < 20.0  # aiohttp itself waits for a minute
 
     ask(server, look)
