@@ -1,9 +1,9 @@
 """Kill nodes, unplug the microphone, swap bundles, send garbage: emotions must come again.
 
-    python tools/faults.py [--fuzz 10000] [--seed 1]
+    python tools/faults.py [--fuzz 10000] [--seed 1] [--recovery 5]
 
 Plays one utterance in a loop into a virtual microphone and runs the nodes on it, together with a
-behaviour node. Exit status 0 if the expected emotion is received again within five seconds after
+behaviour node. Exit status 0 if the expected emotion is received again within `--recovery` seconds after
 each fault, and no process ended that was not killed.
 """
 
@@ -43,10 +43,8 @@ from ser_ros.nodes.messages import TRANSIENT_LOCAL, to_header
 from ser_ros.stream.recognizer import Recognizer
 from ser_ros.stream.types import StreamConfig
 
-RECOVERY = 5.0
-"""Seconds after a fault within which the expected emotion has to be received again."""
-START_UP = 60.0
-"""Seconds that a process may take to start: it imports torch."""
+PATIENCE = 60.0
+"""Seconds to wait for a process or an emotion, on a slow machine, too."""
 PAUSE = 3 * SAMPLE_RATE // 4
 """Samples of silence between two utterances: enough to end the first one."""
 NEAR = 0.15
@@ -156,7 +154,7 @@ def kill_the_emotion_node(robot: Robot) -> str:
     """End it as a crash does, and start it again as the launch file does."""
     robot.rig.kill('emotion_node')
     robot.start_emotion_node()
-    seconds = robot.await_status('emotion_node', 'listening', START_UP)
+    seconds = robot.await_status('emotion_node', 'listening', PATIENCE)
     return f'SIGKILL, listening again after {seconds:.1f} s'
 
 
@@ -164,7 +162,7 @@ def kill_the_capture_node(robot: Robot) -> str:
     """End it as a crash does, and start it again as the launch file does."""
     robot.rig.kill('audio_capture_node')
     robot.start_capture_node()
-    seconds = robot.await_status('audio_capture_node', 'capturing', START_UP)
+    seconds = robot.await_status('audio_capture_node', 'capturing', PATIENCE)
     return f'SIGKILL, capturing again after {seconds:.1f} s'
 
 
@@ -188,7 +186,7 @@ def stop_the_sound_server(robot: Robot) -> str:
         robot.microphone.server.send_signal(signal.SIGCONT)
     require(status == 1, f'an end with status 1, not {status}')
     robot.start_capture_node()
-    robot.await_status('audio_capture_node', 'capturing', START_UP)
+    robot.await_status('audio_capture_node', 'capturing', PATIENCE)
     return 'SIGSTOP; the node ended with status 1 and was started again'
 
 
@@ -217,7 +215,7 @@ def let_the_worker_hang(robot: Robot) -> str:
     robot.rig.kill('emotion_node')
     command = [sys.executable, '-c', HANGING_NODE]
     robot.rig.start('emotion_node', {'threshold': 0.0, 'device': 'cpu'}, command)
-    robot.await_status('emotion_node', 'listening', START_UP)
+    robot.await_status('emotion_node', 'listening', PATIENCE)
     process = robot.rig.processes.pop('emotion_node')
     process.send_signal(signal.SIGUSR1)
     start = time.monotonic()
@@ -225,7 +223,7 @@ def let_the_worker_hang(robot: Robot) -> str:
     require(status == 1, f'an end with status 1, not {status}')
     seconds = time.monotonic() - start
     robot.start_emotion_node()
-    robot.await_status('emotion_node', 'listening', START_UP)
+    robot.await_status('emotion_node', 'listening', PATIENCE)
     return f'its model never returned; it ended with status 1 after {seconds:.1f} s, started again'
 
 
@@ -238,15 +236,15 @@ def channels_that_differ(robot: Robot) -> str:
     soundfile.write(path, np.stack(channels, axis=1), SAMPLE_RATE, subtype='PCM_16')
     robot.rig.kill('audio_capture_node')
     robot.start_capture_node(source='file', file=path, loop=True)
-    seconds = robot.await_status('emotion_node', 'the parameter channel', START_UP)
+    seconds = robot.await_status('emotion_node', 'the parameter channel', PATIENCE)
     _set(robot, 'emotion_node', channel=0)
     since = time.monotonic()
-    robot.rig.wait(lambda: robot.recognized_after(since), START_UP)
+    robot.rig.wait(lambda: robot.recognized_after(since), PATIENCE)
     require(robot.recognized_after(since), 'the expected emotion from the chosen channel')
     robot.rig.kill('audio_capture_node')
     _set(robot, 'emotion_node', channel=-1)
     robot.start_capture_node()
-    robot.await_status('audio_capture_node', 'capturing', START_UP)
+    robot.await_status('audio_capture_node', 'capturing', PATIENCE)
     return f'a WARN after {seconds:.1f} s; the channel with the voice was recognised when chosen'
 
 
@@ -381,7 +379,7 @@ def let_simulated_time_stand_still(robot: Robot) -> str:
     time.sleep(2.0)
     since = time.monotonic()
     speaking.publish(Bool(data=False))
-    robot.rig.wait(lambda: robot.recognized_after(since), 2 * RECOVERY)
+    robot.rig.wait(lambda: robot.recognized_after(since), PATIENCE)
     require(robot.recognized_after(since) is not None, 'an emotion after the robot has spoken')
     require(
         robot.rig.status('emotion_node').level == DiagnosticStatus.WARN, 'a warning all the time'
@@ -433,6 +431,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog='make faults', description=__doc__.split('\n')[0])
     parser.add_argument('--fuzz', type=int, default=10_000, help='garbage messages')
     parser.add_argument('--seed', type=int, default=1, help='of the garbage')
+    parser.add_argument(
+        '--recovery',
+        type=float,
+        default=5.0,
+        help='seconds after a fault within which the expected emotion has to be received again '
+        '(default 5)',
+    )
     parser.add_argument('--domain-id', type=int, help='ROS domain to use (default: a random one)')
     options = parser.parse_args()
     if missing := missing_packages():
@@ -444,13 +449,14 @@ def main() -> int:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             microphone = stack.enter_context(contextlib.closing(VirtualMicrophone(folder)))
             rig = stack.enter_context(contextlib.closing(Rig(options.domain_id)))
-            return _run(Robot(folder, rig, microphone, options.fuzz, options.seed))
+            robot = Robot(folder, rig, microphone, options.fuzz, options.seed)
+            return _run(robot, options.recovery)
     except KeyboardInterrupt:
         return 130
 
 
-def _run(robot: Robot) -> int:
-    if robot.rig.wait(lambda: robot.recognized_after(0.0), START_UP) is None:
+def _run(robot: Robot, recovery: float) -> int:
+    if robot.rig.wait(lambda: robot.recognized_after(0.0), PATIENCE) is None:
         print('faults: the utterance was not recognised before any fault', file=sys.stderr)
         return 1
     rows, failed = [], False
@@ -461,9 +467,9 @@ def _run(robot: Robot) -> int:
         except NotInjectedError as error:
             done, has_passed = str(error), False
         robot.fault_end = robot.fault_end or time.monotonic()
-        robot.rig.wait(lambda: robot.recognized_after(robot.fault_end), 4 * RECOVERY)
+        robot.rig.wait(lambda: robot.recognized_after(robot.fault_end), PATIENCE)
         seconds, ended = robot.recognized_after(robot.fault_end), robot.rig.ended()
-        has_passed &= seconds is not None and seconds <= RECOVERY and not ended
+        has_passed &= seconds is not None and seconds <= recovery and not ended
         failed |= not has_passed
         result = (
             f'{robot.expected.expression} after {seconds:.1f} s' if seconds else 'not received'
