@@ -701,9 +701,9 @@ class Mean(nn.Module):
         torch.manual_seed(1)
         self.linear = nn.Linear(n_features, n_classes)
 
-    def forward(self, x, lengths=None):
-        n_frames = x.shape[2] if lengths is None else lengths[:, None]
-        return self.linear(x.sum(dim=2) / n_frames)
+    def forward(self, x, lengths):
+        is_sound = torch.arange(x.shape[2]) < lengths[:, None, None]
+        return self.linear((x * is_sound).sum(dim=2) / lengths[:, None])
 
 
 seen, gradients = [], []

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from ser_ros import SerError
-from ser_ros.training.data.dataset import Item, pad
+from ser_ros.training.data.dataset import Item, pad, pad_utterances
 
 
 class EpochOrder(Sampler):
@@ -73,7 +73,7 @@ def mixed_seed(*numbers: int) -> int:
 
 
 class EmotionData(lightning.LightningDataModule):
-    """Training items in batches; validation utterances one by one, as their longest windows."""
+    """Training items in batches; validation utterances as batches of their longest windows."""
 
     def __init__(
         self,
@@ -130,4 +130,12 @@ class EmotionData(lightning.LightningDataModule):
     def val_dataloader(self) -> DataLoader:
         """The share of this process; no clip is repeated to make the shares equal."""
         own = self.validation[self.trainer.global_rank :: self.trainer.world_size]
-        return DataLoader(own, batch_size=None, collate_fn=pad)
+        batches: list[list[Sequence[Item]]] = []
+        n_windows = self.batch_size
+        for windows in own:
+            if n_windows >= self.batch_size:
+                batches.append([])
+                n_windows = 0
+            batches[-1].append(windows)
+            n_windows += len(windows)
+        return DataLoader(batches, batch_size=None, collate_fn=pad_utterances)

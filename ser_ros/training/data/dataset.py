@@ -293,6 +293,19 @@ def pad(batch: Sequence[Item]) -> Batch:
     return padded, lengths, torch.tensor(labels), torch.tensor(corpora)
 
 
+def pad_utterances(
+    utterances: Sequence[Sequence[Item]],
+) -> tuple[Tensor, Tensor, Tensor, list[int]]:
+    """Collate utterances, each of its windows.
+
+    Returns samples (windows, longest), true lengths (windows,), labels (utterances,) and how many
+    windows each utterance has.
+    """
+    samples, lengths, _, _ = pad([window for windows in utterances for window in windows])
+    labels = torch.tensor([windows[0][1] for windows in utterances])
+    return samples, lengths, labels, [len(windows) for windows in utterances]
+
+
 def stream_windows(
     utterance: Utterance, window: float, hop: float, first: float
 ) -> list[np.ndarray]:

@@ -116,12 +116,13 @@ class EmotionTask(lightning.LightningModule):
                 'may help'
             )
 
-    def validation_step(self, batch: Batch) -> None:
-        """A batch holds the longest windows of one utterance: see `voice.pool_windows`."""
-        samples, lengths, labels, _ = batch
-        score = self(samples, lengths).log_softmax(dim=1).mean(dim=0, keepdim=True)
-        self.validation_loss.update(nn.functional.nll_loss(score, labels[:1]))
-        self.accuracy.update(score, labels[:1])
+    def validation_step(self, batch: tuple[Tensor, Tensor, Tensor, list[int]]) -> None:
+        """A batch of `pad_utterances` holds their longest windows: see `voice.pool_windows`."""
+        samples, lengths, labels, n_windows = batch
+        scores = self(samples, lengths).log_softmax(dim=1).split(n_windows)
+        scores = torch.stack([score.mean(dim=0) for score in scores])
+        self.validation_loss.update(nn.functional.nll_loss(scores, labels, reduction='none'))
+        self.accuracy.update(scores, labels)
 
     def on_validation_epoch_end(self) -> None:
         """Log exact means over all processes' utterances; SerError if the loss is not finite."""

@@ -1,5 +1,7 @@
 """Batches over one process or several."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given
@@ -62,6 +64,32 @@ def test_too_few_clips_for_the_processes_are_an_error(n, batch_size, n_validatio
     else:
         with pytest.raises(SerError, match=f'clips for {world_size} processes: set fewer devices'):
             data.check(world_size)
+
+
+@given(
+    n_windows=st.lists(st.integers(1, 9), min_size=1),
+    batch_size=st.integers(1, 20),
+    world_size=st.integers(1, 3),
+)
+def test_validation_has_each_utterance_once(n_windows, batch_size, world_size):
+    validation = [
+        [(torch.full((1 + k,), float(i)), i, 0) for k in range(n)] for i, n in enumerate(n_windows)
+    ]
+    data = EmotionData([], validation, batch_size, EpochOrder(0, 1))
+    seen = []
+    for rank in range(world_size):
+        data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size)
+        batches = list(data.val_dataloader())
+        for samples, lengths, labels, counts in batches:
+            assert len(samples) == len(lengths) == sum(counts)
+            for windows, label, n in zip(samples.split(counts), labels.tolist(), counts):
+                assert windows[:, 0].tolist() == [label] * n_windows[label]
+                assert n == n_windows[label]
+                seen.append(label)
+        # Each batch is full without its last utterance or with it, but for the last batch.
+        for _, _, _, counts in batches[:-1]:
+            assert sum(counts) - counts[-1] < batch_size <= sum(counts)
+    assert sorted(seen) == list(range(len(n_windows)))
 
 
 def test_the_order_depends_on_the_epoch_and_is_repeatable():

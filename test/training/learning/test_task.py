@@ -114,12 +114,16 @@ def test_mixup_mixes_the_sounds():
 
 def test_validation_uses_the_mean_of_an_utterances_windows():
     task = make_task(PLAIN).eval()
-    samples, lengths, _, corpora = batch()
-    label = int(task(samples, lengths).log_softmax(dim=1).mean(dim=0).argmax())
-    task.validation_step((samples, lengths, torch.full((4,), label), corpora))
+    samples, lengths, _, _ = batch()
+    scores = task(samples, lengths).log_softmax(dim=1)
+    scores = torch.stack([scores[:3].mean(dim=0), scores[3]])
+    labels = scores.argmax(dim=1)
+    task.validation_step((samples, lengths, labels, [3, 1]))
     assert task.accuracy.compute() == 1
+    loss = -scores.max(dim=1).values.mean()
+    torch.testing.assert_close(task.validation_loss.compute(), loss)
     task.accuracy.reset()
-    task.validation_step((samples, lengths, torch.full((4,), (label + 1) % 4), corpora))
+    task.validation_step((samples, lengths, (labels + 1) % 4, [3, 1]))
     assert task.accuracy.compute() == 0
 
 
@@ -127,9 +131,7 @@ def test_one_validation_loss_that_is_no_number_is_not_left_out():
     task = make_task(PLAIN).eval()
     for scale in (1.0, torch.nan):
         samples = scale * noise(1, 32_000)
-        task.validation_step(
-            (samples, torch.tensor([32_000]), torch.tensor([1]), torch.tensor([0]))
-        )
+        task.validation_step((samples, torch.tensor([32_000]), torch.tensor([1]), [1]))
     assert task.validation_loss.compute().isnan()
 
 
