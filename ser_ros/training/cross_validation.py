@@ -136,7 +136,8 @@ def _finished(path: Path, recipe: Recipe, split: Split) -> Optional[FoldResult]:
     if not path.is_file():
         return None
     result = read_fold(path)
-    if changed := differences(from_dict(Recipe, result.recipe), recipe):
+    stored, own = (from_dict(Recipe, r) for r in (result.recipe, shared_recipe(recipe)))
+    if changed := differences(stored, own):
         raise SerError(
             f'{path} is the result of another recipe ({", ".join(changed)}); choose another '
             'folder, or remove it'

@@ -156,6 +156,21 @@ def test_finished_folds_are_not_repeated(session, steps):
     assert [line for line in out if line.startswith('|')] == first
 
 
+def test_finished_folds_that_started_from_a_bundle_are_not_repeated(session, steps):
+    """Results name the bundle, not its folder."""
+    bundle = session.folder / 'runs' / 'fold5_seed1' / 'short.safetensors'
+    arguments = ('--folds', '4', '--set', f'pretrained={bundle}')
+    results = session.folder / 'tuned'
+    folders = ('--out', str(session.folder / 'tuned_runs'), '--results', str(results))
+    status, _, err = session(*arguments, *folders)
+    assert (status, err) == (0, [])
+    result = read_fold(results / 'short' / 'fold4_seed1.json')
+    assert result.recipe['pretrained'] == 'short.safetensors'
+    steps.clear()
+    status, _, err = session(*arguments, *folders)
+    assert (status, err, steps['steps']) == (0, [], 0)
+
+
 def test_a_fold_that_was_trained_but_not_tested_is_only_tested(session, steps):
     path = session.result('fold1_seed1')
     before = read_fold(path)
