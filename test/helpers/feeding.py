@@ -96,7 +96,7 @@ def assert_logs_only(graph, capfd, text):
 
 
 def speech_then_silence(path=SPEECH, seconds=None):
-    """Speech, or the begin of it, and a second of silence: so many seconds in all.
+    """Speech, or the beginning of it, and a second of silence: so many seconds in all.
 
     Its utterances end in the sound, and so do not depend on when the node stops waiting for more.
     """
