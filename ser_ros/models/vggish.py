@@ -28,9 +28,14 @@ class Vggish(TransferModel):
         n_features: int,
         n_classes: int,
         dropout: float = 0.3,
+        embedding_dropout: float = 0.0,
         level_invariant: bool = True,
     ):
-        """Untrained (see `transfer`)."""
+        """Untrained (see `transfer`).
+
+        `embedding_dropout` is behind each of the two layers of 4096, as in VGG; the published
+        port has none.
+        """
         layers, n_in = [], 1
         for stage in ((64,), (128,), (256, 256), (512, 512)):
             for n_out in stage:
@@ -50,6 +55,7 @@ class Vggish(TransferModel):
             nn.Linear(4096, 128),
             nn.ReLU(),
         )
+        self.embedding_dropout = nn.Dropout(embedding_dropout)
         initialise(self.features)
         initialise(self.embeddings)
 
@@ -61,4 +67,7 @@ class Vggish(TransferModel):
         """(n, n_features, 96) → embeddings (n, 128)."""
         # The published layers have time as the first axis of an image, and are flattened channels last.
         maps = self._map(chunks[:, None].transpose(2, 3))
-        return self.embeddings(maps.permute(0, 2, 3, 1).flatten(1))
+        x = maps.permute(0, 2, 3, 1).flatten(1)
+        for wide in (self.embeddings[0:2], self.embeddings[2:4]):
+            x = self.embedding_dropout(wide(x))
+        return self.embeddings[4:](x)

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch import nn
 
 from ser_ros.models import build_model
 from ser_ros.models.transfer import published_parameters
@@ -51,7 +50,15 @@ def test_an_untrained_model_reacts_to_its_input(model, features):
     assert 0.1 < model.embed(features(8, 64, 96)).std(dim=0).mean() < 10
 
 
-def test_dropout_reaches_the_head():
+def test_dropout_reaches_the_head_and_the_wide_layers():
     with torch.device('meta'):
-        model = build_model('vggish', 64, 8, dropout=0.15)
-    assert [layer.p for layer in model.modules() if isinstance(layer, nn.Dropout)] == [0.15]
+        model = build_model('vggish', 64, 8, dropout=0.15, embedding_dropout=0.25)
+    assert model.head[2].p == 0.15
+    widths = []
+
+    def count(_, inputs, __):
+        widths.append(inputs[0].shape[1])
+
+    model.embedding_dropout.register_forward_hook(count)
+    model.embed(torch.empty(1, 64, 96, device='meta'))
+    assert (model.embedding_dropout.p, widths) == (0.25, [4096, 4096])

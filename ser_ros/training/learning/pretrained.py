@@ -21,7 +21,7 @@ def load_source(recipe: Recipe) -> Optional[Bundle]:
     """The bundle that the recipe's `pretrained` names; None if it names none.
 
     BundleError for one that cannot be loaded; SerError for one whose architecture,
-    hyperparameters or front-end are not the recipe's.
+    hyperparameters (but dropout, which changes no weights) or front-end are not the recipe's.
     """
     if not recipe.pretrained or find_bundle(recipe.pretrained).suffix != '.safetensors':
         return None
@@ -33,7 +33,11 @@ def load_source(recipe: Recipe) -> Optional[Bundle]:
         fitting = dataclasses.replace(
             recipe, hyperparameters=info.hyperparameters, frontend=info.frontend
         )
-        changes = [c for c in differences(fitting, recipe) if not c.startswith('no ')]
+        changes = [
+            change
+            for change in differences(fitting, recipe)
+            if not change.startswith('no ') and not change.split('=')[0].endswith('dropout')
+        ]
     if changes:
         raise SerError(
             f'the recipe cannot start from {source.path}, whose settings differ: set '

@@ -57,7 +57,15 @@ def test_a_shipped_bundle_by_its_name():
 
 
 def test_defaults_need_not_be_written(recipe, bundle_path):
-    hyperparameters = {'conv_dropout': 0.2, 'encoder_dropout': 0.4}
+    hyperparameters = {'level_invariant': True}
+    recipe = dataclasses.replace(recipe, hyperparameters=hyperparameters)
+    assert load_source(recipe).path == bundle_path
+
+
+@pytest.mark.parametrize(
+    'hyperparameters', [{}, {'conv_dropout': 0.5}, {'conv_dropout': 0.2, 'encoder_dropout': 0.1}]
+)
+def test_another_dropout_is_no_other_model(recipe, bundle_path, hyperparameters):
     recipe = dataclasses.replace(recipe, hyperparameters=hyperparameters)
     assert load_source(recipe).path == bundle_path
 
@@ -66,7 +74,10 @@ def test_defaults_need_not_be_written(recipe, bundle_path):
     ('changes', 'said'),
     [
         ({'architecture': 'cnn_lstm'}, 'architecture=parallel_cnn_transformer'),
-        ({'hyperparameters': {}}, 'hyperparameters.conv_dropout=0.2'),
+        (
+            {'hyperparameters': {'level_invariant': False, 'conv_dropout': 0.3}},
+            'hyperparameters.level_invariant=true',
+        ),
         (
             {'frontend': LogMelConfig(n_mels=80, hop_length=200)},
             'frontend.hop_length=160, frontend.n_mels=64',
