@@ -47,9 +47,10 @@ def walk_files(root: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
-    """Write bytes, or text as UTF-8 (see `printable`), completely or not at all; SerError if that is impossible.
+    """Write bytes, or text as UTF-8 (see `printable`), completely or not at all.
 
-    A symbolic link stays one: its target is written (`colcon build --symlink-install`).
+    A symbolic link stays one: its target is written (`colcon build --symlink-install`). SerError
+    if the file cannot be written.
     """
     target = Path(os.path.realpath(path))
     # Processes of one training may write the same file at the same time.

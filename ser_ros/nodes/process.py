@@ -22,9 +22,9 @@ def run(*make_nodes: Callable[[], ManagedNode]) -> int:
     """Spin nodes in one thread until the process is asked to end; return its exit status.
 
     When this returns, the process must end within `shutdown.TIMEOUT` seconds: then it is ended.
-    The status is `CONFIGURATION_ERROR` if the settings of a node are wrong, and 1 where another start may succeed.
-    Where a callback takes more than `PATIENCE` seconds, or a node's work hangs, the process ends
-    here, with status 1.
+    The status is `CONFIGURATION_ERROR` if the settings of a node are wrong, and 1 where another
+    start may succeed. Where a callback takes more than `PATIENCE` seconds, or a node's work hangs,
+    the process ends here, with status 1.
     """
     # rclpy's own handlers would invalidate the context under a worker that publishes.
     try:

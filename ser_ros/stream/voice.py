@@ -55,9 +55,9 @@ class _Utterance:
 class Voice:
     """State of one voice: voice activity, the open utterance, the running decision.
 
-    It detects no speech and classifies no window itself: `push` and `flush` are generators (`Requests`)
-    that ask for it, so that the chunks and windows of several voices can be one batch. The estimates depend on samples
-    and stamps alone, not on how the samples are cut into pushes.
+    It detects no speech and classifies no window itself: `push` and `flush` are generators
+    (`Requests`) that ask for it, so that the chunks and windows of several voices can be one batch.
+    The estimates depend on samples and stamps alone, not on how the samples are cut into pushes.
     """
 
     def __init__(

@@ -60,8 +60,8 @@ def finetuning_recipe(
     """The bundle's own recipe with these corpora, a short schedule, and a split that they allow.
 
     The split is by speaker: a fifth of them for the test set, and as many, or more if needed, for
-    validation; with one or two speakers by clip. Merged classes stay merged. `overrides`: as in `load_recipe`. SerError for a bundle that cannot
-    be loaded, and an invalid override.
+    validation; with one or two speakers by clip. Merged classes stay merged. `overrides`: as in
+    `load_recipe`. SerError for a bundle that cannot be loaded, and an invalid override.
     """
     info = load_bundle(bundle).info
     own = info.recipe

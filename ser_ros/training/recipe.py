@@ -100,8 +100,9 @@ class SplitConfig:
     """The training, validation and test set."""
 
     protocol: str = 'folds'
-    """folds (published), folds_or_speakers (as speakers, where no folds are published), leave_one_speaker_out, speakers (n_folds folds of them), corpora (those
-    in left_out are the test set), or random, which is not speaker-independent."""
+    """folds (published), folds_or_speakers (as speakers, where no folds are published),
+    leave_one_speaker_out, speakers (n_folds folds of them), corpora (those in left_out are the
+    test set), or random, which is not speaker-independent."""
     fold: int = 1
     """Fold to test on, from 1; the same number in each corpus."""
     n_folds: int = 5

@@ -60,9 +60,9 @@ def train(
     """Train on the corpora in these folders; write bundle, checkpoints and logs to `out`.
 
     `explicit`: settings that stay as they are, see `adjustment`; None: all, so that the corpora
-    must be the recipe's. An interrupted run continues from its last completed epoch. Returns None in all processes but
-    the first. SerError if a corpus, a split or a device is missing, the folder holds another run,
-    or the loss is not finite.
+    must be the recipe's. An interrupted run continues from its last completed epoch. Returns None
+    in all processes but the first. SerError if a corpus, a split or a device is missing, the folder
+    holds another run, or the loss is not finite.
     """
     # What does not fit is reported before the corpora are read.
     _check_recipe(out, recipe, () if explicit is None else ADJUSTED)

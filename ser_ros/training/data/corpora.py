@@ -236,8 +236,8 @@ def read_corpora(
 ) -> list[Corpus]:
     """Several corpora; a recording that is already in an earlier one is left out of the later.
 
-    `labels`: as the recipe's key `data.labels`, see `LabelMap`. SerError as for `read_corpus`, and for two corpora of one name, whose speakers could not be
-    distinguished.
+    `labels`: as the recipe's key `data.labels`, see `LabelMap`. SerError as for `read_corpus`, and
+    for two corpora of one name, whose speakers could not be distinguished.
     """
     corpora: list[Corpus] = []
     owners: dict[str, Clip] = {}
