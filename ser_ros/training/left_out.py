@@ -71,14 +71,18 @@ def leave_out_corpora(
     see `adjustment`; None: all. A finished run is not repeated, an interrupted one continues, one
     that another process works on is skipped, and one that fails does not stop the others. SerError
     for fewer than three names, an unknown one, no neighbours, a recipe that starts from other
-    weights, and one whose model does not run on a stream.
+    weights or has a teacher, and one whose model does not run on a stream.
     """
     compute, results = compute or Compute(), results or out
-    if recipe.pretrained:
-        raise SerError(
-            f'pretrained is {recipe.pretrained!r}: its weights may know the corpora that are left '
-            'out; leave pretrained empty'
-        )
+    for key, bundle in {
+        'pretrained': recipe.pretrained,
+        'distillation.teacher': recipe.distillation.teacher,
+    }.items():
+        if bundle:
+            raise SerError(
+                f'{key} is {bundle!r}: its weights may know the corpora that are left out; leave '
+                f'{key} empty'
+            )
     names = list(dict.fromkeys(names))
     if len(names) < 3:
         raise SerError(

@@ -260,6 +260,24 @@ class OptimizationConfig:
 
 
 @dataclass(frozen=True)
+class DistillationConfig:
+    """A trained model as the teacher: its probabilities are targets beside the labels."""
+
+    teacher: str = ''
+    """A bundle, the name of a shipped one or a .safetensors file, of the same sample rate, that
+    knows all classes; '' for none."""
+    weight: float = 0.5
+    """Share of its probabilities in the targets."""
+    temperature: float = 2.0
+    """Its logits are divided by this, in place of its calibrated temperature."""
+
+    def __post_init__(self):
+        _within_one(self, 'weight')
+        if self.temperature <= 0:
+            raise SerError(f'temperature is {self.temperature}, not positive')
+
+
+@dataclass(frozen=True)
 class Recipe:
     """All settings of a training run; `name` is the name of the recipe, without `.yaml`."""
 
@@ -280,6 +298,7 @@ class Recipe:
     split: SplitConfig = field(default_factory=SplitConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
     voice: VoiceConfig = field(default_factory=VoiceConfig)
     refit: bool = False
     """Train again from the start with the validation set, after calibration without it."""
@@ -302,6 +321,8 @@ class Recipe:
             )
         if self.voice.copies and self.data.noisy_copies:
             raise SerError('noisy_copies cannot be used with voice.copies: set one of them to 0')
+        if self.voice.copies and self.distillation.teacher:
+            raise SerError('a teacher needs sound, not copies of features: set voice.copies to 0')
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
@@ -476,6 +497,7 @@ def shared_recipe(recipe: Recipe) -> dict[str, Any]:
     """`plain_recipe` to be stored and shared: folders and files by name, wherever they are here."""
     values = plain_recipe(recipe)
     values['pretrained'] = Path(values['pretrained']).name
+    values['distillation']['teacher'] = Path(values['distillation']['teacher']).name
     for key in FOLDERS:
         values['augmentation'][key] = Path(values['augmentation'][key]).name
     return values

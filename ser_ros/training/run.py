@@ -26,8 +26,15 @@ from ser_ros.training.evaluation.calibration import calibrate
 from ser_ros.training.evaluation.clip_result import ClipResult
 from ser_ros.training.evaluation.metrics import compute_metrics
 from ser_ros.training.finetuning import finetuning_labels, finetuning_recipe
+from ser_ros.training.learning.distillation import make_teacher
 from ser_ros.training.learning.fit import Compute, Fit, is_slow_in_bf16
-from ser_ros.training.learning.pretrained import joined, load_source, mark_known, run_digest
+from ser_ros.training.learning.pretrained import (
+    Sources,
+    joined,
+    load_sources,
+    mark_known,
+    run_digest,
+)
 from ser_ros.training.learning.task import EmotionTask
 from ser_ros.training.learning.train import fit_task, load_subset, make_model, prepare_fit
 from ser_ros.training.recipe import Recipe, differences, shared_recipe
@@ -66,7 +73,7 @@ def train(
     """
     # What does not fit is reported before the corpora are read.
     _check_recipe(out, recipe, () if explicit is None else ADJUSTED)
-    load_source(recipe)
+    load_sources(recipe)
     loaded = load_corpora(corpora, recipe.data.labels)
     if explicit is not None:
         recipe = adjust_recipe(recipe, loaded, explicit)
@@ -118,25 +125,26 @@ def train_split(
             'this processor does not support bf16, which takes several times as long: '
             '--set optimization.precision=32-true'
         )
-    if source := load_source(recipe):
-        split = mark_known(split, source.info)
+    sources = load_sources(recipe)
+    split = mark_known(split, *(bundle.info for bundle in sources))
     # A model that cannot be built is reported before the sound is read, which takes minutes.
-    make_model(recipe, split.class_names, source)
-    _check_claim(out, recipe, run_digest(split, source))
+    make_model(recipe, split.class_names, sources.start)
+    make_teacher(recipe, split.class_names, sources.teacher)
+    _check_claim(out, recipe, run_digest(split, sources))
     training = load_subset(recipe, split, 'train', compute.cache)
     validation = (
         load_subset(recipe, split, 'validation', compute.cache) if split.validation else []
     )
     with _lock(out):
-        task, fitted = _fit(recipe, split, training, validation, out, compute, source)
+        task, fitted = _fit(recipe, split, training, validation, out, compute, sources)
         refitted = None
         if recipe.refit:
             utterances = [*training, *validation]
-            refitted, _ = _fit(recipe, split, utterances, [], out / 'refit', compute, source)
+            refitted, _ = _fit(recipe, split, utterances, [], out / 'refit', compute, sources)
         if not fitted.is_first_process:
             return None
         path = bundle_path(out, recipe)
-        results = _write_bundle(path, recipe, split, task, refitted, compute.device, source)
+        results = _write_bundle(path, recipe, split, task, refitted, compute.device, sources)
         return Run(path, split, fitted.history, results)
 
 
@@ -152,10 +160,10 @@ def _fit(
     validation: Sequence[Utterance],
     out: Path,
     compute: Compute,
-    source: Optional[Bundle],
+    sources: Sources,
 ) -> tuple[EmotionTask, Fit]:
-    task, data = prepare_fit(recipe, split.class_names, training, validation, compute, source)
-    _claim(out, recipe, run_digest(split, source))
+    task, data = prepare_fit(recipe, split.class_names, training, validation, compute, sources)
+    _claim(out, recipe, run_digest(split, sources))
     return task, fit_task(task, data, out, compute)
 
 
@@ -166,7 +174,7 @@ def _write_bundle(
     task: EmotionTask,
     refitted: Optional[EmotionTask],
     device: str,
-    source: Optional[Bundle],
+    sources: Sources,
 ) -> list[ClipResult]:
     """Calibrate the task on the validation set and write the bundle; return the results there.
 
@@ -189,8 +197,8 @@ def _write_bundle(
             for corpus, subsets in info.corpora.items()
         }
         info = dataclasses.replace(info, corpora=corpora)
-    if source:
-        info = joined(info, source.info)
+    for bundle in sources:
+        info = joined(info, bundle.info)
     save_bundle(path, info, task.frontend, task.model)
     return results
 

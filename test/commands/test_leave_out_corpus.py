@@ -136,6 +136,11 @@ def test_the_page_of_results_shows_them(result):
             NAMES,
             "pretrained is 'companion': its weights may know",
         ),
+        (
+            ('--set', 'distillation.teacher=companion', 'voice.copies=0'),
+            NAMES,
+            "distillation.teacher is 'companion': its weights may know",
+        ),
         (('--neighbours', '0'), NAMES, 'neighbours is 0, not 1 or more'),
         (('--folds', '1'), NAMES, '--folds cannot be used with --leave-out-corpus'),
     ],

@@ -320,14 +320,18 @@ def test_a_bundle_is_fine_tuned(capsys, tmp_path, own_corpus, bundle_path, cache
     assert 'Weights at the start of the training: `untrained.safetensors`.' in card
     assert 'RAVDESS' in card
 
-    # A recipe of one's own instead.
+    # A recipe of one's own instead, with a teacher.
     (tmp_path / 'mine.yaml').write_text(
         'hyperparameters: {conv_dropout: 0.2}\ndata: {corpora: [mine]}\n'
         'split: {protocol: speakers, n_folds: 3, n_validation: 1}\n'
     )
-    assert main(['train', 'mine.yaml', *common, 'seed=5']) == 0
+    teacher = f'distillation.teacher={bundle_path}'
+    assert main(['train', 'mine.yaml', *common, 'seed=5', teacher]) == 0
     info = load_bundle('runs/mine/mine.safetensors').info
     assert (info.recipe['pretrained'], info.seed) == (bundle_path.name, 5)
+    assert info.recipe['distillation']['teacher'] == bundle_path.name
+    card = (tmp_path / 'runs/mine/mine.md').read_text()
+    assert 'Teacher, whose probabilities were targets: `untrained.safetensors`.' in card
 
 
 @pytest.mark.parametrize(

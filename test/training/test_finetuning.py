@@ -11,7 +11,13 @@ from ser_ros.frontend_config import LogMelConfig
 from ser_ros.training.data.corpora import Clip, Corpus
 from ser_ros.training.data.splits import split_corpora
 from ser_ros.training.finetuning import OPTIMIZATION, STEPS, finetuning_recipe
-from ser_ros.training.recipe import AugmentationConfig, DataConfig, OptimizationConfig, Recipe
+from ser_ros.training.recipe import (
+    AugmentationConfig,
+    DataConfig,
+    DistillationConfig,
+    OptimizationConfig,
+    Recipe,
+)
 
 OWN = Recipe(
     name='theirs',
@@ -26,6 +32,7 @@ OWN = Recipe(
     target_accuracy=0.8,
     freeze=2,
     pretrained='published',
+    distillation=DistillationConfig('theirs_teacher.safetensors'),
 )
 
 
@@ -63,9 +70,10 @@ def test_the_recipe_is_the_bundles_own_with_another_corpus_and_schedule(source):
     assert recipe.hyperparameters == {'conv_dropout': 0.2}
     assert recipe.frontend == LogMelConfig(n_mels=40)
     assert recipe.target_accuracy == 0.8
-    # How its corpora were weighted, and the folders of its machine, are left out.
+    # How its corpora were weighted, and the folders and files of its machine, are left out.
     assert recipe.data == dataclasses.replace(OWN.data, corpora=('mine',))
     assert recipe.augmentation == AugmentationConfig(crop=(1.0, 2.0))
+    assert recipe.distillation == DistillationConfig()
     # 240 clips are 15 batches.
     epochs = -(-STEPS // 15)
     schedule = {**OPTIMIZATION, 'epochs': epochs}

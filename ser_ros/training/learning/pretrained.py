@@ -1,8 +1,9 @@
-"""A training that starts from a bundle: its weights, its features, and what it was trained on."""
+"""The bundles that a training starts from and learns from, and what they were trained on."""
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Optional
 
 import torch
@@ -14,7 +15,30 @@ from ser_ros.bundle_info import BundleInfo, find_bundle
 from ser_ros.models import build_model
 from ser_ros.training.data.corpora import joint_license
 from ser_ros.training.data.splits import Split
+from ser_ros.training.learning.distillation import load_teacher
 from ser_ros.training.recipe import Recipe, differences
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The bundles that a training needs."""
+
+    start: Optional[Bundle] = None
+    """Whose weights and front-end it starts from."""
+    teacher: Optional[Bundle] = None
+    """Whose probabilities are targets, see `distillation`."""
+
+    def __iter__(self) -> Iterator[Bundle]:
+        """Iterate over those that there are."""
+        return (bundle for bundle in (self.start, self.teacher) if bundle)
+
+
+NO_SOURCES = Sources()
+
+
+def load_sources(recipe: Recipe) -> Sources:
+    """Both; errors as in `load_source` and `load_teacher`."""
+    return Sources(load_source(recipe), load_teacher(recipe))
 
 
 def load_source(recipe: Recipe) -> Optional[Bundle]:
@@ -46,12 +70,13 @@ def load_source(recipe: Recipe) -> Optional[Bundle]:
     return source
 
 
-def run_digest(split: Split, source: Optional[Bundle]) -> str:
-    """Hash of the clips, and of the weights and statistics that a training starts from."""
-    if source is None:
+def run_digest(split: Split, sources: Sources) -> str:
+    """Hash of the clips, and of the weights and statistics of the bundles."""
+    parts = [part for bundle in sources for part in (bundle.frontend, bundle.model)]
+    if not parts:
         return split.digest
     digest = hashlib.sha256(split.digest.encode())
-    for part in (source.frontend, source.model):
+    for part in parts:
         for tensor in part.state_dict().values():
             digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
@@ -81,26 +106,27 @@ def copy_weights(source: Bundle, model: nn.Module, class_names: Sequence[str]) -
             weights[name][rows] = tensor[known]
 
 
-def mark_known(split: Split, source: BundleInfo) -> Split:
-    """The split, which states that the bundle was trained on some of its held-out speakers.
+def mark_known(split: Split, *sources: BundleInfo) -> Split:
+    """The split, which states that a bundle was trained on some of its held-out speakers.
 
     A speaker is known by its name or by a recording; those that the bundle was calibrated on
     count as well.
     """
     trained = {
         f'{corpus}:{speaker}'
+        for source in sources
         for corpus, subsets in source.corpora.items()
         for subset in ('train', 'validation')
         for speaker in subsets.get(subset, ())
     }
-    recordings = set(source.recordings)
+    recordings = {recording for source in sources for recording in source.recordings}
     held_out = [*split.validation, *split.test]
     known = {c.voice for c in held_out if c.voice in trained or c.fingerprint in recordings}
     if not known:
         return split
     rest = split.protocol.removeprefix('NOT ').removeprefix('speaker-independent: ')
     protocol = (
-        f'NOT speaker-independent: the training started from a bundle that was trained on '
+        f'NOT speaker-independent: the training used a bundle that was trained on '
         f'{len(known)} of the {len({c.voice for c in held_out})} validation and test speakers; '
         f'{rest}'
     )
@@ -108,7 +134,7 @@ def mark_known(split: Split, source: BundleInfo) -> Split:
 
 
 def joined(info: BundleInfo, source: BundleInfo) -> BundleInfo:
-    """The metadata of a bundle that started from `source`, with all that `source` was trained on.
+    """The metadata of a bundle that `source` was used for, with all that `source` was trained on.
 
     Speakers that `source` was calibrated on count as trained on.
     """

@@ -12,10 +12,11 @@ from torchmetrics.classification import MulticlassAccuracy
 from ser_ros import SerError
 from ser_ros.features import voice_mean
 from ser_ros.models.ensemble import Ensemble
-from ser_ros.training.data.augmentation import Augment, mixup, spectrum_by_length
+from ser_ros.training.data.augmentation import Augment, mixup
 from ser_ros.training.data.batches import mixed_seed
 from ser_ros.training.data.copies import CopyBatch
 from ser_ros.training.data.dataset import Batch
+from ser_ros.training.learning.distillation import Teacher, streamed_features
 from ser_ros.training.recipe import OptimizationConfig, Recipe
 
 
@@ -30,17 +31,19 @@ class EmotionTask(lightning.LightningModule):
         n_classes: int,
         class_weights: Optional[Tensor] = None,
         corpus_classes: Optional[Tensor] = None,
+        teacher: Optional[Teacher] = None,
     ):
         """`frontend`: fitted. `class_weights`: (n_classes,), by default all equal.
 
         `corpus_classes`: (n_corpora, n_classes), True for the classes that enter the loss of the
-        corpus's clips; by default all.
+        corpus's clips; by default all. `teacher`: whose probabilities are mixed into the targets.
         """
         super().__init__()
         self.recipe = recipe
         self.frontend = frontend
         self.model = model
         self.n_classes = n_classes
+        self.teacher = teacher
         self.augment = Augment(recipe.augmentation, recipe.frontend.sample_rate)
         weights = torch.ones(n_classes) if class_weights is None else class_weights
         self.register_buffer('class_weights', weights, persistent=False)
@@ -64,11 +67,14 @@ class EmotionTask(lightning.LightningModule):
         else:
             samples, lengths, labels, corpora = batch
             frames = self.frontend.n_frames(lengths)
-            x = self._features(self.augment.waveform(samples, lengths), lengths)
+            samples = self.augment.waveform(samples, lengths)
+            x = self._features(samples, lengths)
         x = self.augment.spectrogram(x, frames)
         targets = soft_targets(labels, self.n_classes)
         # A sound without a voice is uncertain among all classes, whatever corpus it replaces.
         known = self.corpus_classes[corpora] | (labels < 0)[:, None]
+        if self.teacher:
+            targets = self.teacher.soften(targets, labels, samples, lengths, known)
         if alpha := self.recipe.augmentation.mixup_alpha:
             x, frames, targets, known = mixup(x, frames, targets, known, alpha)
         losses = [
@@ -81,10 +87,7 @@ class EmotionTask(lightning.LightningModule):
         """(batch, samples), true lengths (batch,) → (batch, n_features, frames)."""
         if not self.frontend.is_streaming:
             return self.frontend(samples, lengths)
-        with torch.autocast(samples.device.type, enabled=False):
-            spectrum = spectrum_by_length(self.frontend, samples, lengths)
-            features = self.frontend.features(spectrum, self.frontend.n_frames(lengths))
-            return self.frontend.standardise(features)
+        return streamed_features(self.frontend, samples, lengths)
 
     def _known(self, means: Tensor) -> Tensor:
         """The means of voices (batch, n_features, 1) → as if some of their utterances were known.

@@ -31,8 +31,9 @@ from ser_ros.training.data.dataset import (
     stream_windows,
 )
 from ser_ros.training.data.splits import SUBSETS, Split
+from ser_ros.training.learning.distillation import make_teacher
 from ser_ros.training.learning.fit import Compute, Fit, fit, read_checkpoint
-from ser_ros.training.learning.pretrained import copy_weights
+from ser_ros.training.learning.pretrained import NO_SOURCES, Sources, copy_weights
 from ser_ros.training.learning.task import EmotionTask
 from ser_ros.training.recipe import DataConfig, Recipe
 
@@ -84,14 +85,14 @@ def prepare_fit(
     training: Sequence[Utterance],
     validation: Sequence[Utterance],
     compute: Compute,
-    source: Optional[Bundle] = None,
+    sources: Sources = NO_SOURCES,
 ) -> tuple[EmotionTask, EmotionData]:
     """The untrained task and its batches; nothing is written. Seeds torch, NumPy and Python.
 
     SerError if the clips are too few for the processes.
     """
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
-    task = make_task(recipe, class_names, training, source)
+    task = make_task(recipe, class_names, training, sources)
     data = make_data(recipe, task, training, validation, compute.workers)
     data.check(compute.devices * compute.nodes)
     return task, data
@@ -115,25 +116,26 @@ def make_task(
     recipe: Recipe,
     class_names: Sequence[str],
     training: Sequence[Utterance],
-    source: Optional[Bundle] = None,
+    sources: Sources = NO_SOURCES,
 ) -> EmotionTask:
     """The front-end and the model before the first step.
 
-    The front-end is fitted on the training set, but of `source`, the bundle to start from, if
-    there is one: its weights need features that are standardised by its statistics.
+    The front-end is fitted on the training set, but of the bundle to start from, if there is
+    one: its weights need features that are standardised by its statistics.
     """
     n_classes = len(class_names)
     frontend = (
-        copy.deepcopy(source.frontend)
-        if source
+        copy.deepcopy(sources.start.frontend)
+        if sources.start
         else fit_frontend(
             recipe.frontend, _sounds(recipe, training), _corpus_weights(recipe, training)
         )
     )
     weights = class_weights(training, n_classes) if recipe.optimization.class_weights else None
-    model = make_model(recipe, class_names, source)
+    model = make_model(recipe, class_names, sources.start)
     known = corpus_classes(recipe.data, training, n_classes)
-    return EmotionTask(recipe, frontend, model, n_classes, weights, known)
+    teacher = make_teacher(recipe, class_names, sources.teacher)
+    return EmotionTask(recipe, frontend, model, n_classes, weights, known, teacher)
 
 
 def make_model(

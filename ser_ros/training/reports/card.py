@@ -113,6 +113,8 @@ def card(bundle: Bundle) -> str:
         lines.append('')
     if start := info.recipe.get('pretrained'):
         lines += [f'Weights at the start of the training: `{Path(start).name}`.', '']
+    if teacher := info.recipe.get('distillation', {}).get('teacher'):
+        lines += [f'Teacher, whose probabilities were targets: `{Path(teacher).name}`.', '']
     lines += [
         f'Licence of the weights: {info.license}, as the data requires: **not for commercial use**.'
         if '-NC' in info.license

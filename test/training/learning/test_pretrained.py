@@ -14,6 +14,7 @@ from ser_ros.models import MODELS, build_model
 from ser_ros.training.data.corpora import Clip
 from ser_ros.training.data.splits import Split
 from ser_ros.training.learning.pretrained import (
+    Sources,
     copy_weights,
     joined,
     load_source,
@@ -160,7 +161,7 @@ def test_without_common_classes_the_classifier_is_new(bundle_path, write_bundle,
 
 def test_the_statistics_are_the_bundles(recipe, bundle, speech):
     source = load_source(recipe)
-    task = make_task(recipe, ('happy', 'sad'), [], source)
+    task = make_task(recipe, ('happy', 'sad'), [], Sources(source))
     assert torch.equal(task.frontend.mean, bundle.frontend.mean)
     assert torch.equal(task.frontend.std, bundle.frontend.std)
     # Weight averaging changes a task's statistics.
@@ -205,10 +206,18 @@ def test_speakers_that_the_bundle_knows_are_stated(bundle_info, changes, n_known
     split = mark_known(SPLIT, dataclasses.replace(bundle_info, **changes))
     assert not split.is_speaker_independent
     assert split.protocol == (
-        'NOT speaker-independent: the training started from a bundle that was trained on '
+        'NOT speaker-independent: the training used a bundle that was trained on '
         f'{n_known} of the 3 validation and test speakers; 3 folds'
     )
     assert split.digest == SPLIT.digest
+
+
+def test_speakers_that_either_bundle_knows_count(bundle_info):
+    infos = [
+        dataclasses.replace(bundle_info, corpora={'mine': {'train': [speaker]}}, recordings=())
+        for speaker in 'bd'
+    ]
+    assert mark_known(SPLIT, *infos).known == {'mine:b', 'mine:d'}
 
 
 def test_the_metadata_of_both_are_joined(bundle_info):
@@ -233,9 +242,10 @@ def test_the_metadata_of_both_are_joined(bundle_info):
 
 
 def test_the_digest_changes_with_the_weights(bundle_path):
-    assert run_digest(SPLIT, None) == SPLIT.digest
+    assert run_digest(SPLIT, Sources()) == SPLIT.digest
     source = load_bundle(bundle_path)
-    before = run_digest(SPLIT, source)
-    assert before == run_digest(SPLIT, load_bundle(bundle_path)) != SPLIT.digest
+    before = run_digest(SPLIT, Sources(source))
+    assert before == run_digest(SPLIT, Sources(load_bundle(bundle_path))) != SPLIT.digest
+    assert run_digest(SPLIT, Sources(source, load_bundle(bundle_path))) != before
     source.frontend.mean[0] += 1
-    assert run_digest(SPLIT, source) != before
+    assert run_digest(SPLIT, Sources(teacher=source)) != before
