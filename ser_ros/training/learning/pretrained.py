@@ -109,25 +109,36 @@ def copy_weights(source: Bundle, model: nn.Module, class_names: Sequence[str]) -
 def mark_known(split: Split, *sources: BundleInfo) -> Split:
     """The split, which states that a bundle was trained on some of its held-out speakers.
 
-    A speaker is known by its name or by a recording; those that the bundle was calibrated on
-    count as well.
+    A speaker is known by its name or by a recording. Those that the bundle was calibrated on count
+    as well, but not in the validation set, which calibrates the new one in the same way.
     """
-    trained = {
-        f'{corpus}:{speaker}'
-        for source in sources
-        for corpus, subsets in source.corpora.items()
+    trained, calibrated = (
+        {
+            f'{corpus}:{speaker}'
+            for source in sources
+            for corpus, subsets in source.corpora.items()
+            for speaker in subsets.get(subset, ())
+        }
         for subset in ('train', 'validation')
-        for speaker in subsets.get(subset, ())
-    }
+    )
     recordings = {recording for source in sources for recording in source.recordings}
-    held_out = [*split.validation, *split.test]
-    known = {c.voice for c in held_out if c.voice in trained or c.fingerprint in recordings}
+    held_out = [
+        *(clip for clip in split.validation if clip.voice not in calibrated - trained),
+        *split.test,
+    ]
+    known = {
+        clip.voice
+        for clip in held_out
+        if clip.voice in trained | calibrated or clip.fingerprint in recordings
+    }
     if not known:
         return split
+    voices = split.voices()
     rest = split.protocol.removeprefix('NOT ').removeprefix('speaker-independent: ')
     protocol = (
         f'NOT speaker-independent: the training used a bundle that was trained on '
-        f'{len(known)} of the {len({c.voice for c in held_out})} validation and test speakers; '
+        f'{len(known)} of the {len({*voices["validation"], *voices["test"]})} validation and test '
+        f'speakers; '
         f'{rest}'
     )
     return dataclasses.replace(split, protocol=protocol, known=frozenset(known))
@@ -136,17 +147,15 @@ def mark_known(split: Split, *sources: BundleInfo) -> Split:
 def joined(info: BundleInfo, source: BundleInfo) -> BundleInfo:
     """The metadata of a bundle that `source` was used for, with all that `source` was trained on.
 
-    Speakers that `source` was calibrated on count as trained on.
+    Speakers that `source` was calibrated on count as trained on, but those that this one was
+    calibrated on, too.
     """
     corpora = dict(info.corpora)
     for name, subsets in source.corpora.items():
         own = corpora.get(name, {})
-        trained = (
-            *own.get('train', ()),
-            *subsets.get('train', ()),
-            *subsets.get('validation', ()),
-        )
-        corpora[name] = {**own, 'train': sorted(set(trained))}
+        calibrated = set(subsets.get('validation', ())) - set(own.get('validation', ()))
+        trained = {*own.get('train', ()), *subsets.get('train', ()), *calibrated}
+        corpora[name] = {**own, 'train': sorted(trained)}
     return dataclasses.replace(
         info,
         corpora=corpora,

@@ -198,7 +198,8 @@ def test_unknown_speakers_change_nothing(bundle_info):
 @pytest.mark.parametrize(
     ('changes', 'n_known'),
     [
-        ({'corpora': {'mine': {'train': ['a', 'c'], 'validation': ['b'], 'test': ['d']}}}, 2),
+        ({'corpora': {'mine': {'train': ['a', 'b', 'c'], 'test': ['d']}}}, 2),
+        ({'corpora': {'mine': {'train': ['a'], 'validation': ['c', 'd']}}}, 2),
         ({'corpora': {}, 'recordings': ('d' * 12,)}, 1),
     ],
 )
@@ -210,6 +211,15 @@ def test_speakers_that_the_bundle_knows_are_stated(bundle_info, changes, n_known
         f'{n_known} of the 3 validation and test speakers; 3 folds'
     )
     assert split.digest == SPLIT.digest
+
+
+def test_the_same_validation_speakers_are_not_known(bundle_info):
+    own = {'mine': {'train': ['a'], 'validation': ['b'], 'test': ['c', 'd']}}
+    info = dataclasses.replace(bundle_info, corpora=own, recordings=('a' * 12, 'b' * 12))
+    assert mark_known(SPLIT, info) is SPLIT
+    # Another bundle was trained on them.
+    refitted = dataclasses.replace(info, corpora={'mine': {'train': ['a', 'b']}})
+    assert mark_known(SPLIT, info, refitted).known == {'mine:b'}
 
 
 def test_speakers_that_either_bundle_knows_count(bundle_info):
@@ -239,6 +249,15 @@ def test_the_metadata_of_both_are_joined(bundle_info):
     }
     assert info.recordings == ('1' * 12, '5' * 12, '9' * 12)
     assert info.license == 'CC-BY-4.0 AND CC-BY-NC-SA-4.0 AND LicenseRef-mine'
+
+
+def test_speakers_that_calibrate_both_stay_validation_speakers(bundle_info):
+    def calibrated_on(*speakers):
+        corpora = {'mine': {'train': ['a'], 'validation': list(speakers)}}
+        return dataclasses.replace(bundle_info, corpora=corpora)
+
+    corpora = joined(calibrated_on('b'), calibrated_on('b', 'c')).corpora
+    assert corpora == {'mine': {'train': ['a', 'c'], 'validation': ['b']}}
 
 
 def test_the_digest_changes_with_the_weights(bundle_path):
