@@ -83,7 +83,7 @@ def finetuning_recipe(
         'data': data,
         'split': {'protocol': 'speakers', 'n_validation': max(1, n_speakers // 5)},
         'augmentation': augmentation,
-        'distillation': {},  # its teacher is a file of that machine, and has other classes
+        'distillation': {},  # its teacher is a file of that machine, and may have other classes
         'optimization': {
             **own.get('optimization', {}),
             **OPTIMIZATION,

@@ -22,8 +22,9 @@ class Teacher:
     def __init__(self, bundle: Bundle, class_names: Sequence[str], config: DistillationConfig):
         """`class_names`: of the model that is trained, in its order; the bundle has all of them."""
         self.config = config
-        self._frontend = copy.deepcopy(bundle.frontend).eval()
-        self._model = copy.deepcopy(bundle.model).eval()
+        # Copies, which move to the device of the training; the bundle stays where it is.
+        self._frontend = copy.deepcopy(bundle.frontend)
+        self._model = copy.deepcopy(bundle.model)
         self._columns = [bundle.info.class_names.index(name) for name in class_names]
 
     @torch.no_grad()
