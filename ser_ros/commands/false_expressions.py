@@ -19,7 +19,21 @@ def configure(commands: argparse._SubParsersAction) -> None:
         'hour: those other than neutral ("emotions"), and all.',
     )
     parser.add_argument(
-        'folders', nargs='+', type=path_of, metavar='FOLDER', help='folder of sound files'
+        'folders', nargs='*', type=path_of, metavar='FOLDER', help='folder of sound files'
+    )
+    parser.add_argument(
+        '--television',
+        action='store_true',
+        help='also as if a television in the room played each folder: by a small loudspeaker, 3 m '
+        'away, with music',
+    )
+    parser.add_argument(
+        '--babble', action='store_true', help='also with five files of each folder at once'
+    )
+    parser.add_argument(
+        '--generated',
+        action='store_true',
+        help='also ten minutes of each kind of generated sound: music, babble, hum, sirens, …',
     )
     parser.add_argument('--bundle', default='', help='default: the shipped one')
     parser.add_argument(
@@ -41,7 +55,14 @@ def run(options: argparse.Namespace) -> int:
     from ser_ros.stream.recognizer import Recognizer
     from ser_ros.stream.torch_backend import select_device
     from ser_ros.training.data.noise import list_sounds, split_recordings
-    from ser_ros.training.evaluation.false_expressions import PROTOCOL, count_expressions
+    from ser_ros.training.data.nonspeech import FAMILIES, HELD_OUT
+    from ser_ros.training.evaluation.background import DESCRIPTIONS, background
+    from ser_ros.training.evaluation.false_expressions import (
+        GENERATED,
+        count_expressions,
+        count_for_generated,
+        protocol,
+    )
     from ser_ros.training.reports.card import FALSE_EXPRESSIONS, record_metrics
     from ser_ros.training.reports.formatting import (
         FALSE_EXPRESSIONS_HEADER,
@@ -49,6 +70,9 @@ def run(options: argparse.Namespace) -> int:
         text_table,
     )
 
+    if not options.folders and not options.generated:
+        raise SerError('name a folder of sound files, or --generated')
+    how = reading(options)
     sounds = {}
     for folder in options.folders:
         name, paths = printable(folder.resolve().name), list_sounds(folder, 'folder')
@@ -58,23 +82,33 @@ def run(options: argparse.Namespace) -> int:
             raise SerError(f'folder {folder} has fewer than three recordings: omit --held-out')
         if name in sounds:
             raise SerError(f'two folders are called {folder.resolve().name}: rename one of them')
-        sounds[name] = paths
+        sounds[name] = paths, None
+        for kind in DESCRIPTIONS:
+            if getattr(options, kind):
+                sounds[f'{name}, {kind}'] = paths, background(kind, paths, how)
     bundle = load_bundle(options.bundle)
     device = str(select_device(options.device))
-    # One recogniser for each folder: nothing is carried from one to the next.
+    # One recogniser for each row: nothing is carried from one to the next.
     rows = {
-        name: count_expressions(Recognizer(bundle, device), paths, reading(options))
-        for name, paths in sounds.items()
+        name: count_expressions(Recognizer(bundle, device), paths, how, degrade)
+        for name, (paths, degrade) in sounds.items()
     }
-    metrics = {'protocol': PROTOCOL, 'rows': rows}
+    if options.generated:
+        for family in (*FAMILIES, *HELD_OUT):
+            name = f'{family.__name__.replace("_", " ")} {GENERATED}'
+            rows[name] = count_for_generated(Recognizer(bundle, device), family)
+    metrics = {'protocol': protocol(rows), 'rows': rows}
     if options.record:
         recorded = bundle.info.metrics.get(FALSE_EXPRESSIONS, {'rows': {}})['rows']
-        record_metrics(bundle, {FALSE_EXPRESSIONS: {**metrics, 'rows': {**recorded, **rows}}})
-    is_complete = all(rows[name]['files'] == len(paths) for name, paths in sounds.items())
+        all_rows = {**recorded, **rows}
+        record_metrics(
+            bundle, {FALSE_EXPRESSIONS: {'protocol': protocol(all_rows), 'rows': all_rows}}
+        )
+    is_complete = all(rows[name]['files'] == len(paths) for name, (paths, _) in sounds.items())
     if options.json:
         print(json.dumps(metrics))
     else:
-        print(f'protocol: {PROTOCOL}; brackets: 95 % Poisson interval')
+        print(f'protocol: {metrics["protocol"]}; brackets: 95 % Poisson interval')
         for line in text_table(FALSE_EXPRESSIONS_HEADER, false_expression_rows(metrics)):
             print(line)
     return int(not is_complete)

@@ -7,6 +7,7 @@ import pytest
 import soundfile
 
 from ser_ros.bundle import load_bundle
+from ser_ros.training.evaluation import false_expressions
 
 SETTINGS = {'threshold': 0.0, 'class_names': ('happy', 'sad')}
 
@@ -67,6 +68,29 @@ def test_it_records_in_the_bundle_and_its_card(count, folders, tmp_path):
     assert '| fan | 2 | 0.0 | 0 | 0.0 [0.0, ' in text
 
 
+def test_it_counts_backgrounds_and_generated_sounds(
+    count, folders, utterance, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(false_expressions, 'N_GENERATED', 1)
+    monkeypatch.setattr(false_expressions, 'SECONDS_GENERATED', 1.0)
+    for number in range(3, 5):
+        soundfile.write(folders[0] / f'{number}.wav', utterance, 16_000)
+    arguments = ('--television', '--babble', '--generated', folders[0])
+    status, out, _ = count('--json', '--record', *arguments)
+    assert status == 0
+    metrics = json.loads(out[0])
+    names = list(metrics['rows'])
+    assert names[:3] == ['orders', 'orders, television', 'orders, babble']
+    assert names[3:5] == ['coloured noise (generated)', 'band noise (generated)']
+    assert 'babble: 5 files at once' in metrics['protocol']
+    assert metrics['rows']['orders, television']['seconds'] == metrics['rows']['orders']['seconds']
+    # What was recorded is described, also after other folders were added.
+    count('--record', folders[1])
+    text = (tmp_path / 'mine.md').read_text()
+    assert 'television: played by a loudspeaker of 200 to 6000 Hz' in text
+    assert '| orders, babble | 5 |' in text
+
+
 def test_errors_are_one_line(count, run, folders, tmp_path, write_bundle):
     (tmp_path / 'other').mkdir()
     (tmp_path / 'other' / 'orders').symlink_to(folders[0])
@@ -75,7 +99,9 @@ def test_errors_are_one_line(count, run, folders, tmp_path, write_bundle):
     (tmp_path / 'broken' / 'notes.wav').write_text('no sound')
     before = (tmp_path / 'mine.safetensors').read_bytes()
     for arguments, message in (
+        ([], 'name a folder'),
         (['/nowhere'], '/nowhere'),
+        ([folders[0], '--babble'], 'babble needs 5'),
         ([tmp_path / 'empty'], 'has no sound files'),
         ([folders[1], '--held-out'], 'fewer than three recordings'),
         ([*folders, tmp_path / 'broken'], 'notes.wav'),

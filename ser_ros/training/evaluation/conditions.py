@@ -81,7 +81,7 @@ def read_conditions(noise_folder: Path) -> Conditions:
     for snr in SNRS_DB:
         degrades[f'noise, SNR {snr} dB'] = partial(_add_noise, noise=noise, snr_db=snr)
     for name, distance in DISTANCES.items():
-        response = _response(distance)
+        response = room_response(distance)
         degrades[f'{name} in a room, {distance:g} m'] = partial(_reverberate, response=response)
     degrades['telephone, 8 kHz'] = _telephone
     for name, settings in CODECS.items():
@@ -99,8 +99,8 @@ def _add_noise(
     recording = np.tile(recording, -(-len(samples) // len(recording)))
     start = rng.integers(len(recording) - len(samples) + 1)
     stretch = recording[start : start + len(samples)]
-    level = _level(_speech(samples)) / max(_level(stretch), QUIETEST_NOISE)
-    mixture = samples + stretch * np.float32(level * 10 ** (-snr_db / 20))
+    gain = level(_speech(samples)) / max(level(stretch), QUIETEST_NOISE)
+    mixture = samples + stretch * np.float32(gain * 10 ** (-snr_db / 20))
     return mixture / max(1.0, np.abs(mixture).max())
 
 
@@ -110,11 +110,12 @@ def _speech(samples: np.ndarray) -> np.ndarray:
     return samples if span is None else samples[span.start : span.end]
 
 
-def _level(samples: np.ndarray) -> float:
+def level(samples: np.ndarray) -> float:
+    """The root mean square of (n,) samples."""
     return float(np.sqrt(np.mean(samples**2)))
 
 
-def _response(distance: float) -> np.ndarray:
+def room_response(distance: float) -> np.ndarray:
     """(n,) samples of the sound of an impulse at this distance from the microphone.
 
     Image sources, so that early reflections come from walls and the direct sound weakens with the
@@ -137,7 +138,7 @@ def _reverberate(
 ) -> np.ndarray:
     """The sound in a room, with the energy it had without."""
     wet = fftconvolve(samples, response)[: len(samples)]
-    return wet * (_level(samples) / max(_level(wet), QUIETEST_NOISE))
+    return wet * (level(samples) / max(level(wet), QUIETEST_NOISE))
 
 
 def _telephone(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:

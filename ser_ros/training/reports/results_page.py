@@ -35,6 +35,14 @@ from ser_ros.training.reports.formatting import (
     percent,
     with_interval,
 )
+from ser_ros.training.reports.genders import (
+    FOLDS_HEADER,
+    LEFT_OUT_HEADER,
+    LeftOutGenders,
+    fold_rows,
+    left_out_rows,
+    read_genders,
+)
 from ser_ros.training.reports.learning_curve import HEADER as LEARNING_HEADER
 from ser_ros.training.reports.learning_curve import LearningCurve, curve_table, read_curves
 from ser_ros.training.reports.left_out import (
@@ -98,6 +106,7 @@ def render(folder: Path, shipped: Sequence[Bundle]) -> str:
         systems=_systems(independent, letters),
         machines=[f'Machine {letter}: {name}.' for name, letter in letters.items()],
         random=_random(summaries),
+        genders=_genders(independent, read_genders(folder)),
         left_out=_left_out(read_summaries(folder)),
         n_utterances=N_UTTERANCES,
         left_out_trials=_left_out_trials(read_trials(folder)),
@@ -318,6 +327,19 @@ def _random(summaries: Sequence[Summary]) -> str:
         rows.append(row)
     header = ['recipe', 'random split', 'runs', 'speaker-independent', 'runs', 'gap']
     return _table(header, rows) if rows else ''
+
+
+def _genders(
+    summaries: Sequence[Summary], left_out: Sequence[LeftOutGenders]
+) -> Optional[dict[str, str]]:
+    """The tables of women and men; None without results of both kinds."""
+    rows = fold_rows(summaries)
+    if not rows or not left_out:
+        return None
+    return {
+        'folds': _table(FOLDS_HEADER, rows),
+        'left_out': _table(LEFT_OUT_HEADER, left_out_rows(left_out)),
+    }
 
 
 # --- The default -----------------------------------------------------------------------------

@@ -10,7 +10,14 @@ from scipy.stats import poisson
 from ser_ros.audio.sources import SourceError
 from ser_ros.bundle import load_bundle
 from ser_ros.stream.recognizer import Recognizer
-from ser_ros.training.evaluation.false_expressions import count_expressions, poisson_interval
+from ser_ros.training.data.nonspeech import hum
+from ser_ros.training.evaluation import false_expressions
+from ser_ros.training.evaluation.false_expressions import (
+    count_expressions,
+    count_for_generated,
+    poisson_interval,
+    protocol,
+)
 
 
 @pytest.fixture
@@ -67,6 +74,28 @@ def test_one_bad_file_does_not_end_the_count(bundle, paths, tmp_path, capsys):
     recognizer.reset()
     assert count_expressions(recognizer, [tmp_path / 'notes.wav', *paths[:1]]) == expected
     assert f'ser_ros: sound file {tmp_path / "notes.wav"}: ' in capsys.readouterr().err
+
+
+def test_what_is_done_to_a_sound_is_counted(bundle, paths):
+    def remove(samples, rng):
+        return np.zeros_like(samples)
+
+    counts = count_expressions(Recognizer(bundle, 'cpu'), paths, degrade=remove)
+    assert (counts['files'], counts['utterances']) == (3, 0)
+
+
+def test_generated_sounds_are_of_a_kind(bundle, monkeypatch):
+    monkeypatch.setattr(false_expressions, 'N_GENERATED', 2)
+    counts = count_for_generated(Recognizer(bundle, 'cpu'), hum)
+    assert (counts['files'], counts['seconds'], counts['utterances']) == (2, 60.0, 0)
+    assert counts == count_for_generated(Recognizer(bundle, 'cpu'), hum)
+
+
+def test_the_protocol_says_how_the_rows_were_made():
+    plain = protocol(['television', 'babble'])
+    assert 'loudspeaker' not in plain
+    assert protocol(['orders, television', 'babble']).startswith(f'{plain}; television: ')
+    assert protocol(['hum (generated)']) == f'{plain}; generated: 20 sounds of 30 s'
 
 
 @pytest.mark.parametrize('count', [0, 1, 7, 300])

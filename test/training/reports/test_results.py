@@ -405,6 +405,40 @@ def test_folds_whose_speakers_the_start_was_trained_on_are_in_no_table(page):
     assert not [line for line in lines if line.startswith('| `parallel_fusion` | 100.0%')]
 
 
+def test_women_and_men_are_compared(page, tmp_path):
+    """Of all settings that were run on all folds; women's clips are all right here, men's half."""
+
+    def fold(number):
+        speakers = FOLDS['RAVDESS'][number - 1]
+        women = [speaker for speaker in speakers if int(speaker) % 2 == 0]
+        men = [speaker for speaker in speakers if int(speaker) % 2]
+        tested = clip_results(women, 2) + clip_results(men, 1)
+        metrics = {**compute_metrics(tested, NAMES), 'nonspeech': {'rows': {}}}
+        predictions = to_columns(to_records(tested, NAMES))
+        return finished(fold=number, test=metrics, predictions=predictions)
+
+    folds = [fold(number) for number in range(1, ALL + 1)]
+    assert '## Women and men' not in page(*folds)
+    values = {'female': 0.4, 'male': 0.5, 'difference': -0.1, 'difference_interval': [-0.2, 0.01]}
+    corpus = {
+        'corpus': 'nEMO',
+        'speakers': {'female': 4, 'male': 5},
+        'conditions': {'unknown voice': values},
+    }
+    (tmp_path / 'genders.json').write_text(json.dumps([corpus]))
+    lines = page(*folds, finished('cnn_lstm'))
+    women, men, difference = row(lines, '`parallel_fusion`', '100.0% [100.0, 100.0]')[1:]
+    assert women == '100.0% [100.0, 100.0]'
+    assert men == '50.0% [50.0, 50.0]'
+    assert difference == '+50.0'
+    cells = row(lines, 'nEMO', 'unknown voice')
+    assert cells[2:] == ['4', '5', '40.0%', '50.0%', '-10.0 [-20.0, +1.0]']
+    for text in ('{"corpus": 3}', '[{"corpus": "nEMO"}]', '[3]', 'none'):
+        (tmp_path / 'genders.json').write_text(text)
+        with pytest.raises(SerError, match=r'genders.json does not compare women and men'):
+            page()
+
+
 def test_the_default_is_shown_in_detail(page):
     lines = page(finished(fold=1, n_right=2), finished(fold=2, n_right=1))
     assert any('Measured: 75.0% [' in line for line in lines)
