@@ -336,23 +336,26 @@ def small_batches(monkeypatch):
 
 
 def test_several_processes_have_the_results_of_one(evaluate, noise, small_batches, tmp_path):
-    def results(*arguments):
-        status, out, err = evaluate(
-            '--subset', 'test', '--conditions', noise, '--report', tmp_path / 'r.html', *arguments
-        )
-        assert (status, err) == (0, [])
-        return out, json.loads((tmp_path / 'r.json').read_text())
+    report = tmp_path / 'r.html'
 
-    one = results()
-    assert one[1]['subsets']['test']['metrics']['clips'] == 6
+    def results(*arguments):
+        options = ('--subset', 'test', '--conditions', noise, '--json')
+        status, out, err = evaluate(*options, *arguments)
+        assert (status, err) == (0, [])
+        return out[:1]
+
+    one = results('--report', report)
+    reported = json.loads(report.with_suffix('.json').read_text())
+    assert reported['subsets']['test']['metrics']['clips'] == 6
     # Three batches, clean and under each condition, of which none is computed again.
     journal = tmp_path / 'journal'
     assert results('--resume', journal) == one
     lines = journal.read_bytes().splitlines(keepends=True)
-    n_conditions = len(one[1]['subsets']['test']['metrics']['conditions']['rows'])
+    n_conditions = len(reported['subsets']['test']['metrics']['conditions']['rows'])
     assert len(lines) == 1 + 3 * n_conditions
     journal.write_bytes(b''.join(lines[:4]) + lines[4][:100])
-    assert results('--workers', 2, '--resume', journal) == one
+    assert results('--workers', 2, '--resume', journal, '--report', report) == one
+    assert json.loads(report.with_suffix('.json').read_text()) == reported
     assert sorted(journal.read_bytes().splitlines(keepends=True)) == sorted(lines)
     assert results('--resume', journal) == one
     assert sorted(journal.read_bytes().splitlines(keepends=True)) == sorted(lines)

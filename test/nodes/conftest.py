@@ -21,11 +21,19 @@ from rig import SpinThread  # noqa: E402
 from std_msgs.msg import Bool  # noqa: E402
 from vision_msgs.msg import Classification  # noqa: E402
 
+from ser_ros.audio import pace  # noqa: E402
 from ser_ros.nodes.emotion_node import EmotionNode  # noqa: E402
 from ser_ros.nodes.messages import TRANSIENT_LOCAL  # noqa: E402
 
 SOUND_THREAD = '_sound'
 """How the name of an emotion node's `SubscriptionThread` ends."""
+
+
+@pytest.fixture
+def endless_patience(monkeypatch):
+    """What a test does within an utterance is within it on a slow machine, too."""
+    monkeypatch.setattr(pace, 'REPLAY_PATIENCE', 60.0)
+    monkeypatch.setattr(pace, 'LIVE_PATIENCE', 60.0)
 
 
 @pytest.fixture

@@ -135,7 +135,7 @@ def test_it_is_forgotten_with_its_bundle_and_when_the_node_ends(
 
 
 def test_the_mode_can_change_while_somebody_speaks(
-    graph, outputs, publisher, make_node, utterance
+    graph, outputs, publisher, make_node, utterance, endless_patience
 ):
     node = make_node(adaptation='off')
     data = encode_s16le(utterance)

@@ -25,7 +25,7 @@ from rclpy.parameter import Parameter  # noqa: E402
 from std_msgs.msg import Bool  # noqa: E402
 from std_srvs.srv import SetBool, Trigger  # noqa: E402
 
-from ser_ros.audio import SAMPLE_RATE, SECOND, pace  # noqa: E402
+from ser_ros.audio import SAMPLE_RATE, SECOND  # noqa: E402
 from ser_ros.audio.formats import encode_s16le  # noqa: E402
 from ser_ros.backends import load_backend  # noqa: E402
 from ser_ros.bundle import load_bundle, save_bundle  # noqa: E402
@@ -108,7 +108,7 @@ def test_no_sound_is_processed_while_it_is_disabled(graph, outputs, publisher, n
     assert len(outputs['probabilities']) == sum(e.is_window for e in recognize(samples))
 
 
-def test_a_reset_drops_the_open_utterance(graph, outputs, publisher, node):
+def test_a_reset_drops_the_open_utterance(graph, outputs, publisher, node, endless_patience):
     play(publisher, speech_then_silence()[: 2 * SAMPLE_RATE])
     graph.wait(lambda: True in [m.data for m in outputs['is_speaking']], 'speech')
     assert trigger(graph, 'reset').success
@@ -119,7 +119,9 @@ def test_a_reset_drops_the_open_utterance(graph, outputs, publisher, node):
     assert not trigger(graph, 'reset').success
 
 
-def test_sound_is_skipped_while_the_robot_speaks(graph, outputs, publisher, node):
+def test_sound_is_skipped_while_the_robot_speaks(
+    graph, outputs, publisher, node, endless_patience
+):
     robot = graph.node.create_publisher(Bool, 'robot_speaking', 10)
     graph.wait(robot.get_subscription_count, 'discovery')
     samples = speech_then_silence()[: 3 * SAMPLE_RATE]
@@ -160,11 +162,8 @@ def test_a_node_that_starts_while_the_robot_speaks_is_muted(graph):
 
 
 def test_a_bundle_is_swapped_without_losing_sound(
-    graph, outputs, publisher, node, other_bundle, monkeypatch
+    graph, outputs, publisher, node, other_bundle, monkeypatch, endless_patience
 ):
-    # However long the load takes, it is within an utterance.
-    monkeypatch.setattr(pace, 'REPLAY_PATIENCE', 60.0)
-    monkeypatch.setattr(pace, 'LIVE_PATIENCE', 60.0)
     samples = speech_then_silence()
     half = 20 * 320 * 10
     play(publisher, samples[:half])

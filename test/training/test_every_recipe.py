@@ -32,7 +32,8 @@ SMALLER = {
     ),
     'research/vgg': ('frontend.duration=1.0', 'pretrained=""'),
     'research/vggish': ('pretrained=""',),
-    'vggish': ('freeze=5',),
+    # Their optimiser's state and averages would be written to disk as well, four times.
+    'vggish': ('freeze=5', 'optimization.optimizer=sgd', 'optimization.average=none'),
     'companion': (
         'data.corpora=[RAVDESS, BanglaSER]',
         'data.epoch_clips=32',

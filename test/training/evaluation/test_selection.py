@@ -197,10 +197,10 @@ def test_test_accuracy_is_as_stated_and_does_not_need_a_loud_voice(ravdess):
     stated = bundle.info.metrics['test']['groups']['corpus']['RAVDESS']
     subsets, results = evaluate(bundle, selections, 'cpu')
     loud = subsets['test']['metrics']
-    # A quiet voice, in every other clip to save time.
-    half = [dataclasses.replace(s, clips=s.clips[::2]) for s in selections]
-    quiet = evaluate(bundle, half, 'cpu', gain_db=-20)[0]['test']['metrics']
-    as_loud = compute_metrics(results[::2], bundle.info.class_names)
+    # A quiet voice, in every third clip to save time.
+    some = [dataclasses.replace(s, clips=s.clips[::3]) for s in selections]
+    quiet = evaluate(bundle, some, 'cpu', gain_db=-20)[0]['test']['metrics']
+    as_loud = compute_metrics(results[::3], bundle.info.class_names)
     assert loud['clips'] == stated['clips'] == 240
     # The arithmetic of another machine may change one or two clips.
     assert loud['unweighted_accuracy'] == pytest.approx(stated['unweighted_accuracy'], abs=0.01)
