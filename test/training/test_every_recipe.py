@@ -32,7 +32,7 @@ SMALLER = {
     ),
     'research/vgg': ('frontend.duration=1.0', 'pretrained=""'),
     'research/vggish': ('pretrained=""',),
-    # Their optimiser's state and averages would be written to disk as well, four times.
+    # Their optimiser's state and averages would be written to disk with every epoch.
     'vggish': ('freeze=5', 'optimization.optimizer=sgd', 'optimization.average=none'),
     'companion': (
         'data.corpora=[RAVDESS, BanglaSER]',

@@ -28,10 +28,10 @@ N_VOICES = 5
 """Recordings at once in babble."""
 
 DESCRIPTIONS = {
-    'television': f'television: played by a loudspeaker of {LOUDSPEAKER_BAND[0]} to '
+    'television': f'played by a loudspeaker of {LOUDSPEAKER_BAND[0]} to '
     f'{LOUDSPEAKER_BAND[1]} Hz, {DISTANCES["far"]:g} m away in a simulated room, with music that is '
     f'{MUSIC_DB[0]:g} to {MUSIC_DB[1]:g} dB weaker',
-    'babble': f'babble: {N_VOICES} files at once, equally loud',
+    'babble': f'{N_VOICES} files at once, equally loud',
 }
 """Name → how it is made."""
 

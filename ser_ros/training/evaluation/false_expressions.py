@@ -75,7 +75,9 @@ def count_for_generated(recognizer: Recognizer, family: Family) -> dict[str, Any
 def protocol(rows: Collection[str]) -> str:
     """How the counts of these rows, by name, were made."""
     own = [
-        text for name, text in DESCRIPTIONS.items() if any(r.endswith(f', {name}') for r in rows)
+        f'{name}: {text}'
+        for name, text in DESCRIPTIONS.items()
+        if any(row.endswith(f', {name}') for row in rows)
     ]
     if any(row.endswith(GENERATED) for row in rows):
         own.append(f'generated: {N_GENERATED} sounds of {SECONDS_GENERATED:g} s')

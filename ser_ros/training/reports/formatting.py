@@ -17,7 +17,7 @@ def decimal(value: Optional[float]) -> str:
 
 def with_interval(metrics: Mapping[str, Any]) -> str:
     """Unweighted accuracy, with its interval if there is one."""
-    return bracketed(
+    return _bracketed(
         percent(metrics['unweighted_accuracy']),
         _points(metrics['unweighted_accuracy_interval']),
         '{:.1f}',
@@ -34,7 +34,12 @@ def _points(shares: Optional[Sequence[float]]) -> Optional[list[float]]:
     return shares and [100 * share for share in shares]
 
 
-def bracketed(text: str, interval: Optional[Sequence[float]], form: str) -> str:
+def difference_in_points(difference: float, interval: Optional[Sequence[float]] = None) -> str:
+    """A difference of two shares: `+1.5 [+0.2, +2.8]`."""
+    return _bracketed(f'{100 * difference:+.1f}', _points(interval), '{:+.1f}')
+
+
+def _bracketed(text: str, interval: Optional[Sequence[float]], form: str) -> str:
     """A value with its interval, if there is one."""
     return text if interval is None else f'{text} [{", ".join(form.format(i) for i in interval)}]'
 
@@ -189,8 +194,7 @@ def condition_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
 def _change(row: Mapping[str, Any]) -> str:
     if row['accuracy_change'] is None:
         return '–'
-    points = f'{100 * row["accuracy_change"]:+.1f}'
-    return bracketed(points, _points(row['accuracy_change_interval']), '{:+.1f}')
+    return difference_in_points(row['accuracy_change'], row['accuracy_change_interval'])
 
 
 FALSE_EXPRESSIONS_HEADER = (
@@ -207,7 +211,7 @@ def false_expression_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
             f'{row["seconds"] / 60:.1f}',
             str(row['utterances']),
             *(
-                bracketed(
+                _bracketed(
                     f'{row[f"{kind}_per_hour"]:.1f}', row[f'{kind}_per_hour_interval'], '{:.1f}'
                 )
                 for kind in ('emotions', 'expressions')

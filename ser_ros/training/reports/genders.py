@@ -1,14 +1,14 @@
 """Women and men: how accurate models are for each, with RAVDESS in the training and without."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ser_ros import SerError
 from ser_ros.settings import from_dict
-from ser_ros.training.reports.formatting import bracketed, percent, with_interval
+from ser_ros.training.reports.formatting import difference_in_points, percent, with_interval
 from ser_ros.training.reports.results import Summary
 
 FILE = 'genders.json'
@@ -57,7 +57,9 @@ def fold_rows(summaries: Sequence[Summary]) -> list[tuple[str, ...]]:
             continue
         women, men = (groups[gender] for gender in GENDERS)
         gap = women['unweighted_accuracy'] - men['unweighted_accuracy']
-        rows.append((f'`{run.name}`', with_interval(women), with_interval(men), _points(gap)))
+        rows.append(
+            (f'`{run.name}`', with_interval(women), with_interval(men), difference_in_points(gap))
+        )
     return rows
 
 
@@ -69,17 +71,8 @@ def left_out_rows(corpora: Sequence[LeftOutGenders]) -> list[tuple[str, ...]]:
             condition,
             *(str(corpus.speakers[gender]) for gender in GENDERS),
             *(percent(values[gender]) for gender in GENDERS),
-            _difference(values),
+            difference_in_points(values['difference'], values['difference_interval']),
         )
         for corpus in corpora
         for condition, values in corpus.conditions.items()
     ]
-
-
-def _difference(values: Mapping[str, Any]) -> str:
-    interval = [100 * end for end in values['difference_interval']]
-    return bracketed(_points(values['difference']), interval, '{:+.1f}')
-
-
-def _points(difference: float) -> str:
-    return f'{100 * difference:+.1f}'

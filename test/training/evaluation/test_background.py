@@ -32,7 +32,7 @@ def test_a_television_keeps_the_level_and_has_the_band_of_its_loudspeaker(speech
     assert not np.array_equal(played, television(speech, np.random.default_rng(3)))
 
 
-def test_babble_is_several_voices_of_one_level(speech):
+def test_babble_is_several_voices_of_one_level():
     """Each is a tone here, so that all are found in the spectrum."""
     tones = iter(
         np.sin(2 * np.pi * f * np.arange(12_000) / 16_000) for f in (400, 800, 1600, 3200)
