@@ -21,6 +21,8 @@ FORMAT_VERSION = 3
 PROGRAMS = 'programs'
 """Key of what the ONNX programs inside a bundle say of themselves, see `programs`."""
 DEFAULT_BUNDLE = 'companion'
+ON_VALIDATION = 'the validation set'
+"""`BundleInfo.calibration` of a training."""
 WINDOW_RANGE = (0.5, 60.0)
 """Shortest and longest allowed value of a bundle's window, in seconds."""
 
@@ -86,7 +88,7 @@ class BundleInfo:
     license: str
     """SPDX expression that the training data requires."""
     recordings: tuple[str, ...]
-    """Fingerprints of the clips used in training and calibration, see `corpora.Clip`."""
+    """Fingerprints of the clips that the training used, also for calibration, see `corpora.Clip`."""
     calibration: str
     """What temperature and threshold were chosen on, as in "chosen on ..."."""
     adaptation: AdaptationInfo

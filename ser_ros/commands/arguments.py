@@ -38,14 +38,15 @@ def backend_argument() -> argparse.ArgumentParser:
     return parser
 
 
-def corpus_argument() -> argparse.ArgumentParser:
+def corpus_argument(is_required: bool = True) -> argparse.ArgumentParser:
     """A parent parser with `--corpus` and what to use of its files; see `corpora`."""
     parser = argparse.ArgumentParser(add_help=False, parents=[sound_arguments()])
     parser.add_argument(
         '--corpus',
         type=_kind_and_path,
         action='append',
-        required=True,
+        required=is_required,
+        default=None if is_required else [],
         metavar='PATH',
         help='folder or CSV file of a corpus, once for each corpus; KIND=PATH if the file names do '
         'not identify its kind (see corpus --help)',
@@ -178,7 +179,7 @@ def training_arguments(recipe_nargs: Optional[str] = None) -> argparse.ArgumentP
     `recipe_nargs`: '?' if the recipe may be left out.
     """
     parser = argparse.ArgumentParser(
-        add_help=False, parents=[device_argument(), corpus_argument()]
+        add_help=False, parents=[device_argument(), corpus_argument(), cache_argument()]
     )
     parser.add_argument(
         'recipe',
@@ -197,6 +198,13 @@ def training_arguments(recipe_nargs: Optional[str] = None) -> argparse.ArgumentP
     parser.add_argument(
         '--workers', type=int, default=0, help='processes that prepare batches (default 0)'
     )
+    parser.set_defaults(interrupted='; the same command continues from the last completed epoch')
+    return parser
+
+
+def cache_argument() -> argparse.ArgumentParser:
+    """A parent parser with `--cache` and `--no-cache`; see `cache_folder`."""
+    parser = argparse.ArgumentParser(add_help=False)
     cache = parser.add_mutually_exclusive_group()
     cache.add_argument(
         '--cache',
@@ -205,8 +213,14 @@ def training_arguments(recipe_nargs: Optional[str] = None) -> argparse.ArgumentP
         help='folder for decoded sound (default ~/.cache/ser_ros)',
     )
     cache.add_argument('--no-cache', action='store_true', help='decode the corpora each time')
-    parser.set_defaults(interrupted='; the same command continues from the last completed epoch')
     return parser
+
+
+def cache_folder(options: argparse.Namespace) -> Optional[Path]:
+    """The folder for decoded sound; None for none."""
+    from ser_ros.training.data.cache import default_cache
+
+    return None if options.no_cache else options.cache or default_cache()
 
 
 def recipe_names() -> str:
@@ -220,9 +234,7 @@ def compute(options: argparse.Namespace, **others: int) -> 'Compute':
     SerError for a missing device.
     """
     from ser_ros.stream.torch_backend import select_device
-    from ser_ros.training.data.cache import default_cache
     from ser_ros.training.learning.fit import Compute
 
-    folder = None if options.no_cache else options.cache or default_cache()
     device = str(select_device(options.device))
-    return Compute(device=device, workers=options.workers, cache=folder, **others)
+    return Compute(device=device, workers=options.workers, cache=cache_folder(options), **others)

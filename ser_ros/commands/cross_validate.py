@@ -135,7 +135,7 @@ def _leave_out(
         options.neighbours,
     )
     if outcome.summaries:
-        print('\n'.join(text_table(HEADER, rows(outcome.summaries))))
+        print('\n'.join(text_table(HEADER, rows([s.results for s in outcome.summaries]))))
         print('\n'.join(text_table(CURVE_HEADER, curve_rows(outcome.summaries))))
         print(f'results: {results}')
     _report_unfinished(outcome.attempts)

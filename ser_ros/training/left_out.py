@@ -16,6 +16,7 @@ from typing import Optional
 
 import numpy as np
 import safetensors.numpy
+import torch
 from filelock import FileLock
 from safetensors import SafetensorError
 
@@ -27,10 +28,17 @@ from ser_ros.settings import from_dict
 from ser_ros.stream.torch_backend import check_can_stream, select_device
 from ser_ros.training.adjustment import adjust_corpora
 from ser_ros.training.attempts import Attempts
-from ser_ros.training.data.corpora import Clip, CorpusPath
+from ser_ros.training.data.corpora import Clip, Corpus, CorpusPath
 from ser_ros.training.data.splits import Split, split_corpora
-from ser_ros.training.evaluation.left_out import CorpusScores, choose, evaluate_left_out
+from ser_ros.training.evaluation.left_out import (
+    Choices,
+    CorpusScores,
+    choose,
+    evaluate_left_out,
+)
+from ser_ros.training.evaluation.selection import select
 from ser_ros.training.evaluation.voice_streams import (
+    BASIC,
     cold_scores,
     draw_streams,
     find_utterances,
@@ -38,7 +46,12 @@ from ser_ros.training.evaluation.voice_streams import (
 )
 from ser_ros.training.learning.fit import Compute
 from ser_ros.training.recipe import Recipe, differences, shared_recipe
-from ser_ros.training.reports.left_out import LeftOutResult, LeftOutSummary, write_summary
+from ser_ros.training.reports.left_out import (
+    NEW_TO_BUNDLE,
+    LeftOutResult,
+    LeftOutSummary,
+    write_summary,
+)
 from ser_ros.training.reports.run_report import machine, milliseconds_per_window, versions
 from ser_ros.training.run import bundle_path, load_corpora, train_split
 
@@ -203,12 +216,23 @@ def _summarise(
         protocol = splits[name,].protocol
         metrics.append(LeftOutResult(name, protocol, tuple(others), choices, values))
     bundle = load_bundle(bundle_path(out / _name((names[0],), seed), recipe))
+    choices = choose([scores[name,][name] for name in names], recipe.target_accuracy)
+    return _summary(dataclasses.replace(recipe, seed=seed), bundle, metrics, choices, compute)
+
+
+def _summary(
+    recipe: Recipe,
+    bundle: Bundle,
+    results: Sequence[LeftOutResult],
+    choices: Choices,
+    compute: Compute,
+) -> LeftOutSummary:
     return LeftOutSummary(
-        recipe=shared_recipe(dataclasses.replace(recipe, seed=seed)),
+        recipe=shared_recipe(recipe),
         parameters=count_parameters(bundle.model),
         milliseconds_per_window=milliseconds_per_window(bundle),
-        results=tuple(metrics),
-        choices=choose([scores[name,][name] for name in names], recipe.target_accuracy),
+        results=tuple(results),
+        choices=choices,
         machine=machine(compute.device),
         versions=versions(),
         date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
@@ -232,21 +256,85 @@ def calibrate_bundle(bundle: Bundle, summary: LeftOutSummary) -> Bundle:
             f'bundle {bundle.path}: trained by another recipe than the models that the corpora '
             f'were left out of ({", ".join(changed)})'
         )
-    info, names = bundle.info, [result.corpus for result in summary.results]
-    adaptation = dataclasses.replace(
-        info.adaptation,
-        neutral_share=summary.choices.neutral_share,
-        rare_ratio=summary.choices.rare_ratio,
-    )
-    return dataclasses.replace(
+    names = ', '.join(result.corpus for result in summary.results)
+    return _with_choices(
         bundle,
-        info=dataclasses.replace(
-            info,
-            temperature=summary.choices.temperature,
-            threshold=summary.choices.threshold,
-            calibration=f'models of this recipe without one of {", ".join(names)}, which met it '
-            'for the first time',
-            adaptation=adaptation,
-            metrics={},
-        ),
+        summary.choices,
+        f'models of this recipe without one of {names}, which met it for the first time',
     )
+
+
+@torch.inference_mode()
+def calibrate_on_strangers(
+    bundle: Bundle, corpora: Sequence[Corpus], compute: Compute
+) -> tuple[Bundle, LeftOutSummary]:
+    """The bundle with the choices that suit corpora which it was not trained on.
+
+    Also the metrics of each corpus with the choices that the others made; none of one corpus alone.
+    Metrics that the bundle had with other choices are dropped. SerError if it was trained on one of
+    the corpora, does not adapt to voices, or a corpus has no speaker with all of its basic
+    expressions.
+    """
+    if not bundle.info.adaptation.by_voice:
+        raise SerError(
+            f'bundle {bundle.path} does not adapt to voices: its recipe has no voice.copies'
+        )
+    check_can_stream(bundle)
+    own = [corpus.name for corpus in corpora if _is_trained_on(bundle, corpus.name)]
+    if own:
+        raise SerError(
+            f'the bundle was trained on {", ".join(own)}: name corpora that are new to it'
+        )
+    # Scores of temperature 1, whatever it was before.
+    bundle = dataclasses.replace(bundle, info=dataclasses.replace(bundle.info, temperature=1.0))
+    device, scores = select_device(compute.device), {}
+    for corpus in corpora:
+        (selection,) = select(bundle.info, [corpus], 'all')
+        streams = draw_streams(selection.clips)
+        if not streams:
+            raise SerError(
+                f'{corpus.name}: no speaker has clips of all of its expressions among '
+                f'{", ".join(BASIC)}, eight or more'
+            )
+        utterances = find_utterances(bundle, selection.clips, compute.cache)
+        scores[corpus.name] = CorpusScores(
+            bundle.info.class_names,
+            bundle.info.adaptation.memory,
+            selection.clips,
+            cold_scores(bundle, utterances, device),
+            streams,
+            known_scores(bundle, utterances, streams, device),
+            bundle.info.classes,
+        )
+    target = bundle.info.recipe['target_accuracy']
+    results = []
+    for name, left in scores.items():
+        if others := {other: s for other, s in scores.items() if other != name}:
+            choices = choose(list(others.values()), target)
+            metrics = evaluate_left_out(left, choices)
+            results.append(LeftOutResult(name, NEW_TO_BUNDLE, tuple(others), choices, metrics))
+    choices = choose(list(scores.values()), target)
+    summary = _summary(from_dict(Recipe, bundle.info.recipe), bundle, results, choices, compute)
+    return _with_choices(bundle, choices, f'{", ".join(scores)}, which are new to it'), summary
+
+
+def _is_trained_on(bundle: Bundle, name: str) -> bool:
+    subsets = bundle.info.corpora.get(name, {})
+    return any(speakers for subset, speakers in subsets.items() if subset != 'test')
+
+
+def _with_choices(bundle: Bundle, choices: Choices, calibration: str) -> Bundle:
+    adaptation = dataclasses.replace(
+        bundle.info.adaptation,
+        neutral_share=choices.neutral_share,
+        rare_ratio=choices.rare_ratio,
+    )
+    info = dataclasses.replace(
+        bundle.info,
+        temperature=choices.temperature,
+        threshold=choices.threshold,
+        calibration=calibration,
+        adaptation=adaptation,
+        metrics={},
+    )
+    return dataclasses.replace(bundle, info=info)

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from ser_ros import SerError
 from ser_ros.bundle import Bundle, load_bundle, save_bundle
-from ser_ros.bundle_info import AdaptationInfo, BundleInfo
+from ser_ros.bundle_info import ON_VALIDATION, AdaptationInfo, BundleInfo
 from ser_ros.files import make_folder, write_atomically
 from ser_ros.models import default_hyperparameters
 from ser_ros.settings import from_dict
@@ -223,7 +223,7 @@ def _bundle_info(recipe: Recipe, split: Split) -> BundleInfo:
         metrics={},
         license=license_of(recipe.data.corpora),
         recordings=tuple(sorted({c.fingerprint for c in (*split.train, *split.validation)})),
-        calibration='the validation set' if split.validation else 'nothing',
+        calibration=ON_VALIDATION if split.validation else 'nothing',
         classes=split.classes,
         adaptation=AdaptationInfo(by_voice=recipe.voice.copies > 0, memory=recipe.voice.memory),
     )

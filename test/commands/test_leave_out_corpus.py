@@ -7,6 +7,8 @@ import pytest
 
 from ser_ros.__main__ import main
 from ser_ros.bundle import load_bundle, save_bundle
+from ser_ros.training.data.corpora import read_corpus
+from ser_ros.training.evaluation.selection import select
 from ser_ros.training.left_out import _pairs
 from ser_ros.training.reports.left_out import read_summaries, read_summary
 from ser_ros.training.reports.results_page import _left_out
@@ -177,3 +179,115 @@ def test_a_bundle_of_another_recipe_is_refused(result, bundle_path, tmp_path, ca
     broken.write_text('{}')
     assert main(['calibrate', str(path), str(broken)]) == 1
     assert 'is not a result of cross-validate --leave-out-corpus' in capsys.readouterr().err
+
+
+@pytest.fixture
+def calibrate(three_corpora, cache, tmp_path):
+    """A function: a bundle, names of corpora → the status of `calibrate`, and the path of its copy."""
+
+    def run(source, *names):
+        path = tmp_path / 'mine.safetensors'
+        path.write_bytes(source.read_bytes())
+        sources = [
+            option
+            for name in names
+            for option in ('--corpus', str((three_corpora / name).with_suffix('.csv')))
+        ]
+        command = ['calibrate', str(path), *sources, '--device', 'cpu', '--cache', str(cache)]
+        return main([*command, '--results', str(tmp_path / 'results')]), path
+
+    return run
+
+
+@pytest.fixture
+def trained_on_c(result, folder):
+    return folder / 'runs' / 'without_A+B_seed1' / 'strangers.safetensors'
+
+
+def test_a_bundle_is_calibrated_on_corpora_that_are_new_to_it(calibrate, trained_on_c, capsys):
+    status, path = calibrate(trained_on_c, 'A', 'B')
+    assert status == 0
+    header, *rows, said = capsys.readouterr().out.splitlines()
+    assert header.startswith('corpus left out')
+    assert [row.split()[0] for row in rows] == ['A', 'B', '**mean**']
+    before, after = (load_bundle(p).info for p in (trained_on_c, path))
+    assert after.calibration == 'A, B, which are new to it'
+    assert (before.temperature, before.threshold) == (1.0, 0.0)
+    assert said == (
+        f'{path}: temperature {after.temperature:.3f}, threshold {after.threshold:.3f}, '
+        f'neutral share {after.adaptation.neutral_share:g}, rare ratio 0.25'
+    )
+    assert 0 < after.threshold < 1
+    assert after.metrics == {}
+    # What it had been calibrated on before makes no difference.
+    again, second = calibrate(path, 'A', 'B')
+    assert again == 0
+    assert load_bundle(second).info == after
+
+
+def test_the_page_of_results_shows_one_model_on_corpora_that_are_new_to_it(
+    calibrate, trained_on_c, tmp_path
+):
+    assert calibrate(trained_on_c, 'A', 'B')[0] == 0
+    (section,) = _left_out(read_summaries(tmp_path / 'results'))
+    assert section['name'] == 'strangers'
+    assert '; one model, trained on C; choices' in section['facts']
+    assert section['table'].count('\n') == 4
+
+
+def test_one_corpus_is_enough_and_has_no_metrics(calibrate, trained_on_c, tmp_path, capsys):
+    status, path = calibrate(trained_on_c, 'B')
+    assert status == 0
+    assert not (tmp_path / 'results').exists()
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert load_bundle(path).info.calibration == 'B, which are new to it'
+
+
+def test_evaluations_state_what_was_calibrated_on(calibrate, trained_on_c, three_corpora):
+    _, path = calibrate(trained_on_c, 'B')
+    info = load_bundle(path).info
+    info = dataclasses.replace(info, corpora={'C': info.corpora['C']})
+    one, two = (
+        select(info, [read_corpus(three_corpora / f'{name}.csv')], 'all')[0].protocol
+        for name in 'AB'
+    )
+    assert 'were chosen on them' not in one
+    assert two.endswith('; its temperature and threshold were chosen on them')
+
+
+@pytest.mark.parametrize(
+    ('names', 'said'),
+    [
+        ((), 'name either LEFT_OUT.json or corpora that are new to the bundle (--corpus)'),
+        (('A', 'C'), 'the bundle was trained on C: name corpora that are new to it'),
+    ],
+)
+def test_corpora_that_are_not_new_are_refused(calibrate, trained_on_c, capsys, names, said):
+    status, path = calibrate(trained_on_c, *names)
+    assert status == 1
+    assert capsys.readouterr().err.splitlines()[-1] == f'ser_ros: {said}'
+    assert path.read_bytes() == trained_on_c.read_bytes()
+
+
+def test_a_bundle_that_does_not_adapt_is_refused(calibrate, bundle_path, capsys):
+    status, path = calibrate(bundle_path, 'A')
+    assert status == 1
+    assert 'does not adapt to voices' in capsys.readouterr().err
+    assert path.read_bytes() == bundle_path.read_bytes()
+
+
+def test_a_corpus_without_a_whole_speaker_is_named(
+    calibrate, trained_on_c, three_corpora, tmp_path, capsys
+):
+    lines = (three_corpora / 'A.csv').read_text().splitlines()
+    rows = [
+        lines[0],
+        *(str(three_corpora / line) for line in lines[1:] if ',neutral,p' not in line),
+    ]
+    few = tmp_path / 'few.csv'
+    few.write_text('\n'.join(row for row in rows if ',happy,q' not in row))
+    status, path = calibrate(trained_on_c, few)
+    assert status == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith('ser_ros: few: no speaker has clips of all of its expressions among')
+    assert path.read_bytes() == trained_on_c.read_bytes()

@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 from ser_ros import SerError
 from ser_ros.bundle import Bundle
-from ser_ros.bundle_info import BundleInfo
+from ser_ros.bundle_info import ON_VALIDATION, BundleInfo
 from ser_ros.training.data.corpora import Clip, Corpus, merge_labels
 from ser_ros.training.evaluation.batches import BatchPredictor, Predict, predict_with
 from ser_ros.training.evaluation.clip_result import ClipResult
@@ -82,7 +82,7 @@ def _select_own(info: BundleInfo, corpora: Sequence[Corpus], subset: str) -> Sel
     missing = sorted(voices[subset] - present)
     n = f'{len(present)} of the {len(voices[subset])} ' if missing else ''
     protocol = f'speaker-independent: {n}{subset} speakers of {names}'
-    if subset == 'validation':
+    if subset == 'validation' and info.calibration == ON_VALIDATION:
         protocol += ', which the bundle was calibrated on'
     if subset == 'all':
         protocol = f'all {len(present)} speakers of {names}, {len(trained)} of them trained on'
@@ -113,6 +113,8 @@ def _select_other(info: BundleInfo, corpus: Corpus) -> Selection:
         f'other corpus: all speakers of {corpus.name}, which the bundle does not name; predictions '
         f'restricted to the {len(common)} common classes ({", ".join(common)})'
     )
+    if corpus.name in info.calibration:
+        protocol += '; its temperature and threshold were chosen on them'
     return Selection(f'{corpus.name} (other corpus)', clips, protocol, common, [], notes)
 
 

@@ -49,6 +49,10 @@ PATTERN = 'left_out_seed*.json'
 """Names of result files."""
 
 
+NEW_TO_BUNDLE = 'new to the bundle'
+"""Protocol of a corpus that one model, trained on others, was calibrated and tested on."""
+
+
 @dataclass(frozen=True)
 class LeftOutResult:
     """One corpus that was left out."""
@@ -122,19 +126,19 @@ HEADER = (
 )  # fmt: skip
 
 
-def rows(summaries: Sequence[LeftOutSummary]) -> list[tuple[str, ...]]:
+def rows(seeds: Sequence[Sequence[LeftOutResult]]) -> list[tuple[str, ...]]:
     """A row of each corpus, and the mean of all; of several seeds the mean ± standard deviation.
 
     "Known" is from the eleventh utterance of a voice on. In brackets: the same utterances without
     adaptation.
     """
-    seeds = [{result.corpus: result.metrics for result in s.results} for s in summaries]
+    by_name = [{result.corpus: result.metrics for result in results} for results in seeds]
     lines = []
-    for name, first in seeds[0].items():
-        found = [[metrics[name]] for metrics in seeds if name in metrics]
+    for name, first in by_name[0].items():
+        found = [[metrics[name]] for metrics in by_name if name in metrics]
         facts = str(first['speakers']), str(len(first['expressions']))
         lines.append((name, *facts, *_cells(found)))
-    return [*lines, ('**mean**', '', '', *_cells([list(metrics.values()) for metrics in seeds]))]
+    return [*lines, ('**mean**', '', '', *_cells([list(metrics.values()) for metrics in by_name]))]
 
 
 def _cells(seeds: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:

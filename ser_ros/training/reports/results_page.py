@@ -268,14 +268,21 @@ def _left_out(summaries: Sequence[LeftOutSummary]) -> list[dict[str, str]]:
         found = [summary for summary in summaries if summary.name == name]
         seeds = ', '.join(str(summary.seed) for summary in found)
         speed = statistics.median(summary.milliseconds_per_window for summary in found)
-        n_others = {len(result.chosen_on) for summary in found for result in summary.results}
+        results = [result for summary in found for result in summary.results]
+        n_others = {len(result.chosen_on) for result in results}
+        is_one = all(result.protocol == left_out.NEW_TO_BUNDLE for result in results)
+        recipe = found[0].recipe
+        left_out_names = recipe['split']['left_out']
+        trained = [name for name in recipe['data']['corpora'] if name not in left_out_names]
+        one_model = f'one model, trained on {" and ".join(trained)}; ' if is_one else ''
         sections.append(
             {
                 'name': name,
-                'facts': f'{found[0].recipe["architecture"]}, {found[0].parameters:,} parameters, '
-                f'{speed:.1f} ms / window, seeds {seeds}; choices for each corpus on '
+                'facts': f'{recipe["architecture"]}, {found[0].parameters:,} parameters, '
+                f'{speed:.1f} ms / window, seeds {seeds}; {one_model}'
+                'choices for each corpus on '
                 f'{" or ".join(map(str, sorted(n_others)))} others',
-                'table': _table(left_out.HEADER, left_out.rows(found)),
+                'table': _table(left_out.HEADER, left_out.rows([s.results for s in found])),
                 'curve': _table(left_out.CURVE_HEADER, left_out.curve_rows(found)),
             }
         )

@@ -71,7 +71,7 @@ def test_a_summary_is_read_as_it_was_written(tmp_path):
 
 
 def test_rows_are_means_over_seeds_and_then_over_corpora():
-    one = rows([summary(1, A=0.5, B=0.6)])
+    one = rows([summary(1, A=0.5, B=0.6).results])
     assert all(len(row) == len(HEADER) for row in one)
     assert one[0][:5] == ('A', '3', '3', '50.0% [45.0, 55.0]', '50.0% (40.0%)')
     assert one[0][7] == '50.0% · 50.0%'
@@ -79,7 +79,7 @@ def test_rows_are_means_over_seeds_and_then_over_corpora():
     assert one[0][9] == '0.123 (0.123)'
     assert one[0][10] == '50.0% (40.0%)'
     assert one[2][:5] == ('**mean**', '', '', '55.0%', '55.0% (45.0%)')
-    two = rows([summary(1, A=0.5, B=0.6), summary(2, A=0.7, B=0.6)])
+    two = rows([summary(1, A=0.5, B=0.6).results, summary(2, A=0.7, B=0.6).results])
     assert two[0][3:5] == ('60.0% ± 14.1', '60.0% ± 14.1 (50.0% ± 14.1)')
     assert two[2][3:5] == ('60.0% ± 7.1', '60.0% ± 7.1 (50.0% ± 7.1)')
 
