@@ -49,6 +49,10 @@ def run(options: argparse.Namespace) -> None:
         raise SerError(
             'name either LEFT_OUT.json or corpora that are new to the bundle (--corpus)'
         )
+    if options.results and len(options.corpus) < 2:
+        raise SerError(
+            '--results needs two corpora or more: choices for one are made on the others'
+        )
     from ser_ros.bundle import load_bundle, save_bundle
     from ser_ros.settings import from_dict
     from ser_ros.training.cross_validation import results_folder

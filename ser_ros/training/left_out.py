@@ -38,9 +38,9 @@ from ser_ros.training.evaluation.left_out import (
 )
 from ser_ros.training.evaluation.selection import select
 from ser_ros.training.evaluation.voice_streams import (
-    BASIC,
     cold_scores,
     draw_streams,
+    draw_streams_to_choose_by,
     find_utterances,
     known_scores,
 )
@@ -83,8 +83,9 @@ def leave_out_corpora(
     left_out_seedN.json to `results` (default: `out`). `explicit`: settings that stay as they are,
     see `adjustment`; None: all. A finished run is not repeated, an interrupted one continues, one
     that another process works on is skipped, and one that fails does not stop the others. SerError
-    for fewer than three names, an unknown one, no neighbours, a recipe that starts from other
-    weights or has a teacher, and one whose model does not run on a stream.
+    for fewer than three names, an unknown one, one without streams to choose by, no neighbours, a
+    recipe that starts from other weights or has a teacher, and one whose model does not run on a
+    stream.
     """
     compute, results = compute or Compute(), results or out
     for key, bundle in {
@@ -110,6 +111,8 @@ def leave_out_corpora(
     lefts = [*singles, *_pairs(names, neighbours)]
     seeds = seeds or (recipe.seed,)
     splits = {left: split_corpora(_without(recipe, left), loaded) for left in lefts}
+    for (name,) in singles:
+        draw_streams_to_choose_by(name, _clips(splits[name,], name))
     for folder in (out, results):
         make_folder(folder)
     attempts, summaries = Attempts(), []
@@ -272,8 +275,7 @@ def calibrate_on_strangers(
 
     Also the metrics of each corpus with the choices that the others made; none of one corpus alone.
     Metrics that the bundle had with other choices are dropped. SerError if it was trained on one of
-    the corpora, does not adapt to voices, or a corpus has no speaker with all of its basic
-    expressions.
+    the corpora, does not adapt to voices, or a corpus has no streams to choose by.
     """
     if not bundle.info.adaptation.by_voice:
         raise SerError(
@@ -290,12 +292,7 @@ def calibrate_on_strangers(
     device, scores = select_device(compute.device), {}
     for corpus in corpora:
         (selection,) = select(bundle.info, [corpus], 'all')
-        streams = draw_streams(selection.clips)
-        if not streams:
-            raise SerError(
-                f'{corpus.name}: no speaker has clips of all of its expressions among '
-                f'{", ".join(BASIC)}, eight or more'
-            )
+        streams = draw_streams_to_choose_by(corpus.name, selection.clips)
         utterances = find_utterances(bundle, selection.clips, compute.cache)
         scores[corpus.name] = CorpusScores(
             bundle.info.class_names,

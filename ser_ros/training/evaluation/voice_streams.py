@@ -13,6 +13,7 @@ from scipy.special import log_softmax
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
+from ser_ros import SerError
 from ser_ros.audio import SAMPLE_RATE, SECOND
 from ser_ros.audio import vad as voice_activity
 from ser_ros.audio.vad import CHUNK
@@ -69,8 +70,8 @@ def expression_of(clip: Clip) -> str:
 def draw_streams(clips: Sequence[Clip]) -> list[VoiceStream]:
     """Streams of each speaker who has clips of all basic expressions of the corpus, at least eight.
 
-    The draws depend on names alone. Of each speaker: two balanced streams and two mostly neutral
-    ones, and for each expression one that has no other.
+    The draws depend on names alone. Of each speaker: two balanced streams and, if the corpus has
+    neutral and other clips, two mostly neutral ones, and for each expression one that has no other.
     """
     by_voice: dict[str, dict[str, list[int]]] = {}
     for index, clip in enumerate(clips):
@@ -85,11 +86,25 @@ def draw_streams(clips: Sequence[Clip]) -> list[VoiceStream]:
     usable = sorted(usable, key=lambda voice: zlib.crc32(voice.encode()))[:N_SPEAKERS]
     streams = []
     for voice in usable:
-        for kind in ('balanced', 'mostly neutral', *(f'only {name}' for name in present)):
+        several = ['balanced']
+        if 'neutral' in present and len(present) > 1:
+            several.append('mostly neutral')
+        for kind in (*several, *(f'only {name}' for name in present)):
             for draw in range(1 if kind.startswith('only') else N_DRAWS):
                 rng = np.random.default_rng(zlib.crc32(f'{voice} {kind} {draw}'.encode()))
                 wanted = _expressions(kind, present, rng)
                 streams.append(VoiceStream(kind, voice, _pick(wanted, by_voice[voice], rng)))
+    return streams
+
+
+def draw_streams_to_choose_by(name: str, clips: Sequence[Clip]) -> list[VoiceStream]:
+    """`draw_streams` of both kinds with several emotions, of the corpus `name`; else SerError."""
+    streams = draw_streams(clips)
+    if not any(stream.kind == 'mostly neutral' for stream in streams):
+        raise SerError(
+            f'{name}: nothing can be chosen on it: no speaker has eight clips, some of them neutral, '
+            f'of all expressions that it has of {", ".join(BASIC)}'
+        )
     return streams
 
 

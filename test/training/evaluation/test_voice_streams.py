@@ -8,6 +8,7 @@ import pytest
 import soundfile
 import torch
 
+from ser_ros import SerError
 from ser_ros.audio import SAMPLE_RATE
 from ser_ros.audio.sources import read_audio
 from ser_ros.stream.adaptation import prior_shift
@@ -22,6 +23,7 @@ from ser_ros.training.evaluation.voice_streams import (
     adapt,
     cold_scores,
     draw_streams,
+    draw_streams_to_choose_by,
     expression_of,
     find_utterances,
     known_scores,
@@ -84,6 +86,21 @@ def test_calm_is_neutral_and_other_classes_are_left_out():
         'balanced', 'mostly neutral', 'only neutral', 'only happy', 'only angry'
     }  # fmt: skip
     assert all(clips[i].emotion != 'fearful' for s in streams for i in s.clips)
+
+
+@pytest.mark.parametrize(
+    ('emotions', 'kinds'),
+    [
+        (('happy', 'sad'), {'balanced', 'only happy', 'only sad'}),
+        (('neutral',), {'balanced', 'only neutral'}),
+        (('fearful',), set()),
+    ],
+)
+def test_a_corpus_without_neutral_or_without_others_has_no_mostly_neutral_streams(emotions, kinds):
+    clips = clips_of('ab', emotions, n=8)
+    assert {stream.kind for stream in draw_streams(clips)} == kinds
+    with pytest.raises(SerError, match='^mine: nothing can be chosen on it: no speaker has eight'):
+        draw_streams_to_choose_by('mine', clips)
 
 
 def test_speakers_without_all_expressions_or_enough_clips_have_no_streams():
