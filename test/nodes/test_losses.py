@@ -85,7 +85,7 @@ def test_sound_that_the_network_loses_is_counted(graph, publisher, node):
         publish_next()
         return values().get('lost seconds', 0.0) > 1.0
 
-    graph.wait(loss_is_counted, 'a loss')
+    graph.wait(loss_is_counted, 'a loss', 60)
     counted = values()
     assert counted['messages lost'] > 0
     assert counted['seconds'] + counted['lost seconds'] <= next(numbers) * 0.02 + 0.001
