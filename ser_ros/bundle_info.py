@@ -94,6 +94,8 @@ class BundleInfo:
     adaptation: AdaptationInfo
     classes: dict[str, Emotion] = field(default_factory=dict)
     """What the classes mean that are not in `emotions.EMOTIONS`."""
+    calibrated_on: tuple[str, ...] = field(default_factory=tuple)
+    """Corpora that are new to the bundle and that temperature and threshold were chosen on."""
 
     @property
     def can_stream(self) -> bool:

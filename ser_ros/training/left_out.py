@@ -3,6 +3,7 @@
 For each corpus one model is trained on all others. What is chosen after training (temperature,
 threshold, expected share of neutral utterances) is chosen on models that were trained on neither
 this corpus nor the one that they are tested on. So nothing is chosen on a corpus that is evaluated.
+A bundle of too few corpora to leave one out is calibrated on corpora that are new to it.
 """
 
 import dataclasses
@@ -312,7 +313,8 @@ def calibrate_on_strangers(
             results.append(LeftOutResult(name, NEW_TO_BUNDLE, tuple(others), choices, metrics))
     choices = choose(list(scores.values()), target)
     summary = _summary(from_dict(Recipe, bundle.info.recipe), bundle, results, choices, compute)
-    return _with_choices(bundle, choices, f'{", ".join(scores)}, which are new to it'), summary
+    calibration = f'{", ".join(scores)}, which are new to it'
+    return _with_choices(bundle, choices, calibration, tuple(scores)), summary
 
 
 def _is_trained_on(bundle: Bundle, name: str) -> bool:
@@ -320,7 +322,9 @@ def _is_trained_on(bundle: Bundle, name: str) -> bool:
     return any(speakers for subset, speakers in subsets.items() if subset != 'test')
 
 
-def _with_choices(bundle: Bundle, choices: Choices, calibration: str) -> Bundle:
+def _with_choices(
+    bundle: Bundle, choices: Choices, calibration: str, calibrated_on: tuple[str, ...] = ()
+) -> Bundle:
     adaptation = dataclasses.replace(
         bundle.info.adaptation,
         neutral_share=choices.neutral_share,
@@ -331,6 +335,7 @@ def _with_choices(bundle: Bundle, choices: Choices, calibration: str) -> Bundle:
         temperature=choices.temperature,
         threshold=choices.threshold,
         calibration=calibration,
+        calibrated_on=calibrated_on,
         adaptation=adaptation,
         metrics={},
     )

@@ -254,7 +254,10 @@ def test_results_of_one_corpus_are_refused(three_corpora, trained_on_c, tmp_path
 def test_evaluations_state_what_was_calibrated_on(calibrate, trained_on_c, three_corpora):
     _, path = calibrate(trained_on_c, 'B')
     info = load_bundle(path).info
-    info = dataclasses.replace(info, corpora={'C': info.corpora['C']})
+    # A name that stands in the sentence, but is not that of a corpus.
+    info = dataclasses.replace(
+        info, corpora={'C': info.corpora['C']}, calibration='B, which are new to A'
+    )
     one, two = (
         select(info, [read_corpus(three_corpora / f'{name}.csv')], 'all')[0].protocol
         for name in 'AB'

@@ -113,7 +113,7 @@ def _select_other(info: BundleInfo, corpus: Corpus) -> Selection:
         f'other corpus: all speakers of {corpus.name}, which the bundle does not name; predictions '
         f'restricted to the {len(common)} common classes ({", ".join(common)})'
     )
-    if corpus.name in info.calibration:
+    if corpus.name in info.calibrated_on:
         protocol += '; its temperature and threshold were chosen on them'
     return Selection(f'{corpus.name} (other corpus)', clips, protocol, common, [], notes)
 

@@ -69,7 +69,7 @@ class LeftOutResult:
 
 @dataclass(frozen=True)
 class LeftOutSummary:
-    """All corpora, each left out once, with one seed; small enough to be committed."""
+    """All corpora, each left out once or new to one bundle; small enough to be committed."""
 
     recipe: dict[str, Any]
     parameters: int
