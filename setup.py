@@ -64,6 +64,7 @@ setup(
             'lightning>=2.6,<3',
             'matplotlib>=3.9',
             'onnx',
+            'onnx-ir',
             'onnxscript',
             'pyroomacoustics>=0.10',
             'scipy',

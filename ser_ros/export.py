@@ -196,6 +196,11 @@ def _exported(
             exported.graph.erase_node(node)
     exported.graph.eliminate_dead_code()
     exported.graph_module.recompile()
+    # Otherwise the program names source files of this machine.
+    for module in exported.graph_module.modules():
+        if isinstance(module, torch.fx.GraphModule):
+            for node in module.graph.nodes:
+                node.meta.pop('stack_trace', None)
     return exported
 
 
@@ -224,9 +229,13 @@ def _to_onnx(
     outputs: Sequence[str],
     metadata: dict[str, Any],
 ) -> bytes:
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass  # a .pt2 needs no ONNX
+
     program = torch.onnx.export(
         exported, input_names=inputs, output_names=outputs, dynamo=True, verbose=False
     )
+    # What the exporter notes of each operation for debugging: file names, half a megabyte.
+    ClearMetadataAndDocStringPass()(program.model)
     for key, value in metadata.items():
         text = value if isinstance(value, str) else json.dumps(value)
         program.model.metadata_props[key] = text

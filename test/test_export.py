@@ -2,6 +2,7 @@
 
 import json
 import math
+import zipfile
 
 import numpy as np
 import onnx
@@ -99,6 +100,19 @@ def test_a_program_has_metadata(recurrent):
     assert json.loads(properties['class_names']) == metadata['class_names']
     assert json.loads(properties['sample_rate']) == 16_000
     assert json.loads(properties['threshold']) == 0.25
+
+
+def test_no_program_names_a_source_file(recurrent, shipped, root):
+    """The exporters note where each operation stands, in files of whoever exports."""
+    bundles = sorted(root.glob('bundles/*.safetensors'))
+    assert bundles
+    for path in (*recurrent[1].parent.iterdir(), *shipped[1].parent.iterdir(), *bundles):
+        content = path.read_bytes()
+        if path.suffix == '.pt2':
+            with zipfile.ZipFile(path) as archive:
+                content = b''.join(map(archive.read, archive.namelist()))
+        assert b'/export.py' not in content
+        assert b'site-packages' not in content
 
 
 def test_a_clip_shorter_than_the_least_is_refused(recurrent):

@@ -55,7 +55,7 @@ TRAINING_ONLY = {
     'tensorboard',
     'torchmetrics',
 }
-EXPORT_ONLY = {'onnx', 'onnxscript'}
+EXPORT_ONLY = {'onnx', 'onnx_ir', 'onnxscript'}
 VIEW_ONLY = {'aiohttp', 'foxglove', 'rosbags'}
 # The same inside training.
 ALLOWED_IN_TRAINING = {
