@@ -62,11 +62,22 @@ def one_thread():
 
 @pytest.fixture(scope='session')
 def short_evaluations():
-    """Evaluate two sounds without a voice, one held out, report three clips: all take a minute."""
+    """Evaluate two sounds without a voice, one held out, report three clips: all take a minute.
+
+    A report's plots take seconds: each kind of them is drawn once.
+    """
     from ser_ros.training.evaluation import rejection
     from ser_ros.training.reports import html
 
+    draw, drawn = html._plot, {}
+
+    def draw_once(title, alt, figure):
+        if title not in drawn:
+            drawn[title] = draw(title, alt, figure)
+        return {**drawn[title], 'alt': alt}
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(html, '_plot', draw_once)
         patch.setattr(html, 'N_HARDEST', 3)
         patch.setattr(rejection, 'N_SOUNDS', 1)
         patch.setattr(rejection, 'FAMILIES', rejection.FAMILIES[:1])
