@@ -46,7 +46,8 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(items):
     # What takes minutes first: if one process still had it when the others have ended, all would wait.
-    items.sort(key=lambda item: not {'tools', 'training'} & {*item.path.parts})
+    slow = {'test_export.py', 'tools', 'training'}
+    items.sort(key=lambda item: not slow & {*item.path.parts})
 
 
 def pytest_xdist_auto_num_workers():
