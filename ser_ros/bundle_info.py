@@ -39,7 +39,9 @@ class AdaptationInfo:
     """
 
     by_voice: bool = False
-    """Whether the model was trained on features standardised by voice; others do not adapt."""
+    """Whether the model was trained on features standardised by voice."""
+    by_answers: bool = False
+    """Whether a model that was not compares its answers with those that the voice usually gets."""
     memory: float = 24.0
     """After n utterances of a voice its own means have the weight n / (n + memory)."""
     neutral_share: float = 0.4
@@ -47,6 +49,11 @@ class AdaptationInfo:
     rare_ratio: float = 1.0
     """How often each disgusted, scared or surprised utterance is expected for a happy, sad or angry one,
     unless a user states another."""
+
+    @property
+    def adapts(self) -> bool:
+        """Whether a voice is compared with how it usually sounds."""
+        return self.by_voice or self.by_answers
 
     def __post_init__(self):
         if not self.memory > 0:

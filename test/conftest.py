@@ -231,6 +231,16 @@ def by_voice(by_voice_path):
 
 
 @pytest.fixture(scope='session')
+def by_answers(write_bundle, tmp_path_factory):
+    """An untrained bundle that adapts to voices by its answers alone."""
+    path = write_bundle(
+        tmp_path_factory.mktemp('by_answers') / 'by_answers.safetensors',
+        adaptation=AdaptationInfo(by_answers=True, memory=2.0, neutral_share=0.3),
+    )
+    return load_bundle(path)
+
+
+@pytest.fixture(scope='session')
 def ravdess():
     """RAVDESS itself, where the variable SER_CORPORA says it is."""
     root = Path(os.environ.get('SER_CORPORA', ''), 'ravdess')

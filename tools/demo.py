@@ -98,7 +98,7 @@ def _show_adaptation(samples: np.ndarray, backend: Backend) -> None:
         [_decision(e) for e in _estimates(samples, backend, adaptation) if e.is_final]
         for adaptation in ('off', 'room')
     )
-    if backend.info.adaptation.by_voice and len(adapted) > 1:
+    if backend.info.adaptation.adapts and len(adapted) > 1:
         print(
             '\nA voice becomes known while it speaks; utterances are compared with earlier ones:'
         )

@@ -96,7 +96,7 @@ def enrol(backend: Backend, phrases: Sequence[Phrase]) -> Enrolment:
 
 
 def _check_adapts(backend: Backend) -> None:
-    if not backend.info.adaptation.by_voice:
+    if not backend.info.adaptation.adapts:
         raise SerError(
             f'bundle {backend.path}: it does not adapt to voices, so that it needs no enrolment'
         )

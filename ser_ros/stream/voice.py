@@ -252,14 +252,15 @@ class Voice:
     @property
     def adapts(self) -> bool:
         """Whether bundle and settings let the voice be known."""
-        return self._backend.info.adaptation.by_voice and self.config.adaptation != 'off'
+        return self._backend.info.adaptation.adapts and self.config.adaptation != 'off'
 
     def _open(self, segment: Segment, next_end: int) -> _Utterance:
         """An utterance, with what is known of the voice as it begins."""
         info, known = self._backend.info, self.adaptation
         if not self.adapts:
             return _Utterance(segment, next_end, 0, None, np.zeros(len(info.class_names)))
-        mean = known.features_mean(self._backend.mean, self._memory)
+        by_voice = info.adaptation.by_voice
+        mean = known.features_mean(self._backend.mean, self._memory) if by_voice else None
         shift = known.shift(len(info.class_names), self._memory) + prior_shift(
             info.class_names, self._neutral_share, self._rare_ratio, info.classes
         )
@@ -395,9 +396,7 @@ class Voice:
         self.counters.windows += 1
         utterance.last_end = end
         utterance.scores.append(score.log_probabilities)
-        if (
-            self._backend.info.adaptation.by_voice
-        ):  # also while switched off: it may be switched on
+        if self._backend.info.adaptation.adapts:  # also while switched off: it may be switched on
             utterance.clip_means.append(score.clip_mean)
         utterance.lengths.append(end - start)
         return True

@@ -58,7 +58,7 @@ def compute_learning_curve(
     """
     bundle = load_bundle(path)
     check_can_stream(bundle)
-    if not bundle.info.adaptation.by_voice:
+    if not bundle.info.adaptation.adapts:
         raise SerError(f'bundle {path}: it does not adapt to voices; learning curves are of such')
     (own,) = load_corpora([corpus], finetuning_labels(bundle.info, ()))
     trained_on = [

@@ -278,9 +278,10 @@ def calibrate_on_strangers(
     Metrics that the bundle had with other choices are dropped. SerError if it was trained on one of
     the corpora, does not adapt to voices, or a corpus has no streams to choose by.
     """
-    if not bundle.info.adaptation.by_voice:
+    if not bundle.info.adaptation.adapts:
         raise SerError(
-            f'bundle {bundle.path} does not adapt to voices: its recipe has no voice.copies'
+            f'bundle {bundle.path} does not adapt to voices: its recipe has no voice.copies '
+            'and no voice.by_answers'
         )
     check_can_stream(bundle)
     own = [corpus.name for corpus in corpora if _is_trained_on(bundle, corpus.name)]

@@ -83,6 +83,9 @@ class VoiceConfig:
     """Utterances that a voice is pretended to be known from."""
     unknown_probability: float = 0.1
     """Share of voices of which nothing is known."""
+    by_answers: bool = False
+    """Whether a model that is not trained so adapts, too: its stream compares the answers with those that
+    the voice usually gets."""
 
     def __post_init__(self):
         _at_least(0, self, 'copies')

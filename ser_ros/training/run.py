@@ -225,7 +225,11 @@ def _bundle_info(recipe: Recipe, split: Split) -> BundleInfo:
         recordings=tuple(sorted({c.fingerprint for c in (*split.train, *split.validation)})),
         calibration=ON_VALIDATION if split.validation else 'nothing',
         classes=split.classes,
-        adaptation=AdaptationInfo(by_voice=recipe.voice.copies > 0, memory=recipe.voice.memory),
+        adaptation=AdaptationInfo(
+            by_voice=recipe.voice.copies > 0,
+            by_answers=recipe.voice.by_answers,
+            memory=recipe.voice.memory,
+        ),
     )
 
 

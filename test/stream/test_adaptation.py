@@ -206,6 +206,21 @@ def test_later_utterances_are_compared_with_the_earlier_ones(by_voice, utterance
     assert estimates[3].confidence < once.confidence
 
 
+def test_a_model_that_is_not_by_voice_compares_its_answers_alone(by_answers, speech):
+    off = finals_of(Recognizer(by_answers, 'cpu', StreamConfig(adaptation='off')), speech)
+    estimates = finals_of(Recognizer(by_answers, 'cpu'), speech)
+    assert len(estimates) == len(off) > 3
+    names, known = by_answers.info.class_names, Adaptation()
+    for n_earlier, (estimate, own) in enumerate(zip(estimates, off)):
+        assert estimate.n_utterances == n_earlier
+        np.testing.assert_allclose(estimate.unadapted, own.probabilities, rtol=1e-6)
+        score, shift = np.log(own.probabilities), known.shift(len(names), 2.0)
+        assert n_earlier < 2 or abs(shift).max() > 1e-3
+        expected = np.exp(score + shift + prior_shift(names, 0.3, 1.0))
+        np.testing.assert_allclose(estimate.probabilities, expected / expected.sum(), rtol=1e-5)
+        known.learn(MEAN, score)
+
+
 def test_adaptation_does_not_depend_on_how_sound_is_cut(by_voice, utterance):
     blocks = (777, 16_000)
     first, second = (

@@ -33,7 +33,7 @@ def evaluate_known_voices(
     speakers of more than `N_KNOWN` clips.
     """
     streams = draw_streams_of_all_classes(clips)
-    if not bundle.info.adaptation.by_voice or not streams:
+    if not (bundle.info.can_stream and bundle.info.adaptation.adapts and streams):
         return None
     chosen = select_device(device)
     utterances = find_utterances(bundle, clips)

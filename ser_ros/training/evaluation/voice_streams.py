@@ -271,11 +271,13 @@ def known_scores(
     frontend, memory = bundle.frontend, bundle.info.adaptation.memory
     nothing = np.zeros(len(bundle.info.class_names))
     known, scores = [Adaptation() for _ in streams], []
+    means: list[Optional[np.ndarray]] = [None] * len(streams)
     for step in tqdm(
         range(N_UTTERANCES), desc='replaying', unit='utterance', leave=False, disable=None
     ):
         clips = [_longest(utterances[stream.clips[step]]) for stream in streams]
-        means = [voice.features_mean(frontend.mean.cpu().numpy(), memory) for voice in known]
+        if bundle.info.adaptation.by_voice:
+            means = [voice.features_mean(frontend.mean.cpu().numpy(), memory) for voice in known]
         features = [
             [
                 frontend.standardise(x, None if mean is None else torch.from_numpy(mean))

@@ -190,12 +190,13 @@ def _speech(info: BundleInfo) -> str:
 
 def _adaptation(info: BundleInfo) -> list[str]:
     adaptation = info.adaptation
-    if not adaptation.by_voice:
+    if not adaptation.adapts:
         return []
+    means = 'mean features and answers' if adaptation.by_voice else 'mean answers'
     return [
         '## How it adapts',
         '',
-        'A voice is compared with how it usually sounds: with the mean features and answers of its '
+        f'A voice is compared with how it usually sounds: with the {means} of its '
         f'earlier utterances, which count for half after {adaptation.memory:g} of them; '
         f'{adaptation.neutral_share:.0%} of the utterances are expected to be neutral, and '
         'disgusted, scared and surprised ones, each, '

@@ -91,7 +91,7 @@ def _stream(bundle: Bundle, samples: np.ndarray, watched: _Weights) -> Inspectio
     spans[1:, 0] = np.maximum(spans[1:, 0], ends[:-1])
     attention = _attention(watched, extents, len(samples) / SAMPLE_RATE)
     timelines = {'': _timeline(bundle, estimates)}
-    if bundle.info.adaptation.by_voice:
+    if bundle.info.adaptation.adapts:
         off = _estimates(bundle, samples, dataclasses.replace(config, adaptation='off'))
         timelines = {
             'without adaptation': _timeline(bundle, off),

@@ -168,12 +168,15 @@ def test_cold_scores_are_those_of_an_unknown_voice(by_voice, clips, utterances):
         np.testing.assert_allclose(probabilities(score), estimate.unadapted, atol=1e-5)
 
 
-def test_known_scores_are_those_of_a_voice_that_becomes_known(by_voice, clips, utterances):
+@pytest.mark.parametrize('name', ['by_voice', 'by_answers'])
+def test_known_scores_are_those_of_a_voice_that_becomes_known(request, name, clips):
+    bundle = request.getfixturevalue(name)
+    utterances = find_utterances(bundle, clips)
     order = [(0, 1, 4, 2, 3, 0, 2)[i % 7] for i in range(N_UTTERANCES)]
-    known = known_scores(by_voice, utterances, [VoiceStream('balanced', 'a', tuple(order))], CPU)
-    adapted = adapt(known, by_voice.info.adaptation.memory)[0]
-    adapted = adapted + prior_shift(by_voice.info.class_names, 0.3, 1.0)
-    recognizer, n_earlier = Recognizer(by_voice, 'cpu'), 0
+    known = known_scores(bundle, utterances, [VoiceStream('balanced', 'a', tuple(order))], CPU)
+    adapted = adapt(known, bundle.info.adaptation.memory)[0]
+    adapted = adapted + prior_shift(bundle.info.class_names, 0.3, 1.0)
+    recognizer, n_earlier = Recognizer(bundle, 'cpu'), 0
     for i, score in zip(order[:12], adapted):
         estimates = finals(recognizer, clips[i])
         if i == 4:

@@ -273,3 +273,9 @@ def test_the_tables_have_as_many_cells_in_every_row(evaluated):
     counts = [row.count('|') for row in rows(card(evaluated))]
     # Own metrics, those across corpora, those of each corpus and language.
     assert counts == [11] * 4 + [11] * 3 + [9] * 10
+
+
+def test_it_says_how_the_bundle_adapts(bundle, by_voice, by_answers):
+    assert 'with the mean features and answers of its earlier utterances' in card(by_voice)
+    assert 'with the mean answers of its earlier utterances' in card(by_answers)
+    assert 'How it adapts' not in card(bundle)
