@@ -1,6 +1,7 @@
 """Accuracy for voices that are known by their earlier utterances, among all classes of a bundle."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
@@ -20,6 +21,9 @@ from ser_ros.training.evaluation.voice_streams import (
     find_utterances,
     known_scores,
 )
+
+LEAST_SHARE = 1e-6
+"""Of a class in stored predictions: they are rounded, some of them to zero."""
 
 
 @one_thread()
@@ -46,6 +50,34 @@ def evaluate_known_voices(
         'adapted': _metrics(bundle, [clips[i] for i in later], adapted),
         'unadapted': _metrics(bundle, [clips[i] for i in later], unadapted),
     }
+
+
+def accuracies_by_answers(
+    records: Sequence[Mapping[str, Any]], class_names: Sequence[str], memory: float
+) -> Optional[tuple[float, float]]:
+    """Unweighted accuracy of the same clips, with adaptation by answers and without.
+
+    From stored predictions, see `results.from_columns`: such a model's features stay as they are.
+    Clips without detected speech count as wrong. None without speakers of more than `N_KNOWN` clips.
+    """
+    clips = [
+        Clip(Path(r['name']), r['emotion'], r['speaker'], r['corpus'], name=r['name'])
+        for r in records
+    ]
+    if not (streams := draw_streams_of_all_classes(clips)):
+        return None
+    nothing = dict.fromkeys(class_names, np.nan)
+    shares = [[(r['probabilities'] or nothing)[name] for name in class_names] for r in records]
+    scores = np.log(np.maximum(shares, LEAST_SHARE))[np.array([s.clips for s in streams])]
+    classes = [class_names.index(clip.emotion) for clip in clips]
+    later = np.array(classes)[np.array([s.clips[N_KNOWN:] for s in streams])]
+
+    def accuracy(scores: Scores) -> float:
+        scores = scores[:, N_KNOWN:]
+        is_right = np.isfinite(scores).all(axis=-1) & (scores.argmax(axis=-1) == later)
+        return float(np.mean([is_right[later == name].mean() for name in np.unique(later)]))
+
+    return accuracy(adapt(scores, memory)), accuracy(scores)
 
 
 def _metrics(bundle: Bundle, clips: Sequence[Clip], scores: Scores) -> dict[str, Any]:

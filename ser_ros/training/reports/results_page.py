@@ -1,5 +1,6 @@
 """docs/RESULTS.md: tables of the results of cross-validation and of the shipped bundles."""
 
+import dataclasses
 import json
 import statistics
 import string
@@ -17,6 +18,7 @@ from ser_ros.models.transfer import TransferModel
 from ser_ros.settings import from_dict
 from ser_ros.shipped import shipped_recipes
 from ser_ros.training.data.splits import FOLDS
+from ser_ros.training.evaluation.known_voices import accuracies_by_answers
 from ser_ros.training.evaluation.voice_streams import N_UTTERANCES
 from ser_ros.training.recipe import (
     Recipe,
@@ -56,6 +58,7 @@ from ser_ros.training.reports.results import (
     FoldResult,
     Summary,
     fold_table,
+    from_columns,
     read_folds,
     summarise,
 )
@@ -160,14 +163,21 @@ def _systems(summaries: Sequence[Summary], letters: Mapping[str, str]) -> str:
 
 
 def _settings_of(name: str, summaries: Sequence[Summary]) -> list[Summary]:
-    """Runs of a recipe: with the shipped settings, then with others, most runs first."""
+    """Runs of a recipe: trained with the shipped settings, then with others, most runs first."""
     shipped = load_recipe(name) if name in shipped_recipes() else None
 
     def rank(summary: Summary) -> tuple[bool, int]:
         recipe = from_dict(Recipe, summary.runs[0].recipe)
-        return shipped is None or bool(differences(recipe, shipped)), -len(summary.runs)
+        return shipped is None or bool(_changes(recipe, shipped)), -len(summary.runs)
 
     return sorted((s for s in summaries if s.runs[0].name == name), key=rank)
+
+
+def _changes(recipe: Recipe, shipped: Recipe) -> list[str]:
+    """The differences from the shipped recipe that change the training."""
+    if not (recipe.voice.copies or shipped.voice.copies):
+        recipe = dataclasses.replace(recipe, voice=shipped.voice)
+    return differences(recipe, shipped)
 
 
 def _is_comparable(recipe: Recipe) -> bool:
@@ -202,7 +212,7 @@ def _row(summary: Summary, letters: Mapping[str, str], shipped: Optional[Recipe]
         _epochs(summary),
         with_interval(metrics),
         mean_deviation(summary.accuracies),
-        _known_voices(summary),
+        _known_voices(summary, shipped),
         calibration_errors(metrics),
         f'{run.parameters:,}{trained}',
         *(', '.join(f'{value:.1f}' for value in values) for values in medians),
@@ -211,15 +221,28 @@ def _row(summary: Summary, letters: Mapping[str, str], shipped: Optional[Recipe]
     ]
 
 
-def _known_voices(summary: Summary) -> str:
-    """Mean ± standard deviation of the runs, and in brackets without adaptation."""
-    known = [run.test['known_voices'] for run in summary.runs if 'known_voices' in run.test]
-    if not known:
+def _known_voices(summary: Summary, shipped: Optional[Recipe]) -> str:
+    """Mean ± standard deviation of the runs, and in brackets without adaptation.
+
+    Computed from the stored predictions where the shipped recipe adapts by answers.
+    """
+    known = [
+        tuple(metrics[when]['unweighted_accuracy'] for when in ('adapted', 'unadapted'))
+        for run in summary.runs
+        if (metrics := run.test.get('known_voices'))
+    ]
+    if not known and shipped and shipped.voice.by_answers:
+        known = [
+            accuracies_by_answers(
+                from_columns(run.predictions, run.class_names),
+                run.class_names,
+                shipped.voice.memory,
+            )
+            for run in summary.runs
+        ]
+    if not known or None in known:
         return '–'
-    adapted, unadapted = (
-        mean_deviation([metrics[when]['unweighted_accuracy'] for metrics in known])
-        for when in ('adapted', 'unadapted')
-    )
+    adapted, unadapted = map(mean_deviation, zip(*known))
     return f'{adapted} ({unadapted})'
 
 
@@ -244,7 +267,7 @@ def _notes(summary: Summary, shipped: Optional[Recipe]) -> str:
     if shipped is None:
         notes = ['not a shipped recipe']
     else:
-        notes = [f'`{change}`' for change in differences(recipe, shipped)] or ['as shipped']
+        notes = [f'`{change}`' for change in _changes(recipe, shipped)] or ['as shipped']
     if issubclass(MODELS[recipe.architecture], TransferModel) and not recipe.pretrained:
         frozen = f', {recipe.freeze} stages frozen at random values' if recipe.freeze else ''
         notes.append(f'from scratch, without the published weights{frozen}')

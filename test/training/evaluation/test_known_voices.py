@@ -8,7 +8,8 @@ import soundfile
 
 from ser_ros.audio import SAMPLE_RATE
 from ser_ros.training.data.corpora import Clip
-from ser_ros.training.evaluation.known_voices import evaluate_known_voices
+from ser_ros.training.evaluation.clip_result import to_records
+from ser_ros.training.evaluation.known_voices import accuracies_by_answers, evaluate_known_voices
 from ser_ros.training.evaluation.prediction import predict_clips
 from ser_ros.training.evaluation.voice_streams import (
     N_DRAWS,
@@ -61,3 +62,17 @@ def test_bundles_that_do_not_adapt_and_voices_of_few_clips_have_none(by_voice, b
     assert evaluate_known_voices(by_voice, clips[:N_KNOWN], 'cpu') is None
     two = [dataclasses.replace(clip, speaker=str(i % 2)) for i, clip in enumerate(clips)]
     assert evaluate_known_voices(by_voice, two, 'cpu') is None
+
+
+def test_by_answers_stored_predictions_are_enough(by_answers, clips):
+    metrics = evaluate_known_voices(by_answers, clips, 'cpu')
+    names, memory = by_answers.info.class_names, by_answers.info.adaptation.memory
+    records = to_records(predict_clips(by_answers, clips, 'cpu'), names)
+    expected = tuple(metrics[w]['unweighted_accuracy'] for w in ('adapted', 'unadapted'))
+    assert accuracies_by_answers(records, names, memory) == pytest.approx(expected)
+    # A clip without speech is wrong and teaches nothing.
+    silent = [{**records[0], 'probabilities': None}, *records[1:]]
+    adapted, unadapted = accuracies_by_answers(silent, names, memory)
+    assert 0 <= adapted <= 1
+    assert unadapted <= expected[1]
+    assert accuracies_by_answers(records[:N_KNOWN], names, memory) is None

@@ -293,7 +293,7 @@ def test_a_row_states_what_was_run(page):
     assert cells[3] == str(load_recipe('parallel_fusion').optimization.epochs)
     assert cells[4].startswith('75.0% [')
     assert cells[5] == '75.0% ± 35.4'
-    assert cells[6] == '–'
+    assert cells[6] == '74.4% ± 36.2 (74.4% ± 36.2)'
     assert cells[7] == '0.110 / 0.110'
     assert cells[8:12] == ['395,176', '12.3', '4.2', 'A']
     assert cells[12].startswith('as shipped')
@@ -303,6 +303,7 @@ def test_a_row_states_what_was_run(page):
     assert cells[12] == '`augmentation.crop=[1.0, 2.0]`; `optimization.epochs=6`'
     cells = row(lines, '`vgg`', '`research/vgg`')
     assert cells[3] == '3 of 50'
+    assert cells[6] == '–'
     assert cells[7] == '0.360 / –'
     assert cells[8] == '19,042,888 (4,328,200 of them trained)'
     assert cells[12] == (
@@ -340,6 +341,17 @@ def test_known_voices_have_a_column(page):
 
     cells = row(page(known(1, 0.6), known(2, 0.8)), '`parallel_fusion`', '`parallel_fusion`')
     assert cells[6] == '70.0% ± 14.1 (50.0% ± 0.0)'
+
+
+def test_settings_that_change_no_training_are_no_differences(page):
+    earlier = finished(overrides=['voice.by_answers=false', 'voice.memory=24'])
+    cells = row(page(earlier), '`parallel_fusion`', '`parallel_fusion`')
+    assert cells[12].startswith('as shipped')
+    earlier = finished(
+        'companion', overrides=['data.corpora=[RAVDESS]', 'data.merge={}', 'voice.memory=9']
+    )
+    cells = row(page(earlier), '`ensemble`', '`companion`')
+    assert '`voice.memory=9' in cells[12]
 
 
 def test_machines_are_distinguished(page):
