@@ -264,7 +264,8 @@ def known_scores(
 ) -> Scores:
     """The utterances of all clips → (n_streams, N_UTTERANCES, n_classes) scores.
 
-    Features are standardised by the earlier utterances of the stream; see `adapt` for the answers.
+    Features of a model by voice are standardised by the earlier utterances of the stream; see `adapt`
+    for the answers.
     A clip counts as one utterance.
     """
     bundle.model.to(device)
