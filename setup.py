@@ -37,6 +37,7 @@ setup(
         *shared('config/sros2', '*.xml'),
         *shared('config/foxglove', '*.json'),
         *shared('bundles', '*.safetensors', '*.md', 'LICENSE*'),
+        *shared('encoders', '*.safetensors', 'LICENSE*'),
     ],
     zip_safe=False,
     python_requires='>=3.10',

@@ -56,7 +56,7 @@ class Bundle:
 
     @torch.inference_mode()
     def log_probabilities(self, features: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
-        """(batch, n_features, frames), true lengths (batch,) → calibrated (batch, n_classes).
+        """(batch, n_features, steps), true lengths (batch,) → calibrated (batch, n_classes).
 
         Computed on the model's device, returned on the CPU.
         """
@@ -112,8 +112,7 @@ def save_bundle(
 def weights_of(frontend: Frontend, model: nn.Module) -> dict[str, np.ndarray]:
     """The tensors of a bundle's file."""
     weights = {
-        'frontend.mean': frontend.mean,
-        'frontend.std': frontend.std,
+        **{f'frontend.{name}': tensor for name, tensor in frontend.tensors().items()},
         **{f'model.{name}': tensor for name, tensor in model.state_dict().items()},
     }
     return {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in weights.items()}
@@ -156,10 +155,15 @@ def load_bundle(name: Union[str, Path] = '', with_programs: bool = True) -> Bund
 
 
 def _load_frontend(config: FrontendConfig, weights: dict[str, Tensor]) -> Frontend:
-    """Build the front-end; its statistics are removed from `weights`."""
+    """Build the front-end; its tensors are removed from `weights`."""
     if missing := [name for name in ('frontend.mean', 'frontend.std') if name not in weights]:
         raise BundleError(f'{", ".join(missing)} is missing')
-    return build_frontend(config, weights.pop('frontend.mean'), weights.pop('frontend.std'))
+    own = {
+        name.removeprefix('frontend.'): weights.pop(name)
+        for name in list(weights)
+        if name.startswith('frontend.')
+    }
+    return build_frontend(config, own.pop('mean'), own.pop('std'), own)
 
 
 def _check_window(info: BundleInfo, frontend: Frontend) -> None:

@@ -155,9 +155,10 @@ class _Score(nn.Module):
         self, spectrum: Tensor, lengths: Tensor, mean: Tensor, temperature: Tensor
     ) -> tuple[Tensor, Tensor]:
         features = self.frontend.features(spectrum, lengths)
-        logits = self.model(self.frontend.standardise(features, mean), lengths)
+        steps = self.frontend.n_steps(lengths)
+        logits = self.model(self.frontend.standardise(features, mean), steps)
         scores = (logits / temperature).log_softmax(dim=-1)
-        return scores, self.frontend.clip_mean(features, lengths)
+        return scores, self.frontend.clip_mean(features, steps)
 
 
 class _Program(nn.Module):

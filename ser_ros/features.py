@@ -17,15 +17,18 @@ from ser_ros.frontend_config import (
     LogMelPitchConfig,
     MfccConfig,
     ResearchConfig,
+    SpeechEncoderConfig,
     VggishConfig,
 )
+from ser_ros.speech_encoder import SpeechConvolutions, load_speech_convolutions
 
 
 class Frontend(nn.Module):
     """Base class of all front-ends.
 
-    Before standardisation, frame t of a streaming front-end depends only on the samples from
-    t·hop_length to t·hop_length + frame_length, so that a stream computes only its new frames.
+    Frame t of the spectrum of a streaming front-end depends only on the samples from
+    t·hop_length to t·hop_length + frame_length, so that a stream computes only its new frames. Its
+    features have steps: one for each frame, or, of `SpeechEncoder`, one for all of a clip.
     """
 
     stft: Spectrogram
@@ -65,14 +68,22 @@ class Frontend(nn.Module):
         if (self.std <= 0).any():
             raise SerError('frontend.std is not positive')
 
+    def tensors(self) -> dict[str, Tensor]:
+        """What a bundle stores of it, by name."""
+        return {'mean': self.mean, 'std': self.std}
+
     def n_frames(self, n_samples: Union[int, Tensor]) -> Union[int, Tensor]:
         """Whole frames in each of `n_samples` samples."""
         n = (n_samples - self.frame_length) // self.hop_length + 1
         return n.clamp(min=0) if isinstance(n, Tensor) else max(0, n)
 
-    def n_samples(self, n_frames: int) -> int:
-        """The least number of samples with `n_frames` (≥ 1) frames."""
-        return (n_frames - 1) * self.hop_length + self.frame_length
+    def n_steps(self, n_frames: Union[int, Tensor]) -> Union[int, Tensor]:
+        """Steps of the features of each of `n_frames` frames."""
+        return n_frames
+
+    def n_samples(self, n_steps: int) -> int:
+        """The least number of samples whose features have `n_steps` (≥ 1) steps."""
+        return (n_steps - 1) * self.hop_length + self.frame_length
 
     def spectrum(self, waveform: Tensor) -> Tensor:
         """(..., samples) at `sample_rate` → (..., n_rows, frames), not standardised."""
@@ -85,27 +96,27 @@ class Frontend(nn.Module):
         raise NotImplementedError
 
     def features(self, spectrum: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
-        """(..., n_rows, frames), true lengths in frames (...) → (..., n_features, frames).
+        """(..., n_rows, frames), true lengths in frames (...) → (..., n_features, steps).
 
-        They are not standardised. Frames after a clip's length do not change those before it.
+        They are not standardised. Frames after a clip's length do not change its own steps.
         """
         return spectrum
 
     def weights(self, features: Tensor) -> Tensor:
-        """The weight of each of (..., n_features, frames) in statistics, the same shape."""
+        """The weight of each of (..., n_features, steps) in statistics, the same shape."""
         return torch.ones_like(features)
 
     def standardise(self, features: Tensor, mean: Optional[Tensor] = None) -> Tensor:
-        """`features` (..., n_features, frames) → the same shape.
+        """`features` (..., n_features, steps) → the same shape.
 
         `mean`: (..., n_features, 1), a voice's own (see `voice_mean`); the training set's if None.
         """
         return (features - (self.mean if mean is None else mean)) / self.std
 
     def clip_mean(self, features: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
-        """`features` (..., n_features, frames), true lengths in frames (...) → (..., n_features, 1).
+        """`features` (..., n_features, steps), true lengths in steps (...) → (..., n_features, 1).
 
-        The mean of each feature over the clip's true frames, not a number where no frame counts.
+        The mean of each feature over the clip's true steps, not a number where no step counts.
         """
         weights = self.weights(features)
         if lengths is not None:
@@ -115,7 +126,7 @@ class Frontend(nn.Module):
         return total / weights.sum(dim=-1, keepdim=True)
 
     def forward(self, waveform: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
-        """(..., samples), true lengths in samples (...) → (..., n_features, frames)."""
+        """(..., samples), true lengths in samples (...) → (..., n_features, steps)."""
         frames = None if lengths is None else self.n_frames(lengths)
         # Sums of power in bfloat16 would be wrong by a third of a decibel.
         with torch.autocast(waveform.device.type, enabled=False):
@@ -339,7 +350,7 @@ class Research(Frontend):
         """The same number for every clip longer than the offset, else 0."""
         return (n_samples > self._offset) * self._n_columns
 
-    def n_samples(self, n_frames: int) -> int:
+    def n_samples(self, n_steps: int) -> int:
         """One sample more than the offset."""
         return self._offset + 1
 
@@ -397,6 +408,80 @@ class Vggish(Frontend):
         return (self.bank @ power.sqrt() + 0.01).log()
 
 
+class SpeechEncoder(Frontend):
+    """The first layers of a published speech encoder, pooled over time: see `SpeechConvolutions`.
+
+    Means and deviations of its channels (statistics pooling, Snyder et al., 2018), one step for all
+    of a clip. The input is Whisper's: 25 ms Hann windows every 10 ms, 80 mel bands up to 8 kHz (Slaney
+    scale and norm), logarithms to base 10. They are relative to the clip's mean power, where Whisper
+    has them relative to full scale: a microphone's gain must not matter.
+    """
+
+    N_FFT = 400
+    MIN_FRAMES = 16
+    MEAN_LEVEL = 1.4
+    """Logarithm of the mean mel power of sound that is scaled as Smart Turn scales it, to a variance
+    of 1 over eight seconds, three of them speech."""
+
+    def __init__(
+        self,
+        config: SpeechEncoderConfig,
+        mean: Optional[Tensor] = None,
+        std: Optional[Tensor] = None,
+        weights: Optional[dict[str, Tensor]] = None,
+    ):
+        """`weights`: of the convolutions; by default the shipped ones."""
+        n_mels, shape = SpeechConvolutions.N_MELS, (2 * SpeechConvolutions.WIDTH, 1)
+        super().__init__(config, self.N_FFT, 160, n_mels, shape, mean, std)
+        self.stft = Spectrogram(self.N_FFT, hop_length=160, power=None, center=False)
+        self.mel = MelScale(
+            n_mels,
+            config.sample_rate,
+            n_stft=self.N_FFT // 2 + 1,
+            norm='slaney',
+            mel_scale='slaney',
+        )
+        self.convolutions = load_speech_convolutions(weights)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See `Frontend`; with the weights of the convolutions."""
+        return super().tensors() | self.convolutions.state_dict()
+
+    def n_steps(self, n_frames: Union[int, Tensor]) -> Union[int, Tensor]:
+        """1 for each of at least `MIN_FRAMES`, else 0."""
+        is_enough = n_frames >= self.MIN_FRAMES
+        return is_enough.long() if isinstance(is_enough, Tensor) else int(is_enough)
+
+    def n_samples(self, n_steps: int) -> int:
+        """Those of `MIN_FRAMES`; SerError for more steps than one."""
+        if n_steps > 1:
+            raise SerError(
+                f'the front-end {self.config.kind} has one step for a clip, and the architecture '
+                f'needs {n_steps}: perceptron is made for it'
+            )
+        return (self.MIN_FRAMES - 1) * self.hop_length + self.frame_length
+
+    def rows(self, power: Tensor) -> Tensor:
+        """(..., bins, frames) → (..., n_mels, frames) in dB."""
+        return _decibels(self.mel(power), -100.0)
+
+    def features(self, spectrum: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
+        """(..., n_mels, frames), true lengths in frames (...) → (..., n_features, 1)."""
+        *clips, n_mels, n_frames = spectrum.shape
+        frames = torch.arange(n_frames, device=spectrum.device)
+        if lengths is None:
+            lengths = frames.new_full(clips, n_frames)
+        real = frames < lengths[..., None]
+        loudest = spectrum.where(real[..., None, :], -torch.inf).amax(dim=(-2, -1), keepdim=True)
+        power = (10 ** (spectrum / 10)).mean(dim=-2)
+        level = (power * real).sum(dim=-1) / lengths.clamp(min=1)
+        level = 10 * level.clamp(min=1e-10).log10()[..., None, None]
+        x = (spectrum.maximum(loudest - self.config.range_db) - level) / 10 + self.MEAN_LEVEL
+        x = (x + 4) / 4  # Whisper's own scale
+        x, real = x.reshape(-1, n_mels, n_frames), real.reshape(-1, n_frames)
+        return self.convolutions(x, real).reshape(*clips, self.n_features, 1)
+
+
 def voice_mean(mean: Tensor, own: Tensor, weight: Union[float, Tensor]) -> Tensor:
     """The mean to standardise a voice's features by, as `own` (..., n_features, 1).
 
@@ -416,9 +501,20 @@ _MODULES: dict[type, type[Frontend]] = {
 
 
 def build_frontend(
-    config: FrontendConfig, mean: Optional[Tensor] = None, std: Optional[Tensor] = None
+    config: FrontendConfig,
+    mean: Optional[Tensor] = None,
+    std: Optional[Tensor] = None,
+    weights: Optional[dict[str, Tensor]] = None,
 ) -> Frontend:
-    """The front-end with these settings and statistics (default: none, features are raw)."""
+    """The front-end with these settings and statistics (default: none, features are raw).
+
+    `weights`: of a front-end that has some; by default the shipped ones.
+    """
+    if isinstance(config, SpeechEncoderConfig):
+        return SpeechEncoder(config, mean, std, weights)
+    if weights:
+        names = ', '.join(f'frontend.{name}' for name in weights)
+        raise SerError(f'unexpected tensors: {names}')
     return _MODULES[type(config)](config, mean, std)
 
 
@@ -440,7 +536,7 @@ def fit_frontend(
         return frontend
     count, total, squares = (torch.zeros(frontend.mean.shape).double() for _ in range(3))
     for waveform, own in zip(waveforms, itertools.repeat(1.0) if weights is None else weights):
-        if not frontend.n_frames(len(waveform)):
+        if not frontend.n_steps(frontend.n_frames(len(waveform))):
             continue
         features = frontend.features(frontend.spectrum(waveform)).double()
         frames = own * frontend.weights(features).reshape(*frontend.mean.shape, -1)

@@ -123,7 +123,29 @@ class VggishConfig:
     kind: str = _kind('vggish')
 
 
-FrontendConfig = Union[LogMelConfig, LogMelPitchConfig, MfccConfig, ResearchConfig, VggishConfig]
+@dataclass(frozen=True)
+class SpeechEncoderConfig:
+    """Settings of `SpeechEncoder`; all others are those that its published weights need."""
+
+    is_streaming: ClassVar[bool] = True
+    sample_rate: ClassVar[int] = 16_000
+    range_db: float = 60.0
+    """What is further below the loudest bin of a clip is raised to this, see `LogMelPitchConfig`."""
+    kind: str = _kind('speech_encoder')
+
+    def __post_init__(self):
+        if self.range_db <= 0:
+            raise SerError(f'range_db is {self.range_db}, not positive')
+
+
+FrontendConfig = Union[
+    LogMelConfig,
+    LogMelPitchConfig,
+    MfccConfig,
+    ResearchConfig,
+    SpeechEncoderConfig,
+    VggishConfig,
+]
 
 
 MAX_SAMPLE_RATE = 768_000

@@ -16,7 +16,7 @@ from ser_ros.backends import load_backend
 from ser_ros.bundle import load_bundle, save_bundle
 from ser_ros.bundle_info import BundleError
 from ser_ros.export import TOLERANCE
-from ser_ros.frontend_config import LogMelPitchConfig, MfccConfig
+from ser_ros.frontend_config import LogMelPitchConfig, MfccConfig, SpeechEncoderConfig
 from ser_ros.programs import Programs
 from ser_ros.stream.recognizer import Recognizer
 from ser_ros.stream.torch_backend import geometry
@@ -38,6 +38,11 @@ SMALL = {
         'architecture': 'parallel_pitch_cnn',
         'hyperparameters': {},
         'frontend': LogMelPitchConfig(n_mels=16),
+    },
+    'speech encoder': {
+        'architecture': 'perceptron',
+        'hyperparameters': {},
+        'frontend': SpeechEncoderConfig(),
     },
     'recurrent': {
         'architecture': 'cnn_lstm',

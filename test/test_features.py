@@ -16,6 +16,7 @@ from ser_ros.features import (
     LogMelPitch,
     Mfcc,
     Research,
+    SpeechEncoder,
     Vggish,
     build_frontend,
     fit_frontend,
@@ -27,6 +28,7 @@ from ser_ros.frontend_config import (
     LogMelPitchConfig,
     MfccConfig,
     ResearchConfig,
+    SpeechEncoderConfig,
     VggishConfig,
 )
 from ser_ros.settings import from_dict
@@ -48,6 +50,7 @@ STREAMING = {
     '128 mels of 64 ms': LOG_MELS['128 mels of 64 ms'],
     'log_mel_pitch': LogMelPitchConfig(),
     'mfcc': MfccConfig(),
+    'speech_encoder': SpeechEncoderConfig(),
     'vggish': VggishConfig(),
 }
 EVERY = {**STREAMING, 'research': ResearchConfig(), 'short research': ResearchConfig(duration=1.0)}
@@ -147,8 +150,13 @@ def test_the_vggish_front_end_is_the_published_one(speech):
     np.testing.assert_allclose(features, expected, atol=1e-3)
 
 
-def clip_mean(frontend, waveform, frames=None):
-    return frontend.clip_mean(frontend.features(frontend.spectrum(waveform), frames), frames)
+def clip_mean(frontend, waveform, lengths=None):
+    frames, steps = (
+        (None, None)
+        if lengths is None
+        else (frontend.n_frames(lengths), frontend.n_steps(frontend.n_frames(lengths)))
+    )
+    return frontend.clip_mean(frontend.features(frontend.spectrum(waveform), frames), steps)
 
 
 def harmonics(pitch, seconds=1.0):
@@ -190,6 +198,31 @@ def test_a_gain_does_not_change_features_with_pitch(speech):
     torch.testing.assert_close(loud[-1, spoken], quiet[-1, spoken], atol=0.05, rtol=0)
 
 
+def test_a_gain_does_not_change_what_the_speech_encoder_says(speech):
+    frontend, samples = SpeechEncoder(SpeechEncoderConfig()), torch.from_numpy(speech[:48_000])
+    torch.testing.assert_close(frontend(0.05 * samples), frontend(samples), atol=1e-4, rtol=1e-4)
+
+
+def test_the_speech_encoder_has_one_step_only():
+    with pytest.raises(SerError, match='one step for a clip, and the architecture needs 16'):
+        SpeechEncoder(SpeechEncoderConfig()).n_samples(16)
+
+
+def test_the_speech_encoder_gets_the_mels_of_whisper(speech):
+    config, samples = SpeechEncoderConfig(range_db=80.0), speech[:48_000]
+    frontend = SpeechEncoder(config)
+    given = []
+    frontend.convolutions.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0][0]))
+    frontend(torch.from_numpy(samples))
+    power = librosa.feature.melspectrogram(
+        y=samples, sr=16_000, n_fft=400, hop_length=160, n_mels=80, center=False
+    )
+    logarithm = np.log10(np.maximum(power, 1e-10))
+    expected = (np.maximum(logarithm, logarithm.max() - 8.0) + 4.0) / 4.0
+    difference = given[0].numpy() - expected
+    assert difference.std() < 1e-3  # but for a level of its own, which a gain does not change
+
+
 def test_digital_silence_is_as_deep_as_the_range():
     config = LogMelPitchConfig()
     samples = torch.cat((harmonics(150.0), torch.zeros(16_000)))
@@ -212,8 +245,7 @@ def test_unvoiced_frames_do_not_count_for_the_mean_pitch():
 def test_a_clip_mean_is_that_of_its_true_frames(config, speech):
     frontend, lengths = build_frontend(config), torch.tensor([40_000, 20_000])
     batch = torch.from_numpy(speech[:80_000]).reshape(2, -1)
-    frames = frontend.n_frames(lengths)
-    means = clip_mean(frontend, batch, frames)
+    means = clip_mean(frontend, batch, lengths)
     assert means.shape == (2, frontend.n_features, 1)
     alone = clip_mean(frontend, batch[1, :20_000])
     torch.testing.assert_close(means[1], alone, atol=1e-3, rtol=1e-4, equal_nan=True)
@@ -256,20 +288,24 @@ def test_coefficients_and_frames_of_the_published_lengths():
 
 
 @pytest.mark.parametrize('config', EVERY.values(), ids=EVERY)
-def test_frames_are_counted_as_they_are_computed(config):
+def test_frames_and_steps_are_counted_as_they_are_computed(config):
     frontend = build_frontend(config)
 
     @given(st.integers(0, 60_000 if not frontend.is_streaming else 5_000))
     def check(n_samples):
         n_frames = frontend.n_frames(n_samples)
+        n_steps = frontend.n_steps(n_frames)
         several = torch.tensor([0, n_samples, n_samples + 1])
-        assert frontend.n_frames(several).tolist() == [frontend.n_frames(int(n)) for n in several]
-        if n_frames:
-            features = frontend(torch.zeros(2, n_samples))
-            assert features.shape == (2, frontend.n_features, n_frames)
-            least = frontend.n_samples(n_frames)
-            assert frontend.n_frames(least) == n_frames
-            assert frontend.n_frames(least - 1) < n_frames
+        counted = frontend.n_frames(several)
+        assert counted.tolist() == [frontend.n_frames(int(n)) for n in several]
+        assert frontend.n_steps(counted).tolist() == [frontend.n_steps(int(n)) for n in counted]
+        if n_steps:
+            waveform = torch.zeros(2, n_samples)
+            assert frontend.spectrum(waveform).shape == (2, frontend.n_rows, n_frames)
+            assert frontend(waveform).shape == (2, frontend.n_features, n_steps)
+            least = frontend.n_samples(n_steps)
+            assert frontend.n_steps(frontend.n_frames(least)) == n_steps
+            assert frontend.n_steps(frontend.n_frames(least - 1)) < n_steps
             assert least <= n_samples
 
     check()
@@ -287,7 +323,7 @@ def test_padding_does_not_matter(config):
     others = frontend(other, lengths)
     for i, length in enumerate(lengths):
         alone = frontend(batch[i, :length])
-        assert alone.shape[-1] == frontend.n_frames(int(length))
+        assert alone.shape[-1] == frontend.n_steps(frontend.n_frames(int(length)))
         for padded in (features[i], others[i]):
             torch.testing.assert_close(padded[:, : alone.shape[-1]], alone, atol=1e-3, rtol=1e-4)
 
@@ -359,7 +395,8 @@ def test_a_part_of_the_sound_has_a_part_of_the_spectrum(config):
     @given(first=st.integers(0, 40), n_frames=st.integers(1, 40))
     def check(first, n_frames):
         start = first * frontend.hop_length
-        part = frontend.spectrum(samples[start : start + frontend.n_samples(n_frames)])
+        n_samples = (n_frames - 1) * frontend.hop_length + frontend.frame_length
+        part = frontend.spectrum(samples[start : start + n_samples])
         torch.testing.assert_close(part, whole[:, first : first + n_frames], atol=1e-3, rtol=1e-4)
 
     check()
@@ -477,6 +514,8 @@ def test_settings_without_a_kind_are_of_a_log_mel():
         ({'kind': 'research', 'floor_db': 0.0}, 'floor_db'),
         ({'kind': 'research', 'n_mels': 0}, 'n_mels'),
         ({'kind': 'research', 'n_fft': 100}, 'n_fft'),
+        ({'kind': 'speech_encoder', 'range_db': 0.0}, 'range_db is 0.0, not positive'),
+        ({'kind': 'speech_encoder', 'n_mels': 64}, 'frontend.n_mels'),
         ({'n_mels': 0}, 'n_mels'),
         ({'f_min': 8_000.0}, 'f_min'),
     ],

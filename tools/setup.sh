@@ -207,7 +207,7 @@ fi
 
 # The sources are linked, not copied: only files that setup.py installs elsewhere need a new build.
 package_key="$messages_key $(hash_of package.xml setup.py setup.cfg) $(
-    find launch config bundles resource -type f ! -name '*.pyc' 2> /dev/null \
+    find launch config bundles encoders resource -type f ! -name '*.pyc' 2> /dev/null \
         | LC_ALL=C sort | sha256sum)"
 if ! is_done package "$package_key"; then
     say 'building ser_ros'

@@ -23,6 +23,7 @@ from ser_ros.models.parallel_cnn_attention_lstm import ParallelCnnAttentionLstm
 from ser_ros.models.parallel_cnn_transformer import ParallelCnnTransformer
 from ser_ros.models.parallel_fusion import ParallelFusion
 from ser_ros.models.parallel_pitch_cnn import ParallelPitchCnn
+from ser_ros.models.perceptron import Perceptron
 from ser_ros.models.stacked_cnn_attention_lstm import StackedCnnAttentionLstm
 from ser_ros.models.stacked_cnn_lstm import StackedCnnLstm
 from ser_ros.models.vgg import Vgg
@@ -39,6 +40,7 @@ MODELS = {
     'parallel_fusion': ParallelFusion,
     'parallel_pitch_cnn': ParallelPitchCnn,
     'functionals': Functionals,
+    'perceptron': Perceptron,
     'ensemble': Ensemble,
 }
 

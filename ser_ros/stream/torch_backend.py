@@ -75,7 +75,7 @@ def geometry(bundle: Bundle) -> Geometry:
         frontend.hop_length,
         frontend.n_rows,
         frontend.n_features,
-        bundle.model.min_frames,
+        frontend.n_frames(frontend.n_samples(bundle.model.min_frames)),
     )
 
 
@@ -132,15 +132,16 @@ class TorchBackend(Backend):
         spectra, lengths, means = map(torch.from_numpy, self.stack(windows))
         frontend = self.bundle.frontend
         features = frontend.features(spectra, lengths)
+        steps = frontend.n_steps(lengths)
         x = frontend.standardise(features, means).to(self._device)
         try:
             scores = self.bundle.log_probabilities(
-                x, lengths.to(self._device) if len(windows) > 1 else None
+                x, steps.to(self._device) if len(windows) > 1 else None
             )
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             if len(windows) > 1:
                 return [score for window in windows for score in self.score([window])]
             return [None]
-        clip_means = frontend.clip_mean(features, lengths).numpy()
+        clip_means = frontend.clip_mean(features, steps).numpy()
         return [Score(*pair) for pair in zip(scores.double().numpy(), clip_means)]

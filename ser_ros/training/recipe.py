@@ -76,6 +76,8 @@ class VoiceConfig:
     """Augmented copies of each clip, beside the clip as it is. Their features are computed once,
     before the training, and crops of them are drawn; a voice's mean is that over all of its copies.
     0: features are standardised by the training set alone, and each epoch augments anew."""
+    clean_probability: float = 0.5
+    """Of drawing a clip as it is, where there are copies, rather than one of these."""
     memory: float = 24.0
     """After n utterances a voice's own mean has the weight n / (n + memory), the training set's
     mean has the rest."""
@@ -91,6 +93,7 @@ class VoiceConfig:
         _at_least(0, self, 'copies')
         if self.memory <= 0:
             raise SerError(f'memory is {self.memory}, not positive')
+        _within_one(self, 'clean_probability')
         _within_one(self, 'unknown_probability')
         if not 1 <= self.history[0] <= self.history[1]:
             raise SerError(

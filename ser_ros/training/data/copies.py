@@ -9,24 +9,27 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from ser_ros.features import Frontend
+from ser_ros.features import Frontend, SpeechEncoder
 from ser_ros.training.data.augmentation import Augment, spectrum_by_length
 from ser_ros.training.data.batches import mixed_seed
 from ser_ros.training.data.dataset import NO_CLASS, TrainingWindows, pad
+from ser_ros.training.recipe import AugmentationConfig
 
 BATCH_SIZE = 128
+N_CROPS = 2
+"""Of each copy, where the front-end pools over time, so that its features cannot be cropped later."""
 
 CopyItem = tuple[Tensor, int, int, Tensor]
-"""(features (n_features, frames), not standardised, label, index of the corpus, the mean of its voice
+"""(features (n_features, steps), not standardised, label, index of the corpus, the mean of its voice
 (n_features, 1))."""
 
 CopyBatch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
-"""(features (batch, n_features, longest), true frames (batch,), labels (batch,), corpora (batch,),
+"""(features (batch, n_features, longest), true steps (batch,), labels (batch,), corpora (batch,),
 means of the voices (batch, n_features, 1))."""
 
 
 class Copies(Dataset):
-    """Crops of the features of each clip and of its augmented copies, drawn with equal chances.
+    """Crops of the features of each clip and of its augmented copies.
 
     Indexed as `WholeClips`, and drawn by the same rule. The mean of a voice is that over all copies
     of its clips: over all the rooms and microphones that the copies pretend.
@@ -35,19 +38,22 @@ class Copies(Dataset):
     def __init__(
         self,
         features: np.ndarray,
-        frames: np.ndarray,
+        steps: np.ndarray,
         labels: np.ndarray,
         items: TrainingWindows,
         means: Tensor,
         shortest: int,
+        clean_probability: float,
     ):
-        """`features`: (n_copies, n, n_features, frames). `frames`, `labels`: (n_copies, n).
+        """`features`: (n_copies, n_crops, n, n_features, longest), the whole clips first.
 
-        `items`: the clips. `means`: (n, n_features, 1), those of their voices. `shortest`: frames
-        of a crop.
+        `steps`: (n_copies, n_crops, n). `labels`: (n_copies, n). `items`: the clips. `means`: (n,
+        n_features, 1), those of their voices. `shortest`: steps of a crop. `clean_probability`: of
+        the first copy; all others have equal chances.
         """
-        self.features, self.frames, self.labels = features, frames, labels
+        self.features, self.steps, self.labels = features, steps, labels
         self.items, self.means, self.shortest = items, means, shortest
+        self.clean_probability = clean_probability
 
     def __len__(self) -> int:
         return len(self.items)
@@ -55,39 +61,58 @@ class Copies(Dataset):
     def __getitem__(self, item: tuple[int, ...]) -> CopyItem:
         index, config = item[1], self.items.augmentation
         rng = np.random.default_rng((self.items.seed, *item))
-        copy = rng.integers(len(self.features))
-        start, end = 0, self.frames[copy, index]
-        if rng.random() >= config.whole_probability:
-            n = rng.integers(min(self.shortest, end), end + 1)
-            if rng.random() >= config.onset_probability:
-                start = rng.integers(end - n + 1)
-            end = start + n
-        x = torch.from_numpy(self.features[copy, index, :, start:end]).float()
+        n_copies, n_crops = self.features.shape[:2]
+        copy = crop = 0
+        if n_copies > 1 and rng.random() >= self.clean_probability:
+            copy = rng.integers(1, n_copies)
+        is_cropped = rng.random() >= config.whole_probability
+        if is_cropped and n_crops > 1:
+            crop = rng.integers(1, n_crops)
+        start, end = 0, self.steps[copy, crop, index]
+        if is_cropped and n_crops == 1:
+            start, end = _draw_crop(rng, config, end, self.shortest)
+        x = torch.from_numpy(self.features[copy, crop, index, :, start:end]).float()
         label, corpus = int(self.labels[copy, index]), self.items.corpus(index)
         return x, label, corpus, self.means[index]
+
+
+def _draw_crop(
+    rng: np.random.Generator, config: AugmentationConfig, n: int, shortest: int
+) -> tuple[int, int]:
+    """Where a crop of `n` steps or frames begins and ends."""
+    size = rng.integers(min(shortest, n), n + 1)
+    start = 0 if rng.random() < config.onset_probability else rng.integers(n - size + 1)
+    return start, start + size
 
 
 def pad_copies(batch: Sequence[CopyItem]) -> CopyBatch:
     """Collate items, with zeros after the shorter ones."""
     features, labels, corpora, means = zip(*batch)
-    x, frames, labels, corpora = pad([*zip((f.T for f in features), labels, corpora)])
-    return x.mT.contiguous(), frames, labels, corpora, torch.stack(means)
+    x, steps, labels, corpora = pad([*zip((f.T for f in features), labels, corpora)])
+    return x.mT.contiguous(), steps, labels, corpora, torch.stack(means)
 
 
 @torch.inference_mode()
 def compute_copies(
-    items: TrainingWindows, frontend: Frontend, augment: Augment, n_copies: int, least: int
+    items: TrainingWindows,
+    frontend: Frontend,
+    augment: Augment,
+    n_copies: int,
+    least: int,
+    clean_probability: float,
 ) -> Copies:
     """The features of the clips as they are and of `n_copies` augmented copies.
 
-    They take two bytes a value: 10 kB for 3 s. `least`: the fewest frames of a crop. Draws by the
-    seed of `items`, and leaves torch's generators as they were.
+    They take two bytes a value: 10 kB for 3 s of `LogMelPitch`. `least`: the fewest steps of a crop.
+    Draws by the seed of `items`, and leaves torch's generators as they were.
     """
     config, rate, device = items.augmentation, frontend.sample_rate, frontend.mean.device
-    longest = frontend.n_frames(round(config.crop[1] * rate))
-    shape = (1 + n_copies, len(items))
+    n_crops = N_CROPS if isinstance(frontend, SpeechEncoder) else 0
+    longest = frontend.n_steps(frontend.n_frames(round(config.crop[1] * rate)))
+    shape = (1 + n_copies, 1 + n_crops, len(items))
     features = np.zeros((*shape, frontend.n_features, longest), np.float16)
-    frames, labels = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    steps, labels = np.zeros(shape, np.int64), np.zeros((1 + n_copies, len(items)), np.int64)
+    fewest = frontend.n_frames(max(frontend.n_samples(least), round(config.crop[0] * rate)))
     voices = {
         voice: i for i, voice in enumerate(sorted({items.voice(i) for i in range(len(items))}))
     }
@@ -97,7 +122,7 @@ def compute_copies(
     with (
         torch.random.fork_rng(),
         tqdm(
-            total=features[..., 0, 0].size,
+            total=labels.size,
             desc='augmenting',
             unit='clip',
             leave=False,
@@ -114,19 +139,43 @@ def compute_copies(
                 if copy:
                     torch.manual_seed(mixed_seed(items.seed, copy, start))
                     samples = augment.waveform(samples, lengths)
-                n = frontend.n_frames(lengths)
-                x = frontend.features(spectrum_by_length(frontend, samples, lengths), n)
+                spectrum = spectrum_by_length(frontend, samples, lengths)
+                n_frames = frontend.n_frames(lengths)
+                for crop in range(1 + n_crops):
+                    part, n = spectrum, n_frames
+                    if crop:
+                        rng = np.random.default_rng((items.seed, copy, start, crop))
+                        part, n = _crop_spectra(rng, config, spectrum, n_frames, fewest)
+                    x, own = frontend.features(part, n), frontend.n_steps(n)
+                    features[copy, crop, rows, :, : x.shape[-1]] = x.cpu().numpy()
+                    steps[copy, crop, rows] = own.cpu().numpy()
+                    if not crop:
+                        means = frontend.clip_mean(x, own).double().cpu()
                 # A sound without a voice says nothing about one.
-                means = frontend.clip_mean(x, n).double().cpu()
                 means[found == NO_CLASS] = torch.nan
                 totals.index_add_(0, voice[rows], means.nan_to_num())
                 counts.index_add_(0, voice[rows], means.isfinite().double())
-                features[copy, rows, :, : x.shape[-1]] = x.cpu().numpy()
-                frames[copy, rows], labels[copy, rows] = n.cpu().numpy(), found.numpy()
+                labels[copy, rows] = found.numpy()
                 bar.update(len(chosen))
     means = torch.where(counts > 0, totals / counts, torch.nan).float()[voice]
-    shortest = max(least, frontend.n_frames(round(config.crop[0] * rate)))
-    return Copies(features, frames, labels, items, means, shortest)
+    shortest = frontend.n_steps(fewest)
+    return Copies(features, steps, labels, items, means, shortest, clean_probability)
+
+
+def _crop_spectra(
+    rng: np.random.Generator,
+    config: AugmentationConfig,
+    spectra: Tensor,
+    n_frames: Tensor,
+    shortest: int,
+) -> tuple[Tensor, Tensor]:
+    """A crop of each of (batch, n_rows, frames), zero after it, and the frames of each crop."""
+    crops, sizes = torch.zeros_like(spectra), torch.zeros_like(n_frames)
+    for index, n in enumerate(n_frames.tolist()):
+        start, end = _draw_crop(rng, config, n, shortest)
+        crops[index, :, : end - start] = spectra[index, :, start:end]
+        sizes[index] = end - start
+    return crops, sizes
 
 
 def _whole(items: TrainingWindows, is_augmented: bool) -> TrainingWindows:

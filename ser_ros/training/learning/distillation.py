@@ -31,7 +31,10 @@ class Teacher:
     def probabilities(self, samples: Tensor, lengths: Tensor, known: Tensor) -> Tensor:
         """(batch, samples), true lengths (batch,) → (batch, n_classes) among the `known` classes."""
         frontend, model = (part.to(samples.device) for part in (self._frontend, self._model))
-        logits = model(streamed_features(frontend, samples, lengths), frontend.n_frames(lengths))
+        logits = model(
+            streamed_features(frontend, samples, lengths),
+            frontend.n_steps(frontend.n_frames(lengths)),
+        )
         logits = logits[:, self._columns].float() / self.config.temperature
         return logits.masked_fill(~known, -torch.inf).softmax(dim=1)
 

@@ -57,29 +57,33 @@ class EmotionTask(lightning.LightningModule):
 
     def forward(self, samples: Tensor, lengths: Tensor) -> Tensor:
         """(batch, samples), true lengths in samples (batch,) → logits (batch, n_classes)."""
-        return self.model(self.frontend(samples, lengths), self.frontend.n_frames(lengths))
+        return self.model(self.frontend(samples, lengths), self._steps(lengths))
+
+    def _steps(self, lengths: Tensor) -> Tensor:
+        """(batch,) in samples → (batch,) in steps of the features."""
+        return self.frontend.n_steps(self.frontend.n_frames(lengths))
 
     def losses(self, batch: Union[Batch, CopyBatch]) -> Tensor:
         """(batch,) losses of the clips, augmented and mixed up."""
         if self.recipe.voice.copies:
-            features, frames, labels, corpora, means = batch
+            features, steps, labels, corpora, means = batch
             x = self.frontend.standardise(features, self._known(means))
         else:
             samples, lengths, labels, corpora = batch
-            frames = self.frontend.n_frames(lengths)
+            steps = self._steps(lengths)
             samples = self.augment.waveform(samples, lengths)
             x = self._features(samples, lengths)
-        x = self.augment.spectrogram(x, frames)
+        x = self.augment.spectrogram(x, steps)
         targets = soft_targets(labels, self.n_classes)
         # A sound without a voice is uncertain among all classes, whatever corpus it replaces.
         known = self.corpus_classes[corpora] | (labels < 0)[:, None]
         if self.teacher:
             targets = self.teacher.soften(targets, labels, samples, lengths, known)
         if alpha := self.recipe.augmentation.mixup_alpha:
-            x, frames, targets, known = mixup(x, frames, targets, known, alpha)
+            x, steps, targets, known = mixup(x, steps, targets, known, alpha)
         losses = [
             clip_losses(logits, targets, known, self.class_weights, self.recipe.optimization)
-            for logits in member_logits(self.model, x, frames)
+            for logits in member_logits(self.model, x, steps)
         ]
         return torch.stack(losses).mean(dim=0)
 

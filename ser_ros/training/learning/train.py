@@ -224,7 +224,14 @@ def make_data(
                 f'voice.copies is for windows of a stream, and {recipe.frontend.kind} reads whole '
                 'clips: set voice.copies to 0'
             )
-        items = compute_copies(items, task.frontend, task.augment, n_copies, task.model.min_frames)
+        items = compute_copies(
+            items,
+            task.frontend,
+            task.augment,
+            n_copies,
+            task.model.min_frames,
+            recipe.voice.clean_probability,
+        )
         collate = pad_copies
     return EmotionData(
         items,

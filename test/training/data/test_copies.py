@@ -8,7 +8,7 @@ import torch
 from ser_ros.audio import SAMPLE_RATE
 from ser_ros.audio.vad import Segment
 from ser_ros.features import build_frontend
-from ser_ros.frontend_config import LogMelPitchConfig
+from ser_ros.frontend_config import LogMelPitchConfig, SpeechEncoderConfig
 from ser_ros.training.data.augmentation import Augment
 from ser_ros.training.data.copies import compute_copies, pad_copies
 from ser_ros.training.data.dataset import NO_CLASS, TrainingWindows, Utterance
@@ -44,7 +44,9 @@ def items_of(config=CONFIG, **data):
 def make(config=CONFIG, n_copies=2, **data):
     frontend = build_frontend(LogMelPitchConfig())
     augment = Augment(config, SAMPLE_RATE)
-    return compute_copies(items_of(config, **data), frontend, augment, n_copies, least=4)
+    return compute_copies(
+        items_of(config, **data), frontend, augment, n_copies, least=4, clean_probability=0.3
+    )
 
 
 def features_of(samples):
@@ -66,11 +68,11 @@ def test_the_first_copy_is_the_clip_as_it_is():
 
 def test_the_others_are_augmented_and_differ():
     copies = make()
-    clean, first, second = copies.features[:, 3].astype(np.float32)
+    clean, first, second = copies.features[:, 0, 3].astype(np.float32)
     assert not np.array_equal(first, second)
     config = dataclasses.replace(CONFIG, noise_snr_db=(-20.0, -20.0), speed=(1.3, 1.3))
-    noisy = make(config).features[1, 3].astype(np.float32)
-    n = min(copies.frames[:, 3])
+    noisy = make(config).features[1, 0, 3].astype(np.float32)
+    n = min(copies.steps[:, 0, 3])
     assert np.abs(first[:, :n] - clean[:, :n]).mean() < np.abs(noisy[:, :n] - clean[:, :n]).mean()
 
 
@@ -80,9 +82,9 @@ def test_crops_are_drawn_from_all_copies():
     sizes = np.array([x.shape[-1] for x in drawn])
     frontend = build_frontend(LogMelPitchConfig())
     assert sizes.min() >= frontend.n_frames(round(CROP[0] * SAMPLE_RATE))
-    assert sizes.max() == copies.frames[:, 0].max()
+    assert sizes.max() == copies.steps[:, 0, 0].max()
     assert 0.4 < (sizes == sizes.max()).mean() < 0.65
-    parts = [copies.features[c, 0, 0, : copies.frames[c, 0]] for c in range(3)]
+    parts = [copies.features[c, 0, 0, 0, : copies.steps[c, 0, 0]] for c in range(3)]
     found = [
         [np.array_equal(x[0].numpy().astype(np.float16), part[: x.shape[-1]]) for part in parts]
         for x in drawn
@@ -96,7 +98,7 @@ def test_the_mean_of_a_voice_is_that_over_its_copies():
     frontend = build_frontend(LogMelPitchConfig())
     means = [
         frontend.clip_mean(
-            torch.from_numpy(copies.features[c, i, :, : copies.frames[c, i]]).float()
+            torch.from_numpy(copies.features[c, 0, i, :, : copies.steps[c, 0, i]]).float()
         )
         for c in range(3)
         for i in rows
@@ -142,3 +144,23 @@ def test_a_batch_is_padded_with_zeros():
     for row, (x, *_), n in zip(features, items, frames):
         torch.testing.assert_close(row[:, :n], x)
         assert not row[:, n:].any()
+
+
+def test_features_that_are_pooled_over_time_are_cropped_before():
+    frontend = build_frontend(SpeechEncoderConfig())
+    augment = Augment(CONFIG, SAMPLE_RATE)
+    copies = compute_copies(
+        items_of(), frontend, augment, n_copies=1, least=1, clean_probability=0.5
+    )
+    assert copies.features.shape == (2, 3, 5, frontend.n_features, 1)
+    assert (copies.steps == 1).all()
+    whole = frontend.features(frontend.spectrum(torch.from_numpy(utterances()[3].samples)))
+    torch.testing.assert_close(
+        torch.from_numpy(copies.features[0, 0, 3]).float(), whole, atol=2e-3, rtol=0
+    )
+    variants = copies.features[:, :, 3, :, 0].reshape(6, -1)
+    assert len(np.unique(variants, axis=0)) == 6
+    drawn = [copies[0, 3, place][0][:, 0].numpy().astype(np.float16) for place in range(200)]
+    counts = [sum(np.array_equal(x, own) for x in drawn) for own in variants]
+    assert sum(counts) == 200
+    assert min(counts) > 10

@@ -9,7 +9,13 @@ import pytest
 import ser_ros
 from ser_ros import SerError
 from ser_ros.bundle import load_bundle
-from ser_ros.frontend_config import LogMelConfig, MfccConfig, ResearchConfig, VggishConfig
+from ser_ros.frontend_config import (
+    LogMelConfig,
+    MfccConfig,
+    ResearchConfig,
+    SpeechEncoderConfig,
+    VggishConfig,
+)
 from ser_ros.training.data.corpora import Clip
 from ser_ros.training.evaluation.clip_result import ClipResult
 from ser_ros.training.evaluation.metrics import subset_results
@@ -137,11 +143,15 @@ def test_a_random_split_is_not_called_independent(evaluated):
         (LogMelConfig(n_mels=80), 'log-mel at 16000 Hz, 80 mels from 50 to 7000 Hz'),
         (MfccConfig(n_mfcc=13, deltas=1), '13 MFCC with deltas at 16000 Hz, 64 mels'),
         (ResearchConfig(), 'log-mel at 48000 Hz, 128 mels, 10.7 ms windows every 5.33 ms'),
+        (SpeechEncoderConfig(), 'convolutions in front of a speech encoder'),
         (VggishConfig(), "VGGish's own"),
     ],
 )
 def test_it_names_the_front_end(write_bundle, tmp_path, config, stated):
-    bundle = load_bundle(write_bundle(tmp_path / 'b.safetensors', frontend=config))
+    path = write_bundle(
+        tmp_path / 'b.safetensors', frontend=config, architecture='perceptron', hyperparameters={}
+    )
+    bundle = load_bundle(path)
     text = card(bundle)
     assert stated in text
     assert ('Windows of up to 3 s' in text) == bundle.frontend.is_streaming
