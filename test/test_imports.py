@@ -20,7 +20,8 @@ ALLOWED = {
     'frontend_config': set(),
     'bundle_info': {'audio', 'emotions', 'files', 'frontend_config', 'settings', 'shipped'},
     'programs': {'bundle_info', 'settings'},
-    'features': {'frontend_config'},
+    'speech_encoder': {'shipped'},
+    'features': {'frontend_config', 'speech_encoder'},
     'models': set(),
     'bundle': {
         'bundle_info',

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from ser_ros.features import Frontend, SpeechEncoder
-from ser_ros.training.data.augmentation import Augment, spectrum_by_length
+from ser_ros.training.data.augmentation import Augment, chunks_by_length, spectrum_by_length
 from ser_ros.training.data.batches import mixed_seed
 from ser_ros.training.data.dataset import NO_CLASS, TrainingWindows, pad
 from ser_ros.training.recipe import AugmentationConfig
@@ -146,7 +146,7 @@ def compute_copies(
                     if crop:
                         rng = np.random.default_rng((items.seed, copy, start, crop))
                         part, n = _crop_spectra(rng, config, spectrum, n_frames, fewest)
-                    x, own = frontend.features(part, n), frontend.n_steps(n)
+                    x, own = _features_by_length(frontend, part, n), frontend.n_steps(n)
                     features[copy, crop, rows, :, : x.shape[-1]] = x.cpu().numpy()
                     steps[copy, crop, rows] = own.cpu().numpy()
                     if not crop:
@@ -160,6 +160,17 @@ def compute_copies(
     means = torch.where(counts > 0, totals / counts, torch.nan).float()[voice]
     shortest = frontend.n_steps(fewest)
     return Copies(features, steps, labels, items, means, shortest, clean_probability)
+
+
+def _features_by_length(frontend: Frontend, spectra: Tensor, n_frames: Tensor) -> Tensor:
+    """(batch, n_rows, frames), true frames (batch,) → (batch, n_features, steps), zero after each."""
+    features = spectra.new_zeros(
+        len(spectra), frontend.n_features, frontend.n_steps(spectra.shape[-1])
+    )
+    for clips, longest in chunks_by_length(n_frames):
+        x = frontend.features(spectra[clips, :, :longest], n_frames[clips])
+        features[clips, :, : x.shape[-1]] = x
+    return features
 
 
 def _crop_spectra(
