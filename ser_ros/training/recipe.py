@@ -76,8 +76,9 @@ class VoiceConfig:
     """Augmented copies of each clip, beside the clip as it is. Their features are computed once,
     before the training, and crops of them are drawn; a voice's mean is that over all of its copies.
     0: features are standardised by the training set alone, and each epoch augments anew."""
-    clean_probability: float = 0.5
-    """Of drawing a clip as it is, where there are copies, rather than one of these."""
+    clean_probability: float = 1 / 6
+    """Of drawing a clip as it is, where there are copies, rather than one of these; by default as often
+    as each of five copies."""
     memory: float = 24.0
     """After n utterances a voice's own mean has the weight n / (n + memory), the training set's
     mean has the rest."""

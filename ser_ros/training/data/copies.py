@@ -163,7 +163,10 @@ def compute_copies(
 
 
 def _features_by_length(frontend: Frontend, spectra: Tensor, n_frames: Tensor) -> Tensor:
-    """(batch, n_rows, frames), true frames (batch,) → (batch, n_features, steps), zero after each."""
+    """(batch, n_rows, frames), true frames (batch,) → (batch, n_features, steps).
+
+    Steps after a clip's own are not defined.
+    """
     features = spectra.new_zeros(
         len(spectra), frontend.n_features, frontend.n_steps(spectra.shape[-1])
     )

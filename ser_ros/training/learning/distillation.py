@@ -51,7 +51,7 @@ class Teacher:
 
 
 def streamed_features(frontend: nn.Module, samples: Tensor, lengths: Tensor) -> Tensor:
-    """(batch, samples), true lengths (batch,) → (batch, n_features, frames), in 32 bits.
+    """(batch, samples), true lengths (batch,) → (batch, n_features, steps), in 32 bits.
 
     For a front-end of the stream.
     """

@@ -88,7 +88,7 @@ class EmotionTask(lightning.LightningModule):
         return torch.stack(losses).mean(dim=0)
 
     def _features(self, samples: Tensor, lengths: Tensor) -> Tensor:
-        """(batch, samples), true lengths (batch,) → (batch, n_features, frames)."""
+        """(batch, samples), true lengths (batch,) → (batch, n_features, steps)."""
         if not self.frontend.is_streaming:
             return self.frontend(samples, lengths)
         return streamed_features(self.frontend, samples, lengths)
@@ -164,7 +164,7 @@ class EmotionTask(lightning.LightningModule):
 
 
 def member_logits(model: nn.Module, x: Tensor, lengths: Tensor) -> Tensor:
-    """(batch, n_features, frames), true lengths (batch,) → (members, batch, n_classes)."""
+    """(batch, n_features, steps), true lengths (batch,) → (members, batch, n_classes)."""
     if isinstance(model, Ensemble):
         return model.member_logits(x, lengths)
     return model(x, lengths)[None]
