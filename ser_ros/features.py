@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterable
-from typing import Optional, Union
+from typing import ClassVar, Optional, Union
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,8 @@ class Frontend(nn.Module):
     features have steps: one for each frame, or, of `SpeechEncoder`, one for all of a clip.
     """
 
+    is_pooled: ClassVar[bool] = False
+    """Whether the features have one step for all of a clip."""
     stft: Spectrogram
     """Of a streaming front-end: the transform of each frame."""
 
@@ -155,6 +157,15 @@ def _decibels(power: Tensor, floor_db: float) -> Tensor:
     return 10.0 * power.clamp(min=10.0 ** (floor_db / 10.0)).log10()
 
 
+def _limit_range(decibels: Tensor, real: Tensor, range_db: float) -> Tensor:
+    """(..., bins, frames) with what is further below the clip's loudest bin raised to that.
+
+    `real`: which frames are the clip's own, broadcastable.
+    """
+    loudest = decibels.where(real, -torch.inf).amax(dim=(-2, -1), keepdim=True)
+    return decibels.maximum(loudest - range_db)
+
+
 class LogMel(Frontend):
     """Mel power spectrogram (Hann window, Slaney scale and norm) in decibels, not padded.
 
@@ -246,8 +257,7 @@ class LogMelPitch(Frontend):
         if lengths is not None:
             real = torch.arange(n_frames, device=mels.device) < lengths[..., None]
             real, n_frames = real[..., None, :], lengths[..., None, None]
-        loudest = mels.where(real, -torch.inf).amax(dim=(-2, -1), keepdim=True)
-        mels = mels.maximum(loudest - self.config.range_db)
+        mels = _limit_range(mels, real, self.config.range_db)
         level = (mels * real).sum(dim=(-2, -1), keepdim=True) / (mels.shape[-2] * n_frames)
         return torch.cat((mels - level, spectrum[..., -2:, :]), dim=-2)
 
@@ -417,6 +427,7 @@ class SpeechEncoder(Frontend):
     has them relative to full scale: a microphone's gain must not matter.
     """
 
+    is_pooled = True
     N_FFT = 400
     MIN_FRAMES = 16
     MEAN_LEVEL = 1.4
@@ -472,11 +483,11 @@ class SpeechEncoder(Frontend):
         if lengths is None:
             lengths = frames.new_full(clips, n_frames)
         real = frames < lengths[..., None]
-        loudest = spectrum.where(real[..., None, :], -torch.inf).amax(dim=(-2, -1), keepdim=True)
         power = (10 ** (spectrum / 10)).mean(dim=-2)
         level = (power * real).sum(dim=-1) / lengths.clamp(min=1)
         level = 10 * level.clamp(min=1e-10).log10()[..., None, None]
-        x = (spectrum.maximum(loudest - self.config.range_db) - level) / 10 + self.MEAN_LEVEL
+        x = _limit_range(spectrum, real[..., None, :], self.config.range_db)
+        x = (x - level) / 10 + self.MEAN_LEVEL
         x = (x + 4) / 4  # Whisper's own scale
         x, real = x.reshape(-1, n_mels, n_frames), real.reshape(-1, n_frames)
         return self.convolutions(x, real).reshape(*clips, self.n_features, 1)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from ser_ros.features import Frontend, SpeechEncoder
+from ser_ros.features import Frontend
 from ser_ros.training.data.augmentation import Augment, chunks_by_length, spectrum_by_length
 from ser_ros.training.data.batches import mixed_seed
 from ser_ros.training.data.dataset import NO_CLASS, TrainingWindows, pad
@@ -107,7 +107,7 @@ def compute_copies(
     Draws by the seed of `items`, and leaves torch's generators as they were.
     """
     config, rate, device = items.augmentation, frontend.sample_rate, frontend.mean.device
-    n_crops = N_CROPS if isinstance(frontend, SpeechEncoder) else 0
+    n_crops = N_CROPS if frontend.is_pooled else 0
     longest = frontend.n_steps(frontend.n_frames(round(config.crop[1] * rate)))
     shape = (1 + n_copies, 1 + n_crops, len(items))
     features = np.zeros((*shape, frontend.n_features, longest), np.float16)
