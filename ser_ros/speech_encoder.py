@@ -12,6 +12,8 @@ from ser_ros import SerError
 from ser_ros.shipped import shipped_file
 
 WEIGHTS = 'encoders/smart_turn_convolutions.safetensors'
+LICENSE = 'BSD-2-Clause AND MIT'
+"""Of the weights, SPDX: Smart Turn's, and Whisper's from which it was trained."""
 
 
 class SpeechConvolutions(nn.Module):

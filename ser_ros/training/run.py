@@ -12,14 +12,21 @@ from typing import Any, Optional
 
 from filelock import FileLock, Timeout
 
-from ser_ros import SerError
+from ser_ros import SerError, speech_encoder
 from ser_ros.bundle import Bundle, load_bundle, save_bundle
 from ser_ros.bundle_info import ON_VALIDATION, AdaptationInfo, BundleInfo
 from ser_ros.files import make_folder, write_atomically
+from ser_ros.frontend_config import SpeechEncoderConfig
 from ser_ros.models import default_hyperparameters
 from ser_ros.settings import from_dict
 from ser_ros.training.adjustment import ADJUSTED, adjust_recipe
-from ser_ros.training.data.corpora import Corpus, CorpusPath, license_of, read_corpora
+from ser_ros.training.data.corpora import (
+    Corpus,
+    CorpusPath,
+    joint_license,
+    license_of,
+    read_corpora,
+)
 from ser_ros.training.data.dataset import Utterance
 from ser_ros.training.data.splits import Split, split_corpora
 from ser_ros.training.evaluation.calibration import calibrate
@@ -221,7 +228,7 @@ def _bundle_info(recipe: Recipe, split: Split) -> BundleInfo:
         recipe=shared_recipe(recipe),
         seed=recipe.seed,
         metrics={},
-        license=license_of(recipe.data.corpora),
+        license=_license(recipe),
         recordings=tuple(sorted({c.fingerprint for c in (*split.train, *split.validation)})),
         calibration=ON_VALIDATION if split.validation else 'nothing',
         classes=split.classes,
@@ -231,6 +238,14 @@ def _bundle_info(recipe: Recipe, split: Split) -> BundleInfo:
             memory=recipe.voice.memory,
         ),
     )
+
+
+def _license(recipe: Recipe) -> str:
+    """The SPDX expression that the corpora and published weights of the front-end require."""
+    licenses = [license_of(recipe.data.corpora)]
+    if isinstance(recipe.frontend, SpeechEncoderConfig):
+        licenses.append(speech_encoder.LICENSE)
+    return joint_license(*licenses)
 
 
 # --- The folder of a run -----------------------------------------------------------------------

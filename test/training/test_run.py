@@ -23,6 +23,7 @@ from ser_ros import SerError, models
 from ser_ros.__main__ import main
 from ser_ros.bundle import load_bundle, save_bundle
 from ser_ros.bundle_info import AdaptationInfo
+from ser_ros.frontend_config import SpeechEncoderConfig
 from ser_ros.models.parallel_cnn_transformer import ParallelCnnTransformer
 from ser_ros.stream.recognizer import Recognizer
 from ser_ros.training.data.corpora import read_corpus
@@ -419,6 +420,17 @@ def test_a_recipe_by_answers_gives_a_bundle_that_adapts(tiny_corpus, tmp_path, c
     recipe = dataclasses.replace(changed(epochs=1), voice=VoiceConfig(by_answers=True, memory=8.0))
     run = train(recipe, [tiny_corpus], tmp_path, cpu)
     assert load_bundle(run.bundle).info.adaptation == AdaptationInfo(by_answers=True, memory=8.0)
+
+
+def test_the_licence_covers_published_weights_of_the_front_end(tiny_corpus, tmp_path, cpu):
+    recipe = dataclasses.replace(
+        changed(epochs=1),
+        architecture='perceptron',
+        hyperparameters={},
+        frontend=SpeechEncoderConfig(),
+    )
+    info = load_bundle(train(recipe, [tiny_corpus], tmp_path, cpu).bundle).info
+    assert info.license == 'CC-BY-NC-SA-4.0 AND BSD-2-Clause AND MIT'
 
 
 def test_a_last_step_that_diverges_is_an_error_too(tiny_corpus, tmp_path, cpu):
