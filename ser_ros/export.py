@@ -106,8 +106,9 @@ def make_programs(bundle: Bundle) -> Programs:
             geometry,
             hash_weights(weights_of(frontend, bundle.model)),
         )
+    voice = torch_backend.mean + frontend.std.numpy()
     onnx = OnnxBackend(bundle.info, programs, torch_backend.mean, bundle.path, bundle.digest)
-    if not (difference := _largest_difference(torch_backend, onnx, longest)) <= TOLERANCE:
+    if not (difference := _largest_difference(torch_backend, onnx, longest, voice)) <= TOLERANCE:
         raise SerError(
             f'the ONNX programs of bundle {bundle.path} differ by {difference:.2g} from its '
             f'log-probabilities, which is not within {TOLERANCE:g}'
@@ -115,8 +116,10 @@ def make_programs(bundle: Bundle) -> Programs:
     return programs
 
 
-def _largest_difference(one: Backend, other: Backend, longest: int) -> float:
+def _largest_difference(one: Backend, other: Backend, longest: int, mean: np.ndarray) -> float:
     """The largest of log-probabilities, for windows of up to `longest` frames.
+
+    `mean`: (n_features, 1) of a voice.
 
     Infinite where frames or mean features differ.
     """
@@ -127,7 +130,7 @@ def _largest_difference(one: Backend, other: Backend, longest: int) -> float:
     spectrum = one.spectrum(frames)
     pairs, differences = [(spectrum, other.spectrum(frames))], []
     lengths = (longest, longest // 2, longest - 1, geometry.min_frames)
-    windows = [Window(spectrum[:, :n], 0, mean) for n in lengths for mean in (None, one.mean + 1)]
+    windows = [Window(spectrum[:, :n], 0, own) for n in lengths for own in (None, mean)]
     for batch in (windows, *([window] for window in windows)):
         for mine, others in zip(one.score(batch), other.score(batch)):
             differences.append(np.abs(mine.log_probabilities - others.log_probabilities).max())
