@@ -172,11 +172,14 @@ def bundle_info():
 
 @pytest.fixture(scope='session')
 def untrained_frontend():
-    """A function: settings → the front-end with statistics as of speech in decibels."""
+    """A function: settings → the front-end with statistics as of speech."""
 
     def build(config):
-        shape = build_frontend(config).mean.shape
-        return build_frontend(config, torch.full(shape, -50.0), torch.full(shape, 16.0))
+        frontend = build_frontend(config)
+        # In decibels, or of the channels of a network.
+        mean, std = (0.1, 0.02) if frontend.is_pooled else (-50.0, 16.0)
+        shape = frontend.mean.shape
+        return build_frontend(config, torch.full(shape, mean), torch.full(shape, std))
 
     return build
 
