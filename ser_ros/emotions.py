@@ -224,12 +224,21 @@ class ExpressionMap:
         """(n_classes,) class probabilities → (n_expressions,), classes of one expression summed."""
         return np.bincount(self._index, probabilities, len(self.expressions))
 
+    def margin(self, probabilities: np.ndarray, leader: int) -> float:
+        """By how much an expression leads the next one, 0 if it does not; `leader`: its index.
+
+        (n_classes,) probabilities. On data unlike those of the training the margin tells right
+        decisions from wrong ones better than the confidence does (Liang et al., 2024).
+        """
+        summed = self.sum_classes(probabilities)
+        return max(0.0, float(summed[leader] - np.delete(summed, leader).max(initial=0.0)))
+
     def decide(self, probabilities: np.ndarray, threshold: float) -> tuple[Optional[str], float]:
-        """The leading expression, None below the threshold, and its confidence."""
+        """The leading expression, None if its margin is below the threshold, and its confidence."""
         summed = self.sum_classes(probabilities)
         leader = int(summed.argmax())
-        expression = self.expressions[leader] if summed[leader] >= threshold else None
-        return expression, float(summed[leader])
+        is_certain = self.margin(probabilities, leader) >= threshold
+        return self.expressions[leader] if is_certain else None, float(summed[leader])
 
     def valence_arousal(self, probabilities: np.ndarray) -> tuple[float, float]:
         """Expected valence and arousal under (n_classes,) probabilities."""

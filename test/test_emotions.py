@@ -145,6 +145,20 @@ def test_classes_of_one_expression_are_summed():
     np.testing.assert_allclose(summed, [0.6, 0.4])
 
 
+def test_an_expression_is_decided_if_it_leads_the_next_one_by_the_threshold():
+    expressions = ExpressionMap(['calm', 'happy', 'sad', 'neutral'])
+    probabilities = np.array([0.3, 0.25, 0.25, 0.2])
+    assert expressions.margin(probabilities, 0) == pytest.approx(0.25)
+    assert expressions.decide(probabilities, 0.24) == ('neutral', pytest.approx(0.5))
+    assert expressions.decide(probabilities, 0.26) == (None, pytest.approx(0.5))
+
+
+def test_an_expression_that_does_not_lead_has_no_margin():
+    expressions = ExpressionMap(['calm', 'happy'])
+    assert expressions.margin(np.array([0.4, 0.6]), 0) == 0
+    assert ExpressionMap(['calm', 'neutral']).margin(np.array([0.4, 0.6]), 0) == 1
+
+
 def test_valence_and_arousal_are_expectations():
     expressions = ExpressionMap(['happy', 'sad'])
     valence, arousal = expressions.valence_arousal(np.array([0.75, 0.25]))
@@ -156,7 +170,7 @@ def test_classes_of_ones_own_have_their_expression():
     own = {'contempt': Emotion('annoyed', -0.23, 0.31), 'irritation': OTHERS['annoyed']}
     expressions = ExpressionMap(['happy', 'contempt', 'irritation'], own)
     assert expressions.expressions == ['happy', 'annoyed']
-    assert expressions.decide(np.array([0.4, 0.3, 0.3]), 0.5) == ('annoyed', pytest.approx(0.6))
+    assert expressions.decide(np.array([0.4, 0.3, 0.3]), 0.1) == ('annoyed', pytest.approx(0.6))
     valence, _ = expressions.valence_arousal(np.array([0.0, 1.0, 0.0]))
     assert valence == pytest.approx(-0.23)
     assert class_order(['zest', 'sad', 'bored', 'neutral']) == ('neutral', 'sad', 'bored', 'zest')

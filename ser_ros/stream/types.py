@@ -51,7 +51,11 @@ class StreamConfig:
     smoothing: float = _setting(1.0, 'Time constant of the running decision, s.', 0.01, 60.0)
     lead: float = _setting(0.1, 'Probability by which a new running decision must lead.', 0.0, 1.0)
     threshold: Optional[float] = _setting(
-        None, "Lowest confidence of a published expression; by default the bundle's.", 0.0, 1.0
+        None,
+        'Probability by which a published expression leads the next one at least; by default the '
+        "bundle's.",
+        0.0,
+        1.0,
     )
     gain_db: float = _setting(0.0, 'Gain applied to the sound, in dB.', -60.0, 60.0)
     gap_tolerance: float = _setting(0.1, 'Seconds by which stamps may deviate.', 0.001, 10.0)

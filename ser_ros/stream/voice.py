@@ -364,7 +364,7 @@ class Voice:
         """`is_closing`: whether it comes because the utterance ends."""
         confidence = float(self.expressions.sum_classes(smoothed)[leader])
         valence, arousal = self.expressions.valence_arousal(smoothed)
-        is_certain = confidence >= self._threshold
+        is_certain = self.expressions.margin(smoothed, leader) >= self._threshold
         return Estimate(
             stamp_ns=self._anchor_ns + end * SECOND // SAMPLE_RATE,
             probabilities=probabilities,

@@ -586,10 +586,10 @@ def test_a_running_decision_changes_only_for_a_clear_lead(scripted, utterance, l
 @pytest.mark.parametrize(
     ('of_bundle', 'of_config', 'is_decided'),
     [
-        (0.69, None, True),
-        (0.71, None, False),
-        (0.99, 0.69, True),
-        (0.0, 0.71, False),
+        (0.49, None, True),
+        (0.51, None, False),
+        (0.99, 0.49, True),
+        (0.0, 0.51, False),
         (1.0, 0.0, True),
     ],
 )

@@ -128,23 +128,23 @@ def fit_threshold(
     target_accuracy: float,
     own: Mapping[str, Emotion] = NOTHING,
 ) -> float:
-    """The least confidence above which decisions are right as often as `target_accuracy`.
+    """The least margin (`ExpressionMap.margin`) above which `target_accuracy` of decisions are right.
 
-    If no confidence reaches the target, that of the most certain decision. It is rounded down to
+    If no margin reaches the target, that of the most certain decision. It is rounded down to
     five decimals: in other arithmetic the decision that sets it is a little less certain. `own`:
     classes that are not in `emotions.EMOTIONS`. SerError if no result has speech.
     """
     expression_map = ExpressionMap(class_names, own)
     decided = []
     for result in _with_speech(results):
-        expressions = expression_map.sum_classes(np.exp(result.score))
-        leader = int(expressions.argmax())
+        probabilities = np.exp(result.score)
+        leader = int(expression_map.sum_classes(probabilities).argmax())
         is_right = expression_map.expressions[leader] == result.clip.expression
-        decided.append((expressions[leader], is_right))
-    confidence, is_right = map(np.array, zip(*sorted(decided, reverse=True)))
+        decided.append((expression_map.margin(probabilities, leader), is_right))
+    margin, is_right = map(np.array, zip(*sorted(decided, reverse=True)))
     accuracy = is_right.cumsum() / np.arange(1, len(is_right) + 1)
     reached = np.flatnonzero(accuracy >= target_accuracy)
-    return math.floor(1e5 * confidence[reached[-1] if len(reached) else 0]) / 1e5
+    return math.floor(1e5 * margin[reached[-1] if len(reached) else 0]) / 1e5
 
 
 def _with_speech(results: Sequence[ClipResult]) -> list[ClipResult]:

@@ -137,14 +137,16 @@ def _loss(corpus: CorpusScores, choices: Choices) -> float:
 def _decide(
     scores: Scores, class_names: Sequence[str], own: Mapping[str, Emotion]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(..., n_classes) → the leading expression and its probability; '' without speech."""
+    """(..., n_classes) → the leading expression and its margin; '' and 0 without speech."""
     expressions = np.array([emotion_of(name, own).expression for name in class_names])
     names = np.array(ExpressionMap(class_names, own).expressions)
     probabilities = softmax(scores, axis=-1)
     sums = np.stack([probabilities[..., expressions == n].sum(axis=-1) for n in names], axis=-1)
     has_speech = np.isfinite(sums).all(axis=-1)
     decided = np.where(has_speech, names[np.nan_to_num(sums).argmax(axis=-1)], '')
-    return decided, np.where(has_speech, sums.max(axis=-1), 0.0)
+    # A column of zeros: there may be one expression alone.
+    ordered = np.sort(np.concatenate((np.zeros_like(sums[..., :1]), sums), axis=-1), axis=-1)
+    return decided, np.where(has_speech, ordered[..., -1] - ordered[..., -2], 0.0)
 
 
 def _truth(corpus: CorpusScores, rows: Sequence[int]) -> np.ndarray:
@@ -174,23 +176,23 @@ def _basic(corpus: CorpusScores, scores: Scores) -> Scores:
 
 
 def _threshold(corpora: Sequence[CorpusScores], choices: Choices, target: float) -> float:
-    confidences, rights, weights = [], [], []
+    margins, rights, weights = [], [], []
     for corpus, kind in itertools.product(corpora, SEVERAL):
         rows = corpus.rows(kind)
-        decided, confidence = _decide(
+        decided, margin = _decide(
             corpus.adapted(choices)[rows], corpus.class_names, corpus.own
         )
-        confidences.append(confidence.ravel())
+        margins.append(margin.ravel())
         rights.append((decided == _truth(corpus, rows)).ravel())
-        weights.append(np.full(confidence.size, 1 / confidence.size))
-    order = np.argsort(-np.concatenate(confidences), kind='stable')
+        weights.append(np.full(margin.size, 1 / margin.size))
+    order = np.argsort(-np.concatenate(margins), kind='stable')
     weight = np.concatenate(weights)[order]
     right = np.cumsum(weight * np.concatenate(rights)[order]) / np.cumsum(weight)
     reached = np.flatnonzero(right >= target)
     enough = np.searchsorted(np.cumsum(weight), MIN_COVERAGE * weight.sum())
     chosen = order[max(enough, reached.max(initial=0))]
     # Rounded down: in other arithmetic the decision that sets it may be a little less certain.
-    return float(np.floor(1e5 * np.concatenate(confidences)[chosen]) / 1e5)
+    return float(np.floor(1e5 * np.concatenate(margins)[chosen]) / 1e5)
 
 
 def evaluate_left_out(corpus: CorpusScores, choices: Choices) -> dict[str, Any]:

@@ -185,5 +185,5 @@ def classify_clip(bundle: Bundle, clip: Clip, gain_db: float = 0.0) -> ClipResul
 def decide(
     bundle: Bundle, score: np.ndarray, expressions: ExpressionMap
 ) -> tuple[Optional[str], float]:
-    """The expression of (n_classes,) log-probabilities, None below the threshold, and its confidence."""
+    """The expression of (n_classes,) log-probabilities, None if uncertain, and its confidence."""
     return expressions.decide(np.exp(score), bundle.info.threshold)

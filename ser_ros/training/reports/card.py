@@ -133,8 +133,8 @@ def card(bundle: Bundle) -> str:
         *_foreign_metrics(info),
         *trust(info),
         *_nonspeech(info),
-        f'One seed ({info.seed}); temperature {info.temperature:.3f}; below a confidence of '
-        f'{info.threshold:.3f} no expression is decided.',
+        f'One seed ({info.seed}); temperature {info.temperature:.3f}; if the most probable '
+        f'expression leads the next one by less than {info.threshold:.3f}, none is decided.',
         '',
         f'This card was written by ser_ros {__version__}.',
         '',

@@ -118,8 +118,8 @@ MEANINGS = {
     'of which a clip has several; by chance: as for clips.',
     'area under risk–coverage': 'Mean share of wrong predictions among the most certain 1 %, 2 %, '
     '… of the clips; 0 is best.',
-    'expressions decided': 'Share of the utterances whose confidence is not below the threshold; '
-    'for the others a robot receives no expression.',
+    'expressions decided': 'Share of the utterances whose most probable expression leads the next one '
+    'by the threshold or more; for the others a robot receives no expression.',
     'right when decided': 'Share of right expressions among those that are decided.',
 }
 """What rows of the summary mean, for those who do not know them."""

@@ -101,22 +101,22 @@ def test_nothing_can_be_fitted_to_silence():
 
 
 @given(
-    st.lists(st.tuples(st.integers(35, 99), st.booleans()), min_size=1, unique_by=lambda d: d[0]),
+    st.lists(st.tuples(st.integers(0, 99), st.booleans()), min_size=1, unique_by=lambda d: d[0]),
     st.floats(0.05, 1),
 )
 def test_threshold_is_the_least_that_reaches_the_target(decisions, target):
     results = [
-        result('happy' if is_right else 'sad', [c / 100, (1 - c / 100) / 2, (1 - c / 100) / 2])
-        for c, is_right in decisions
+        result('happy' if is_right else 'sad', [(100 + m) / 201, (100 - m) / 201, 1 / 201])
+        for m, is_right in decisions
     ]
-    confidences = [c / 100 for c, _ in decisions]
+    margins = [2 * m / 201 for m, _ in decisions]
     threshold = fit_threshold(results, NAMES, target)
 
     def accuracy_from(least):
-        return np.mean([right for c, right in decisions if c / 100 >= least - 1e-9])
+        return np.mean([right for m, right in decisions if 2 * m / 201 >= least - 1e-9])
 
-    candidates = [c for c in confidences if accuracy_from(c) >= target]
-    exact = min(candidates) if candidates else max(confidences)
+    candidates = [margin for margin in margins if accuracy_from(margin) >= target]
+    exact = min(candidates) if candidates else max(margins)
     assert exact - 2e-5 < threshold <= exact
 
 
@@ -136,7 +136,7 @@ def test_results_are_those_of_the_calibrated_bundle(write_bundle, tiny_corpus, t
 def test_the_threshold_is_for_expressions_not_for_classes():
     names = ['calm', 'happy', 'neutral']
     results = [
-        result('calm', [0.3, 0.4, 0.3]),  # neutral by 0.6, and right
-        result('happy', [0.25, 0.45, 0.3]),  # neutral by 0.55, and wrong
+        result('calm', [0.3, 0.4, 0.3]),  # neutral by 0.6 to 0.4, and right
+        result('happy', [0.25, 0.45, 0.3]),  # neutral by 0.55 to 0.45, and wrong
     ]
-    assert fit_threshold(results, names, 1.0) == pytest.approx(0.6, abs=1e-5)
+    assert fit_threshold(results, names, 1.0) == pytest.approx(0.2, abs=2e-5)
