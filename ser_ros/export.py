@@ -31,8 +31,11 @@ from ser_ros.stream.types import Window
 SUFFIXES = {'onnx': '.onnx', 'torch': '.pt2'}
 METADATA = 'ser_ros.json'
 """Name of the extra file of a torch.export program; ONNX has the same under its own keys."""
-TOLERANCE = 1e-4
-"""Largest difference of a log-probability from the model's."""
+TOLERANCE = 1e-3
+"""Largest difference of a log-probability from the model's: a thousandth of the probability.
+
+With pooled front-ends float32 arithmetic in another order differs by a tenth of it.
+"""
 
 
 def export_bundle(
