@@ -47,7 +47,7 @@ RARE_RATIO = 0.25
 """An assumption about people, not fitted: the streams have no disgusted, scared or surprised utterances,
 as not all corpora have, so that on them less is always better."""
 
-MIN_COVERAGE = 0.35
+MIN_COVERAGE = 0.4
 """The share of utterances that a threshold leaves, even if fewer than wanted are right."""
 
 
