@@ -325,7 +325,7 @@ def test_a_refitted_model_is_named(page):
 
 def test_a_recipe_of_several_corpora_was_run_on_ravdess(page):
     overrides = ['data.merge={}', 'data.corpora=[RAVDESS]', 'split.protocol=folds']
-    cells = row(page(finished('companion', overrides=overrides)), '`ensemble`', '`companion`')
+    cells = row(page(finished('companion', overrides=overrides)), '`perceptron`', '`companion`')
     assert cells[12] == '`data.corpora=["RAVDESS"]`; `split.protocol=folds`; `no data.merge.calm`'
 
 
@@ -350,7 +350,7 @@ def test_settings_that_change_no_training_are_no_differences(page):
     earlier = finished(
         'companion', overrides=['data.corpora=[RAVDESS]', 'data.merge={}', 'voice.memory=9']
     )
-    cells = row(page(earlier), '`ensemble`', '`companion`')
+    cells = row(page(earlier), '`perceptron`', '`companion`')
     assert '`voice.memory=9' in cells[12]
 
 
