@@ -179,9 +179,7 @@ def _threshold(corpora: Sequence[CorpusScores], choices: Choices, target: float)
     margins, rights, weights = [], [], []
     for corpus, kind in itertools.product(corpora, SEVERAL):
         rows = corpus.rows(kind)
-        decided, margin = _decide(
-            corpus.adapted(choices)[rows], corpus.class_names, corpus.own
-        )
+        decided, margin = _decide(corpus.adapted(choices)[rows], corpus.class_names, corpus.own)
         margins.append(margin.ravel())
         rights.append((decided == _truth(corpus, rows)).ravel())
         weights.append(np.full(margin.size, 1 / margin.size))
