@@ -116,7 +116,7 @@ def test_sound_alone_is_recognised(tmp_path, store, samples, backend):
     assert is_bag(tmp_path / 'bag')
     recording = of_bag(tmp_path / 'bag', backend)
     (lane,) = lanes_of(recording).values()
-    assert [u['expression'] for u in lane['utterances']][:2] == ['neutral', None]
+    assert [u['expression'] for u in lane['utterances']][:2] == ['neutral', 'happy']
     np.testing.assert_allclose(recording.samples, samples, atol=1e-4)
     assert recording.start_ns == START
     (file,) = (tmp_path / 'bag').glob('*.mcap')
@@ -138,7 +138,7 @@ def test_what_was_published_is_shown_as_it_was(tmp_path, store, samples, backend
     assert (utterance['expression'], utterance['confidence']) == ('scared', 0.75)
     assert [said for _, said in lane['speech']] == [True, False]
     (anew,) = lanes_of(of_bag(tmp_path / 'bag', backend, anew=True)).values()
-    assert [u['expression'] for u in anew['utterances']][:2] == ['neutral', None]
+    assert [u['expression'] for u in anew['utterances']][:2] == ['neutral', 'happy']
 
 
 def test_a_remapped_topic_of_sound_is_that_of_the_one_voice(tmp_path, store, samples, backend):

@@ -32,7 +32,7 @@ def test_it_is_heard_recognised_and_kept(session):
     session.report()
     lane = lane_of(model)
     expressions = [u['expression'] for u in lane['utterances']]
-    assert expressions == ['neutral', None, 'angry', None, 'neutral', 'sad']
+    assert expressions == ['neutral', 'happy', 'angry', 'sad', None, None]
     assert lane['sound']
     assert model.sound_of('', 2)
     assert model.missing() == []
