@@ -118,6 +118,8 @@ class PrintEmotions(Node):
 
     def _show_utterance(self):
         message, self._utterance = self._utterance, None
+        if message is not None and self._start is not None:
+            self._end = _seconds(message) - self._start  # its last windows may arrive later
         if message is None:
             self._decisions['uncertain'] += 1
             text = f'It is {_in_color("uncertain")} how this sounded: {self._likeliest}?'
