@@ -85,7 +85,7 @@ class BundleInfo:
     temperature: float
     """Divides the logits, so that probabilities are calibrated (Guo et al., 2017)."""
     threshold: float
-    """Margin of the leading expression below which none is decided, see `ExpressionMap.margin`."""
+    """Margin of the leading expression below which none is decided, see `emotions.margin`."""
     corpora: dict[str, dict[str, list[str]]]
     """Corpus → subset (train, validation, test) → speakers."""
     recipe: dict[str, Any]

@@ -209,6 +209,16 @@ def class_order(names: Iterable[str]) -> tuple[str, ...]:
     return (*(name for name in EMOTIONS if name in names), *sorted(names - EMOTIONS.keys()))
 
 
+def margin(expressions: np.ndarray, leader: int) -> float:
+    """By how much an expression leads the next one, 0 if it does not; `leader`: its index.
+
+    (n_expressions,) probabilities. On data unlike those of the training the margin tells right
+    decisions from wrong ones better than the confidence does (Liang, Peng and Sun, Selective
+    Classification Under Distribution Shifts, 2024).
+    """
+    return max(0.0, float(expressions[leader] - np.delete(expressions, leader).max(initial=0.0)))
+
+
 class ExpressionMap:
     """Turns the class probabilities of one model into expressions, valence and arousal."""
 
@@ -224,20 +234,11 @@ class ExpressionMap:
         """(n_classes,) class probabilities → (n_expressions,), classes of one expression summed."""
         return np.bincount(self._index, probabilities, len(self.expressions))
 
-    def margin(self, probabilities: np.ndarray, leader: int) -> float:
-        """By how much an expression leads the next one, 0 if it does not; `leader`: its index.
-
-        (n_classes,) probabilities. On data unlike those of the training the margin tells right
-        decisions from wrong ones better than the confidence does (Liang et al., 2024).
-        """
-        summed = self.sum_classes(probabilities)
-        return max(0.0, float(summed[leader] - np.delete(summed, leader).max(initial=0.0)))
-
     def decide(self, probabilities: np.ndarray, threshold: float) -> tuple[Optional[str], float]:
         """The leading expression, None if its margin is below the threshold, and its confidence."""
         summed = self.sum_classes(probabilities)
         leader = int(summed.argmax())
-        is_certain = self.margin(probabilities, leader) >= threshold
+        is_certain = margin(summed, leader) >= threshold
         return self.expressions[leader] if is_certain else None, float(summed[leader])
 
     def valence_arousal(self, probabilities: np.ndarray) -> tuple[float, float]:

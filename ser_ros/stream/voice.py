@@ -10,7 +10,7 @@ import numpy as np
 from ser_ros.audio import SAMPLE_RATE, SECOND
 from ser_ros.audio.stream import StampTracker
 from ser_ros.audio.vad import CHUNK, Segment, Segmenter, SileroVad
-from ser_ros.emotions import ExpressionMap
+from ser_ros.emotions import ExpressionMap, margin
 from ser_ros.stream.adaptation import Adaptation, nan_mean, prior_shift
 from ser_ros.stream.backend import Backend
 from ser_ros.stream.frame_buffer import FrameBuffer
@@ -362,14 +362,14 @@ class Voice:
         is_closing: bool,
     ) -> Estimate:
         """`is_closing`: whether it comes because the utterance ends."""
-        confidence = float(self.expressions.sum_classes(smoothed)[leader])
+        expressions = self.expressions.sum_classes(smoothed)
         valence, arousal = self.expressions.valence_arousal(smoothed)
-        is_certain = self.expressions.margin(smoothed, leader) >= self._threshold
+        is_certain = margin(expressions, leader) >= self._threshold
         return Estimate(
             stamp_ns=self._anchor_ns + end * SECOND // SAMPLE_RATE,
             probabilities=probabilities,
             expression=self.expressions.expressions[leader] if is_certain else None,
-            confidence=confidence,
+            confidence=float(expressions[leader]),
             valence=valence,
             arousal=arousal,
             is_final=is_final,

@@ -10,7 +10,7 @@ import torch
 
 from ser_ros import SerError
 from ser_ros.bundle import Bundle
-from ser_ros.emotions import NOTHING, Emotion, ExpressionMap
+from ser_ros.emotions import NOTHING, Emotion, ExpressionMap, margin
 from ser_ros.training.data.corpora import Clip
 from ser_ros.training.evaluation.clip_result import ClipResult
 from ser_ros.training.evaluation.prediction import decide, predict_clips
@@ -128,7 +128,7 @@ def fit_threshold(
     target_accuracy: float,
     own: Mapping[str, Emotion] = NOTHING,
 ) -> float:
-    """The least margin (`ExpressionMap.margin`) above which `target_accuracy` of decisions are right.
+    """The least margin (`emotions.margin`) above which `target_accuracy` of decisions are right.
 
     If no margin reaches the target, that of the most certain decision. It is rounded down to
     five decimals: in other arithmetic the decision that sets it is a little less certain. `own`:
@@ -137,14 +137,14 @@ def fit_threshold(
     expression_map = ExpressionMap(class_names, own)
     decided = []
     for result in _with_speech(results):
-        probabilities = np.exp(result.score)
-        leader = int(expression_map.sum_classes(probabilities).argmax())
+        expressions = expression_map.sum_classes(np.exp(result.score))
+        leader = int(expressions.argmax())
         is_right = expression_map.expressions[leader] == result.clip.expression
-        decided.append((expression_map.margin(probabilities, leader), is_right))
-    margin, is_right = map(np.array, zip(*sorted(decided, reverse=True)))
+        decided.append((margin(expressions, leader), is_right))
+    margins, is_right = map(np.array, zip(*sorted(decided, reverse=True)))
     accuracy = is_right.cumsum() / np.arange(1, len(is_right) + 1)
     reached = np.flatnonzero(accuracy >= target_accuracy)
-    return math.floor(1e5 * margin[reached[-1] if len(reached) else 0]) / 1e5
+    return math.floor(1e5 * margins[reached[-1] if len(reached) else 0]) / 1e5
 
 
 def _with_speech(results: Sequence[ClipResult]) -> list[ClipResult]:
