@@ -65,11 +65,11 @@ class AudioPublisher:
             first, n = first + frames, n + 1
             time.sleep(period)
 
-    def wait_for_subscriber(self, node):
-        self.graph.wait(
-            lambda: self.audio.get_subscription_count() and node.count_publishers('audio_info'),
-            'discovery',
-        )
+    def wait_for_subscriber(self, node=None, timeout=20.0):
+        """Wait for a subscriber of the sound; `node`: that is to know of the format as well."""
+        self.graph.wait_for_subscriber(self.audio, timeout)
+        if node is not None:
+            self.graph.wait(lambda: node.count_publishers('audio_info'), 'discovery')
 
 
 def as_text(messages):

@@ -18,6 +18,7 @@ os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 import rclpy
 from ament_index_python.packages import get_package_prefix
 from audio_common_msgs.msg import Audio, AudioStamped
+from discovery import have_matched
 from hypothesis import given
 from hypothesis import strategies as st
 from rclpy.context import Context
@@ -94,6 +95,14 @@ class Graph:
             assert time.monotonic() < deadline, what
             time.sleep(0.02)
 
+    def wait_for_subscriber(self, publisher, timeout=20.0):
+        """Wait until it has one, and all nodes of this graph have found each other."""
+        self.wait(
+            lambda: publisher.get_subscription_count() and have_matched(self._nodes),
+            'discovery',
+            timeout,
+        )
+
     def close(self):
         self._thread.stop()
         for node in self._nodes:
@@ -111,7 +120,7 @@ def graph():
 def start_emotion_node(graph, **parameters):
     node = graph.make(EmotionNode, device='cpu', max_backlog=60.0, queue_depth=2_000, **parameters)
     publisher = graph.node.create_publisher(AudioStamped, 'audio_stamped', 1_000)
-    graph.wait(publisher.get_subscription_count, 'discovery')
+    graph.wait_for_subscriber(publisher)
     return node, publisher
 
 
@@ -279,7 +288,7 @@ def test_a_tracked_voice_is_heard_as_well(graph, speech):
     tracked.publish(IdsList(ids=['anna']))
     publisher = graph.node.create_publisher(AudioStamped, '/humans/voices/anna/audio', 1_000)
     node = graph.make(EmotionNode, device='cpu', ros4hri=True, max_backlog=60.0)
-    graph.wait(publisher.get_subscription_count, 'discovery')
+    graph.wait_for_subscriber(publisher)
     publish(publisher, speech[: 2 * SAMPLE_RATE, None])
     graph.wait(lambda: values(node)['samples'] == 2 * SAMPLE_RATE, 'its sound')
 

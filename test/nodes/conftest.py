@@ -11,6 +11,7 @@ os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2: . tools/ros_env.sh')
 
+from discovery import have_matched  # noqa: E402
 from feeding import AudioPublisher  # noqa: E402
 from hri_msgs.msg import Expression  # noqa: E402
 from lifecycle_msgs.srv import GetState  # noqa: E402
@@ -126,6 +127,14 @@ class Graph:
                 assert left > 0, f'waited {timeout} s without success for: {what}'
                 # No message announces that some conditions hold, for example those of discovery.
                 self._received.wait(min(left, 0.05))
+
+    def wait_for_subscriber(self, publisher, timeout=20.0):
+        """Wait until it has one, and all nodes of this graph have found each other."""
+        self.wait(
+            lambda: publisher.get_subscription_count() and have_matched(self._nodes),
+            'discovery',
+            timeout,
+        )
 
     def close(self):
         self._thread.stop()

@@ -103,7 +103,7 @@ def test_a_mute_and_a_jump_of_the_stamps_do_not_forget(
     assert_answers(graph, outputs['probabilities'], answers[0])
     graph.wait(lambda: known(node) == '1', 'an utterance to be known')
     robot = graph.node.create_publisher(Bool, 'robot_speaking', 10)
-    graph.wait(robot.get_subscription_count, 'discovery')
+    graph.wait_for_subscriber(robot)
     for is_speaking in (True, False):
         robot.publish(Bool(data=is_speaking))
         graph.wait(
@@ -209,7 +209,7 @@ def speak(graph, utterance, answers):
             windows[voice_id] = graph.subscribe(Classification, topic)
             graph.wait(lambda: graph.node.count_publishers(topic), 'its probabilities')
         sound = AudioPublisher(graph, AudioData, f'/humans/voices/{voice_id}/audio')
-        graph.wait(sound.audio.get_subscription_count, 'discovery')
+        sound.wait_for_subscriber()
         sound.play(encode_s16le(utterance))
         assert_answers(graph, windows[voice_id], expected)
         graph.destroy(sound.audio)

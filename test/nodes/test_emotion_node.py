@@ -398,7 +398,7 @@ def test_a_bundle_that_cannot_stream_is_refused(graph, capfd, tmp_path, write_bu
 def test_simulated_time_is_used(graph):
     node = graph.make(EmotionNode, device='cpu', use_sim_time=True)
     clock = graph.node.create_publisher(Clock, '/clock', 1)
-    graph.wait(clock.get_subscription_count, 'discovery')
+    graph.wait_for_subscriber(clock)
     clock.publish(Clock(clock=to_header(42 * SECOND, '').stamp))
     graph.wait(lambda: node.get_clock().now().nanoseconds == 42 * SECOND, 'the time of /clock')
 

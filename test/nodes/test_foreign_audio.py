@@ -86,7 +86,7 @@ def test_a_respeaker_without_audio_info(graph, outputs):
         channels=6,
     )
     driver = AudioPublisher(graph, AudioData, qos=BEST_EFFORT)
-    graph.wait(driver.audio.get_subscription_count, 'discovery')
+    driver.wait_for_subscriber()
     channels = np.repeat(sound()[:, None], 6, axis=1)
     driver.play(encode_s16le(channels), frame_bytes=12, period=0.002)
     wait_until_processed(graph, node, outputs, len(sound()))

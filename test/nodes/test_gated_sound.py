@@ -47,7 +47,7 @@ def test_an_utterance_is_decided_when_its_sound_stops(graph, outputs, publisher,
 def test_utterances_without_stamps_are_told_apart(graph, outputs, publisher):
     """A stamp of zero is none."""
     graph.make(EmotionNode, **DECIDING)
-    graph.wait(publisher.audio.get_subscription_count, 'discovery')
+    publisher.wait_for_subscriber()
     publisher.announce()
     data = encode_s16le(spoken())
     for n_decided in (1, 2):
@@ -66,7 +66,7 @@ def test_a_voice_that_disappears_is_decided(graph):
     node = graph.make(EmotionNode, **DECIDING, ros4hri=True)
     graph.wait(lambda: reported(node)['voices'] == 'anna', 'the voice')
     anna = AudioPublisher(graph, AudioData, '/humans/voices/anna/audio')
-    graph.wait(anna.audio.get_subscription_count, 'discovery')
+    anna.wait_for_subscriber()
     graph.wait(lambda: graph.node.count_publishers('/humans/voices/anna/utterance'), 'discovery')
     n_blocks = len(spoken()) // 320
     anna.play(encode_s16le(spoken()))

@@ -246,7 +246,7 @@ def test_an_error_while_sound_is_received_is_one_of_the_node(graph, monkeypatch)
         assert graph.run(trigger) == TransitionCallbackReturn.SUCCESS
     monkeypatch.setattr(BlockQueue, 'put', fail)
     publisher = AudioPublisher(graph)
-    graph.wait(lambda: publisher.audio.get_subscription_count(), 'the subscription')
+    publisher.wait_for_subscriber()
     publisher.publish_block(bytes(640))
     graph.wait(lambda: node.diagnose().level == Level.ERROR, 'the error')
     assert 'OSError: no queue' in node.diagnose().message

@@ -43,7 +43,7 @@ def test_blocks_of_which_none_arrives_are_named_as_the_cause(graph, node):
     profile = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
     publisher = AudioPublisher(graph, qos=profile)
     diagnostics = graph.subscribe(DiagnosticArray, '/diagnostics')
-    graph.wait(publisher.audio.get_subscription_count, 'discovery', 60)
+    publisher.wait_for_subscriber(timeout=60.0)
 
     def is_named():
         node.send_signal(signal.SIGSTOP)

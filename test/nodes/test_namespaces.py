@@ -63,7 +63,7 @@ def make(graph, namespaces, **parameters):
     robots = [Robot(graph, namespace) for namespace in namespaces]
     node = graph.make(EmotionNode, namespaces=namespaces, **{**LARGE_BACKLOG, **parameters})
     for robot in robots:
-        graph.wait(robot.sound.audio.get_subscription_count, 'discovery')
+        robot.sound.wait_for_subscriber()
         robot.sound.announce()
     graph.wait(lambda: reported(node)['format'] == 'S16LE, mono, 16000 Hz', 'the formats')
     return node, robots

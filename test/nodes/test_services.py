@@ -123,7 +123,7 @@ def test_sound_is_skipped_while_the_robot_speaks(
     graph, outputs, publisher, node, endless_patience
 ):
     robot = graph.node.create_publisher(Bool, 'robot_speaking', 10)
-    graph.wait(robot.get_subscription_count, 'discovery')
+    graph.wait_for_subscriber(robot)
     samples = speech_then_silence()[: 3 * SAMPLE_RATE]
     play(publisher, samples[: 2 * SAMPLE_RATE])
     graph.wait(lambda: True in [m.data for m in outputs['is_speaking']], 'speech')

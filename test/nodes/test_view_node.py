@@ -326,7 +326,7 @@ def test_each_voice_has_a_lane(graph, page):
     page.open(view.address)
     page.wait(lambda: page.text('.lane .name') == 'anna\nben', 'two lanes')
     speech = graph.node.create_publisher(Expression, '/humans/voices/ben/utterance', 10)
-    graph.wait(speech.get_subscription_count, 'discovery')
+    graph.wait_for_subscriber(speech)
     speech.publish(
         Expression(header=to_header(START, ''), expression='sad', confidence=0.8, valence=-0.5)
     )

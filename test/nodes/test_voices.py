@@ -56,7 +56,7 @@ def tracker(graph):
 def voice_publisher(graph, voice_id):
     """A publisher of the unstamped sound of a voice."""
     publisher = AudioPublisher(graph, AudioData, f'/humans/voices/{voice_id}/audio')
-    graph.wait(publisher.audio.get_subscription_count, 'discovery')
+    publisher.wait_for_subscriber()
     return publisher
 
 
