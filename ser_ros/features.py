@@ -14,7 +14,6 @@ from ser_ros import SerError
 from ser_ros.frontend_config import (
     FrontendConfig,
     LogMelConfig,
-    LogMelPitchConfig,
     MfccConfig,
     ResearchConfig,
     SpeechEncoderConfig,
@@ -104,10 +103,6 @@ class Frontend(nn.Module):
         """
         return spectrum
 
-    def weights(self, features: Tensor) -> Tensor:
-        """The weight of each of (..., n_features, steps) in statistics, the same shape."""
-        return torch.ones_like(features)
-
     def standardise(self, features: Tensor, mean: Optional[Tensor] = None) -> Tensor:
         """`features` (..., n_features, steps) → the same shape.
 
@@ -118,14 +113,13 @@ class Frontend(nn.Module):
     def clip_mean(self, features: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
         """`features` (..., n_features, steps), true lengths in steps (...) → (..., n_features, 1).
 
-        The mean of each feature over the clip's true steps, not a number where no step counts.
+        The mean of each feature over the clip's true steps, not a number without any.
         """
-        weights = self.weights(features)
-        if lengths is not None:
-            real = torch.arange(features.shape[-1], device=features.device) < lengths[..., None]
-            weights = weights * real[..., None, :]
-        total = (weights * features).sum(dim=-1, keepdim=True)
-        return total / weights.sum(dim=-1, keepdim=True)
+        if lengths is None:
+            return features.mean(dim=-1, keepdim=True)
+        real = torch.arange(features.shape[-1], device=features.device) < lengths[..., None]
+        total = (features * real[..., None, :]).sum(dim=-1, keepdim=True)
+        return total / lengths[..., None, None]
 
     def forward(self, waveform: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
         """(..., samples), true lengths in samples (...) → (..., n_features, steps)."""
@@ -183,97 +177,6 @@ class LogMel(Frontend):
     def rows(self, power: Tensor) -> Tensor:
         """(..., bins, frames) → (..., n_mels, frames) in dB."""
         return _decibels(self.mel(power), self.config.floor_db)
-
-
-class LogMelPitch(Frontend):
-    """`LogMel` without each clip's mean level, and two rows more: pitch and voicing.
-
-    Pitch is the logarithm to base 2 of the frequency of the highest peak of the normalised
-    autocorrelation (Boersma, 1993) between `pitch_min` and `pitch_max`; voicing is the height of
-    that peak, 0 below `UNVOICED` and 1 from `VOICED` on. Standardised pitch is multiplied by
-    voicing, and limited to `PITCH_LIMIT` deviations: octave errors must not dominate.
-    """
-
-    UNVOICED, VOICED = 0.4, 0.9
-    PITCH_LIMIT = 3.0
-    LAG_COST = 0.0008
-    """Subtracted from the autocorrelation for each sample of lag: of two peaks almost alike the
-    first is the period."""
-
-    def __init__(
-        self,
-        config: LogMelPitchConfig,
-        mean: Optional[Tensor] = None,
-        std: Optional[Tensor] = None,
-    ):
-        n_rows = config.n_mels + 2
-        super().__init__(config, config.n_fft, config.hop_length, n_rows, (n_rows, 1), mean, std)
-        self.mel = _mel_scale(config)
-        # Twice the window, so that the correlation is not circular.
-        self.stft = Spectrogram(
-            n_fft=2 * config.win_length,
-            win_length=config.win_length,
-            hop_length=config.hop_length,
-            pad=config.win_length // 2,
-            power=None,
-            center=False,
-        )
-        shortest = int(config.sample_rate / config.pitch_max)
-        longest = int(config.sample_rate / config.pitch_min)
-        lags = torch.cat((torch.zeros(1), torch.arange(shortest, longest + 1)))
-        frequency = torch.arange(config.win_length + 1) / config.win_length  # of half of the rate
-        # A power spectrum's inverse transform at the lags, as cosines: irfft cannot be exported.
-        cosines = 2 * torch.cos(torch.pi * frequency[:, None] * lags)
-        window = torch.hann_window(config.win_length)
-        own = torch.fft.rfft(window, 2 * config.win_length).abs().square() @ cosines
-        # An offset and rumble are no pitch.
-        cosines[frequency * config.sample_rate / 2 < 0.75 * config.pitch_min] = 0.0
-        self.register_buffer('cosines', cosines, persistent=False)
-        self.register_buffer('window_correlation', own / own[0], persistent=False)
-        self.register_buffer('lags', lags[1:], persistent=False)
-
-    def rows(self, power: Tensor) -> Tensor:
-        """(..., bins, frames) → (..., n_mels + 2, frames): dB, octaves, voicing."""
-        # Every second bin is one of the transform of the window alone.
-        decibels = _decibels(self.mel(power[..., ::2, :]), self.config.floor_db)
-        return torch.cat((decibels, self._pitch(power)), dim=-2)
-
-    def _pitch(self, power: Tensor) -> Tensor:
-        """(..., bins, frames) → (..., 2, frames): log2 of the pitch in Hz, and voicing."""
-        correlation = power.mT @ self.cosines
-        # Silence has no voice.
-        energy = correlation[..., :1] + self.config.win_length * 1e-5
-        correlation = (correlation / energy / self.window_correlation)[..., 1:]
-        peak = (correlation - self.LAG_COST * self.lags).argmax(dim=-1, keepdim=True)
-        height = correlation.gather(-1, peak)[..., 0]
-        voicing = ((height - self.UNVOICED) / (self.VOICED - self.UNVOICED)).clamp(0.0, 1.0)
-        pitch = (self.sample_rate / self.lags[peak[..., 0]]).log2()
-        return torch.stack((pitch, voicing), dim=-2)
-
-    def features(self, spectrum: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
-        """(..., n_mels + 2, frames), true lengths in frames (...) → the same shape, level-free."""
-        mels = spectrum[..., :-2, :]
-        n_frames, real = mels.shape[-1], torch.ones((), dtype=torch.bool, device=mels.device)
-        if lengths is not None:
-            real = torch.arange(n_frames, device=mels.device) < lengths[..., None]
-            real, n_frames = real[..., None, :], lengths[..., None, None]
-        mels = _limit_range(mels, real, self.config.range_db)
-        level = (mels * real).sum(dim=(-2, -1), keepdim=True) / (mels.shape[-2] * n_frames)
-        return torch.cat((mels - level, spectrum[..., -2:, :]), dim=-2)
-
-    def weights(self, features: Tensor) -> Tensor:
-        """Pitch counts where there is voice; voicing is not standardised."""
-        weights = torch.ones_like(features)
-        weights[..., -2, :] = features[..., -1, :]
-        weights[..., -1, :] = 0.0
-        return weights
-
-    def standardise(self, features: Tensor, mean: Optional[Tensor] = None) -> Tensor:
-        """`features` (..., n_mels + 2, frames) → the same shape."""
-        x = super().standardise(features, mean)
-        voicing = features[..., -1:, :]
-        pitch = x[..., -2:-1, :].clamp(-self.PITCH_LIMIT, self.PITCH_LIMIT) * voicing
-        return torch.cat((x[..., :-2, :], pitch, voicing), dim=-2)
 
 
 class Mfcc(Frontend):
@@ -504,7 +407,6 @@ def voice_mean(mean: Tensor, own: Tensor, weight: Union[float, Tensor]) -> Tenso
 
 _MODULES: dict[type, type[Frontend]] = {
     LogMelConfig: LogMel,
-    LogMelPitchConfig: LogMelPitch,
     MfccConfig: Mfcc,
     ResearchConfig: Research,
     VggishConfig: Vggish,
@@ -545,21 +447,19 @@ def fit_frontend(
     frontend = build_frontend(config)
     if isinstance(frontend, Vggish):
         return frontend
-    count, total, squares = (torch.zeros(frontend.mean.shape).double() for _ in range(3))
+    count, total, squares = 0.0, 0.0, 0.0
     for waveform, own in zip(waveforms, itertools.repeat(1.0) if weights is None else weights):
         if not frontend.n_steps(frontend.n_frames(len(waveform))):
             continue
         features = frontend.features(frontend.spectrum(waveform)).double()
-        frames = own * frontend.weights(features).reshape(*frontend.mean.shape, -1)
-        features = features.reshape(frames.shape)
-        count += frames.sum(dim=-1)
-        total += (frames * features).sum(dim=-1)
-        squares += (frames * features.square()).sum(dim=-1)
-    if (n := int(count.max())) < 2:
-        raise SerError(f'{n} frames or clips are too few to standardise the features by')
-    # A feature that no frame counts for is not standardised.
-    mean = total / count.clamp(min=1.0)
-    std = ((squares - count * mean.square()) / (count - 1).clamp(min=1.0)).clamp(min=0.0).sqrt()
+        features = features.reshape(*frontend.mean.shape, -1)
+        count += own * features.shape[-1]
+        total += own * features.sum(dim=-1)
+        squares += own * features.square().sum(dim=-1)
+    if count < 2:
+        raise SerError(f'{int(count)} frames or clips are too few to standardise the features by')
+    mean = total / count
+    std = ((squares - count * mean.square()) / (count - 1)).clamp(min=0.0).sqrt()
     # A band that is empty in all clips, such as those above 8 kHz after resampling, stays flat.
     std = std.where(std > 1e-4, 1.0)
     return build_frontend(config, mean, std)

@@ -57,38 +57,6 @@ class MfccConfig(LogMelConfig):
 
 
 @dataclass(frozen=True)
-class LogMelPitchConfig(LogMelConfig):
-    """Settings of `LogMelPitch`: of its log-mel spectrogram, and of its pitch; pitches in Hz."""
-
-    n_fft: int = 1_024
-    win_length: int = 1_024
-    """Two periods of the lowest pitch, and more."""
-    hop_length: int = 640
-    range_db: float = 60.0
-    """What is further below the loudest bin of a clip is raised to this: digital silence is a
-    mark of a recording, not of a voice."""
-    pitch_min: float = 60.0
-    pitch_max: float = 500.0
-    kind: str = _kind('log_mel_pitch')
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.win_length != self.n_fft:
-            raise SerError(f'win_length is {self.win_length}, not n_fft, {self.n_fft}')
-        if self.n_fft > MAX_PITCH_FFT:
-            raise SerError(f'n_fft is {self.n_fft}, above {MAX_PITCH_FFT}')
-        if not 2 * self.sample_rate / self.win_length <= self.pitch_min < self.pitch_max:
-            raise SerError(
-                f'pitch_min is {self.pitch_min}, not from {2 * self.sample_rate / self.win_length} '
-                'Hz (two periods in win_length) to below pitch_max'
-            )
-        if self.range_db <= 0:
-            raise SerError(f'range_db is {self.range_db}, not positive')
-        if self.pitch_max > self.sample_rate / 8:
-            raise SerError(f'pitch_max is {self.pitch_max}, above an eighth of sample_rate')
-
-
-@dataclass(frozen=True)
 class ResearchConfig:
     """Settings of `Research`; lengths in samples, `offset` and `duration` in seconds."""
 
@@ -130,7 +98,8 @@ class SpeechEncoderConfig:
     is_streaming: ClassVar[bool] = True
     sample_rate: ClassVar[int] = 16_000
     range_db: float = 60.0
-    """What is further below the loudest bin of a clip is raised to this, see `LogMelPitchConfig`."""
+    """What is further below the loudest bin of a clip is raised to this: digital silence is a mark of a
+    recording, not of a voice."""
     kind: str = _kind('speech_encoder')
 
     def __post_init__(self):
@@ -140,7 +109,6 @@ class SpeechEncoderConfig:
 
 FrontendConfig = Union[
     LogMelConfig,
-    LogMelPitchConfig,
     MfccConfig,
     ResearchConfig,
     SpeechEncoderConfig,
@@ -149,7 +117,7 @@ FrontendConfig = Union[
 
 
 MAX_SAMPLE_RATE = 768_000
-MAX_FFT, MAX_PITCH_FFT = 2**16, 2**13
+MAX_FFT = 2**16
 MAX_MELS = 1_024
 """Bounds of what no tensor of a bundle belongs to, so that no table has more than 2**25 values."""
 

@@ -19,7 +19,7 @@ from ser_ros.bundle import load_bundle, save_bundle
 from ser_ros.bundle_info import AdaptationInfo, BundleInfo
 from ser_ros.emotions import EMOTIONS
 from ser_ros.features import build_frontend
-from ser_ros.frontend_config import LogMelConfig, LogMelPitchConfig
+from ser_ros.frontend_config import LogMelConfig
 from ser_ros.models import build_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -221,9 +221,9 @@ def by_voice_path(write_bundle, tmp_path_factory):
     """An untrained bundle that adapts to voices."""
     return write_bundle(
         tmp_path_factory.mktemp('by_voice') / 'by_voice.safetensors',
-        architecture='parallel_pitch_cnn',
+        architecture='perceptron',
         hyperparameters={},
-        frontend=LogMelPitchConfig(),
+        frontend=LogMelConfig(),
         adaptation=AdaptationInfo(by_voice=True, memory=2.0, neutral_share=0.3),
     )
 

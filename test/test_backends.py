@@ -16,7 +16,7 @@ from ser_ros.backends import load_backend
 from ser_ros.bundle import load_bundle, save_bundle
 from ser_ros.bundle_info import BundleError
 from ser_ros.export import TOLERANCE
-from ser_ros.frontend_config import LogMelPitchConfig, MfccConfig, SpeechEncoderConfig
+from ser_ros.frontend_config import LogMelConfig, MfccConfig, SpeechEncoderConfig
 from ser_ros.programs import Programs
 from ser_ros.stream.recognizer import Recognizer
 from ser_ros.stream.torch_backend import geometry
@@ -35,9 +35,9 @@ def onnx_backend():
 
 SMALL = {
     'by voice': {
-        'architecture': 'parallel_pitch_cnn',
+        'architecture': 'perceptron',
         'hyperparameters': {},
-        'frontend': LogMelPitchConfig(n_mels=16),
+        'frontend': LogMelConfig(n_mels=16),
     },
     'speech encoder': {
         'architecture': 'perceptron',

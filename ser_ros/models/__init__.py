@@ -17,12 +17,9 @@ from torch import nn
 
 from ser_ros import SerError
 from ser_ros.models.cnn_lstm import CnnLstm
-from ser_ros.models.ensemble import Ensemble
-from ser_ros.models.functionals import Functionals
 from ser_ros.models.parallel_cnn_attention_lstm import ParallelCnnAttentionLstm
 from ser_ros.models.parallel_cnn_transformer import ParallelCnnTransformer
 from ser_ros.models.parallel_fusion import ParallelFusion
-from ser_ros.models.parallel_pitch_cnn import ParallelPitchCnn
 from ser_ros.models.perceptron import Perceptron
 from ser_ros.models.stacked_cnn_attention_lstm import StackedCnnAttentionLstm
 from ser_ros.models.stacked_cnn_lstm import StackedCnnLstm
@@ -38,10 +35,7 @@ MODELS = {
     'vgg': Vgg,
     'vggish': Vggish,
     'parallel_fusion': ParallelFusion,
-    'parallel_pitch_cnn': ParallelPitchCnn,
-    'functionals': Functionals,
     'perceptron': Perceptron,
-    'ensemble': Ensemble,
 }
 
 

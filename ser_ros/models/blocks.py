@@ -148,23 +148,16 @@ class ConvStack(nn.Module):
         channels: Sequence[int],
         pools: Sequence[Union[int, Sequence[int]]],
         dropout: nn.Module,
-        kernel_size: Union[int, Sequence[int]] = 3,
-        shortest: int = MIN_FRAMES,
+        kernel_size: int = 3,
     ):
-        """One block for each of `channels` and `pools`; all of them use `dropout`.
-
-        `kernel_size`: of all blocks, or of each. `shortest`: the least number of frames of a clip.
-        """
+        """One block for each of `channels` and `pools`; all of them use `dropout`."""
         super().__init__()
-        n = len(channels)
-        kernel_sizes = (kernel_size,) * n if isinstance(kernel_size, int) else kernel_size
-        if not len(pools) == len(kernel_sizes) == n:
-            raise ValueError(
-                f'{n} conv blocks have {len(pools)} pools and {len(kernel_sizes)} kernel sizes'
-            )
+        if len(pools) != len(channels):
+            raise ValueError(f'{len(channels)} conv blocks have {len(pools)} pools')
         self.blocks = nn.ModuleList()
-        for n_in, n_out, pool, size in zip((1, *channels), channels, pools, kernel_sizes):
-            block = ConvBlock(n_in, n_out, pool, dropout, size, shortest)
+        shortest = MIN_FRAMES
+        for n_in, n_out, pool in zip((1, *channels), channels, pools):
+            block = ConvBlock(n_in, n_out, pool, dropout, kernel_size, shortest)
             shortest = max(1, shortest // block.pool[1])
             self.blocks.append(block)
         # Max-pooling is ten times as fast if the channels of a position are adjacent in memory.

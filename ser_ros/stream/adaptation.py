@@ -27,7 +27,7 @@ class Baseline:
     """How a voice usually sounds, known before it speaks: see `enrolment`."""
 
     clip_mean: np.ndarray
-    """(n_features, 1), see `Frontend.clip_mean`; not a number where nothing is known."""
+    """(n_features, 1), see `Frontend.clip_mean`."""
     score: np.ndarray
     """(n_classes,) log-probabilities whose mean over the classes is 0."""
 
@@ -53,10 +53,10 @@ class Adaptation:
     def forget(self) -> None:
         """Know nothing of the voice but its baseline."""
         self.n_utterances = self._weight = 0
-        self._features = self._counts = 0.0
-        self._scores = self._squares = self._baseline_scores = 0.0
+        self._features = self._scores = self._squares = self._baseline_scores = 0.0
         if self._baseline is not None:
-            self._add(self._baseline.clip_mean, BASELINE_UTTERANCES)
+            self._weight = BASELINE_UTTERANCES
+            self._features = BASELINE_UTTERANCES * self._baseline.clip_mean
             self._baseline_scores = BASELINE_UTTERANCES * self._baseline.score
 
     def learn(self, clip_mean: np.ndarray, score: np.ndarray) -> None:
@@ -65,16 +65,11 @@ class Adaptation:
         The log-probabilities must be those before `shift`.
         """
         self.n_utterances += 1
-        self._add(clip_mean, 1)
+        self._weight += 1
+        self._features = self._features + clip_mean
         centred = score - score.mean()
         self._scores = self._scores + centred
         self._squares += float(centred @ centred)
-
-    def _add(self, clip_mean: np.ndarray, weight: int) -> None:
-        known = np.isfinite(clip_mean)
-        self._weight += weight
-        self._features = self._features + weight * np.where(known, clip_mean, 0.0)
-        self._counts = self._counts + weight * known
 
     def features_mean(self, mean: np.ndarray, memory: float) -> Optional[np.ndarray]:
         """(n_features, 1) to standardise the voice's features by; None before anything is known.
@@ -83,12 +78,9 @@ class Adaptation:
         """
         if not self._weight:
             return None
-        known = self._counts > 0
-        own = np.divide(self._features, self._counts, out=np.zeros(mean.shape), where=known)
-        weight = np.divide(
-            self._counts, self._counts + memory, out=np.zeros(mean.shape), where=known
-        )
-        return (mean + weight * (own - mean)).astype(np.float32)
+        own = self._features / self._weight
+        trust = self._weight / (self._weight + memory)
+        return (mean + trust * (own - mean)).astype(np.float32)
 
     def shift(self, n_classes: int, memory: float) -> np.ndarray:
         """(n_classes,) to add to log-probabilities: less their mean, as far as it is trusted.
@@ -109,15 +101,6 @@ class Adaptation:
         square = float(mean @ mean)
         variance = self._squares / self.n_utterances - square
         return min(1.0, max(0.0, variance) / square) if square else 1.0
-
-
-def nan_mean(values: Sequence[np.ndarray]) -> np.ndarray:
-    """The mean of arrays of one shape, without those values that are not numbers; where none is, NaN."""
-    stacked = np.stack(values)
-    known = np.isfinite(stacked)
-    count = known.sum(axis=0)
-    total = np.where(known, stacked, 0.0).sum(axis=0)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
 def prior_shift(

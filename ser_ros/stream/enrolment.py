@@ -15,7 +15,7 @@ from ser_ros.bundle_info import BundleInfo
 from ser_ros.emotions import emotion_of
 from ser_ros.files import user_path, write_atomically
 from ser_ros.settings import from_dict
-from ser_ros.stream.adaptation import Adaptation, Baseline, nan_mean
+from ser_ros.stream.adaptation import Adaptation, Baseline
 from ser_ros.stream.backend import Backend
 from ser_ros.stream.recognizer import Recognizer
 
@@ -45,8 +45,8 @@ class Enrolment:
     """The bundle's."""
     phrases: dict[str, int]
     """Class → number of phrases."""
-    features: tuple[Optional[float], ...]
-    """Mean of each feature; None where nothing is known, as of the pitch of whispers."""
+    features: tuple[float, ...]
+    """Mean of each feature."""
     log_probabilities: tuple[float, ...]
     """Mean of each class, see `enrol`; together 0."""
     format: str = field(default=FORMAT, init=False)
@@ -55,8 +55,8 @@ class Enrolment:
     @property
     def baseline(self) -> Baseline:
         """What the voice's `Adaptation` starts from."""
-        known = [float('nan') if value is None else value for value in self.features]
-        return Baseline(np.array(known, np.float32)[:, None], np.array(self.log_probabilities))
+        clip_mean = np.array(self.features, np.float32)[:, None]
+        return Baseline(clip_mean, np.array(self.log_probabilities))
 
 
 def enrol(backend: Backend, phrases: Sequence[Phrase]) -> Enrolment:
@@ -88,9 +88,7 @@ def enrol(backend: Backend, phrases: Sequence[Phrase]) -> Enrolment:
         bundle_sha256=backend.digest,
         class_names=info.class_names,
         phrases=dict(sorted(Counter(classes).items())),
-        features=tuple(
-            round(value, 4) if np.isfinite(value) else None for value in clip_mean[:, 0].tolist()
-        ),
+        features=tuple(round(value, 4) for value in clip_mean[:, 0].tolist()),
         log_probabilities=tuple(round(value, 4) for value in score.tolist()),
     )
 
@@ -136,16 +134,16 @@ def _listen(
         least = recognizer.config.min_utterance
         raise SerError(f'{phrase.name}: no speech of at least {least} s was detected')
     clip_means, scores = zip(*recorder.lessons)
-    return nan_mean(clip_means), np.mean(scores, axis=0)
+    return np.mean(clip_means, axis=0), np.mean(scores, axis=0)
 
 
 def _balanced_mean(classes: Sequence[str], values: Sequence[np.ndarray]) -> np.ndarray:
-    """The mean over the classes of each class's mean value, not a number where none is one."""
+    """The mean over the classes of each class's mean value."""
     means = [
-        nan_mean([v for c, v in zip(classes, values) if c == name])
+        np.mean([v for c, v in zip(classes, values) if c == name], axis=0)
         for name in sorted(set(classes))
     ]
-    return nan_mean(means)
+    return np.mean(means, axis=0)
 
 
 def save_enrolment(path: Path, enrolment: Enrolment) -> None:

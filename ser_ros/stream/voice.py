@@ -11,7 +11,7 @@ from ser_ros.audio import SAMPLE_RATE, SECOND
 from ser_ros.audio.stream import StampTracker
 from ser_ros.audio.vad import CHUNK, Segment, Segmenter, SileroVad
 from ser_ros.emotions import ExpressionMap, margin
-from ser_ros.stream.adaptation import Adaptation, nan_mean, prior_shift
+from ser_ros.stream.adaptation import Adaptation, prior_shift
 from ser_ros.stream.backend import Backend
 from ser_ros.stream.frame_buffer import FrameBuffer
 from ser_ros.stream.types import (
@@ -285,7 +285,7 @@ class Voice:
             longest = max(utterance.lengths)
             means = [m for m, n in zip(utterance.clip_means, utterance.lengths) if n == longest]
             self.adaptation.learn(
-                nan_mean(means),
+                np.mean(means, axis=0),
                 pool_windows(utterance.scores, utterance.lengths),
             )
         self._utterance = None

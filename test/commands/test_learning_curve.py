@@ -17,8 +17,8 @@ from ser_ros.training.reports.learning_curve import curve_table, read_curves
 from ser_ros.training.reports.results_page import _learning_curve
 
 RECIPE = """
-architecture: parallel_pitch_cnn
-frontend: {kind: log_mel_pitch}
+architecture: perceptron
+frontend: {kind: log_mel}
 data: {corpora: [A, B], mask_absent_classes: true, balance_corpora: true, epoch_clips: 32}
 split: {protocol: speakers, n_folds: 2, n_validation: 0}
 voice: {copies: 1}

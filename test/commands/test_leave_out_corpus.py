@@ -14,8 +14,8 @@ from ser_ros.training.reports.left_out import read_summaries, read_summary
 from ser_ros.training.reports.results_page import _left_out
 
 RECIPE = """
-architecture: ensemble
-frontend: {kind: log_mel_pitch}
+architecture: perceptron
+frontend: {kind: log_mel}
 data: {corpora: [A, B, C], mask_absent_classes: true, balance_corpora: true, epoch_clips: 32}
 voice: {copies: 1}
 augmentation: {crop: [0.3, 1.0], mixup_alpha: 0.0}

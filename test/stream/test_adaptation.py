@@ -22,14 +22,14 @@ from ser_ros.stream.torch_backend import TorchBackend
 from ser_ros.stream.types import StreamConfig
 
 CLASSES = ('neutral', 'happy', 'sad', 'angry')
-MEAN = np.zeros((6, 1), np.float32)
-"""Of the features in training: four bands, pitch and voicing."""
+MEAN = np.zeros((4, 1), np.float32)
+"""Of the features in training: four bands."""
 START = 1_700_000_000 * SECOND
 
 
-def clip_mean(value, pitch=7.0):
-    """Mean features, all mels equal; pitch is not a number in a clip without voice."""
-    return np.array([[value]] * 4 + [[pitch]] + [[np.nan]], np.float32)
+def clip_mean(value):
+    """Mean features, all equal."""
+    return np.full((4, 1), value, np.float32)
 
 
 # --- What is learned
@@ -48,21 +48,9 @@ def test_means_have_the_weight_of_their_number():
     for value, variation in ((1.0, varied), (2.0, -varied), (6.0, 0.0)):
         adaptation.learn(clip_mean(value), np.log([0.4, 0.3, 0.2, 0.1]) + variation)
     mean = adaptation.features_mean(MEAN, memory=6.0)
-    np.testing.assert_allclose(mean[:4], np.full((4, 1), 3.0 * 3 / 9), rtol=1e-6)
-    np.testing.assert_allclose(mean[4], [7.0 * 3 / 9], rtol=1e-6)
-    assert mean[5] == 0  # voicing is never standardised
+    np.testing.assert_allclose(mean, np.full((4, 1), 3.0 * 3 / 9), rtol=1e-6)
     centred = np.log([0.4, 0.3, 0.2, 0.1]) - np.log([0.4, 0.3, 0.2, 0.1]).mean()
     np.testing.assert_allclose(adaptation.shift(4, memory=6.0), -centred * 3 / 9)
-
-
-def test_pitch_is_learned_from_utterances_that_have_one():
-    adaptation = Adaptation()
-    for pitch in (np.nan, 8.0, np.nan):
-        adaptation.learn(clip_mean(0.0, pitch), np.zeros(4))
-    assert adaptation.features_mean(MEAN, memory=1.0)[4] == pytest.approx(8.0 * 1 / 2)
-    unvoiced = Adaptation()
-    unvoiced.learn(clip_mean(0.0, np.nan), np.zeros(4))
-    assert unvoiced.features_mean(MEAN, memory=1.0)[4] == 0
 
 
 @given(arrays(np.float64, 4, elements=st.floats(-20, 0)), st.integers(1, 200), st.floats(0.1, 100))
@@ -97,8 +85,7 @@ def test_the_more_answers_vary_the_more_of_their_mean_is_taken_out(mean, variati
 
 @pytest.fixture
 def baseline():
-    """The pitch of this voice is not known."""
-    return Baseline(clip_mean(2.0, np.nan), np.array([0.3, 0.1, -0.1, -0.3]))
+    return Baseline(clip_mean(2.0), np.array([0.3, 0.1, -0.1, -0.3]))
 
 
 def test_a_baseline_counts_as_utterances_heard_before(baseline):
@@ -106,14 +93,12 @@ def test_a_baseline_counts_as_utterances_heard_before(baseline):
     n = BASELINE_UTTERANCES
     assert adaptation.n_utterances == 0
     mean = adaptation.features_mean(MEAN, memory=6.0)
-    np.testing.assert_allclose(mean[:4], np.full((4, 1), 2.0 * n / (n + 6)), rtol=1e-6)
-    assert mean[4] == 0
+    np.testing.assert_allclose(mean, np.full((4, 1), 2.0 * n / (n + 6)), rtol=1e-6)
     np.testing.assert_allclose(adaptation.shift(4, 6.0), -baseline.score * n / (n + 6))
-    adaptation.learn(clip_mean(3.0, 7.0), 5.0 - 2 * baseline.score)
+    adaptation.learn(clip_mean(3.0), 5.0 - 2 * baseline.score)
     assert adaptation.n_utterances == 1
     mean = adaptation.features_mean(MEAN, memory=6.0)
-    np.testing.assert_allclose(mean[:4], np.full((4, 1), (2.0 * n + 3.0) / (n + 7)), rtol=1e-6)
-    np.testing.assert_allclose(mean[4], [7.0 * 1 / 7], rtol=1e-6)
+    np.testing.assert_allclose(mean, np.full((4, 1), (2.0 * n + 3.0) / (n + 7)), rtol=1e-6)
     # Of one answer nobody knows how much the next will vary.
     np.testing.assert_allclose(adaptation.shift(4, 6.0), -baseline.score * n / (n + 7))
 
@@ -358,7 +343,7 @@ def test_a_listener_forgets_its_voices_only_on_request(by_voice):
         listener = Listener(TorchBackend(by_voice, 'cpu'), StreamConfig(adaptation=mode))
         room = Adaptation()
         stream = listener.add(SilentQueue(), None, lambda is_speaking: None, room=room)
-        stream.voice.adaptation.learn(np.zeros((66, 1)), np.zeros(8))
+        stream.voice.adaptation.learn(np.zeros((64, 1)), np.zeros(8))
         listener.reset()
         assert stream.voice.adaptation.n_utterances == 1
         listener.reset(voices=True)

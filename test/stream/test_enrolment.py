@@ -10,7 +10,7 @@ from ser_ros import SerError
 from ser_ros.audio import SAMPLE_RATE
 from ser_ros.bundle import load_bundle
 from ser_ros.bundle_info import AdaptationInfo
-from ser_ros.frontend_config import LogMelPitchConfig
+from ser_ros.frontend_config import LogMelConfig
 from ser_ros.stream.adaptation import Adaptation, Baseline
 from ser_ros.stream.enrolment import Phrase, enrol, load_enrolment, save_enrolment
 from ser_ros.stream.recognizer import Recognizer
@@ -63,9 +63,7 @@ def listen(backend, sound, baseline=None):
 def test_features_are_the_mean_over_the_classes(by_voice, sounds, enrolment):
     means = [listen(by_voice, s)[0].features_mean(by_voice.mean, 0.0) for s in sounds]
     expected = (means[0] + (means[1] + means[2]) / 2) / 2
-    found = enrolment.baseline.clip_mean
-    assert np.isnan(found)[:, 0].tolist() == [False] * 65 + [True]  # voicing is not standardised
-    np.testing.assert_allclose(found[:-1], expected[:-1], atol=1e-4)
+    np.testing.assert_allclose(enrolment.baseline.clip_mean, expected, atol=1e-4)
 
 
 def test_log_probabilities_are_the_mean_over_the_classes_under_these_features(
@@ -86,17 +84,15 @@ def test_it_does_not_depend_on_how_often_a_class_was_said(by_voice, phrases):
         {'angry': 3, 'neutral': 1},
     )
     np.testing.assert_allclose(few.baseline.score, many.baseline.score, atol=2e-4)
-    np.testing.assert_allclose(
-        few.baseline.clip_mean, many.baseline.clip_mean, atol=2e-4, rtol=0, equal_nan=True
-    )
+    np.testing.assert_allclose(few.baseline.clip_mean, many.baseline.clip_mean, atol=2e-4, rtol=0)
 
 
 def test_an_emotion_is_any_class_of_its_expression(write_bundle, phrases, tmp_path):
     path = write_bundle(
         tmp_path / 'merged.safetensors',
-        architecture='parallel_pitch_cnn',
+        architecture='perceptron',
         hyperparameters={},
-        frontend=LogMelPitchConfig(),
+        frontend=LogMelConfig(),
         adaptation=AdaptationInfo(by_voice=True),
         class_names=('neutral', 'happy', 'angry'),
     )
@@ -172,7 +168,6 @@ def test_it_is_read_back(path, by_voice, enrolment):
     values = json.loads(path.read_text(), parse_constant=pytest.fail)  # no NaN, which is not JSON
     assert values['format'] == 'ser_ros enrolment'
     assert values['phrases'] == {'angry': 2, 'neutral': 1}
-    assert values['features'][-1] is None
     assert path.stat().st_size < 4_000
 
 

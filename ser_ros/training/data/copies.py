@@ -103,7 +103,7 @@ def compute_copies(
 ) -> Copies:
     """The features of the clips as they are and of `n_copies` augmented copies.
 
-    They take two bytes a value: 10 kB for 3 s of `LogMelPitch`. `least`: the fewest steps of a crop.
+    They take two bytes a value: 38 kB for 3 s of `LogMel`. `least`: the fewest steps of a crop.
     Draws by the seed of `items`, and leaves torch's generators as they were.
     """
     config, rate, device = items.augmentation, frontend.sample_rate, frontend.mean.device

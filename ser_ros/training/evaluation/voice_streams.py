@@ -19,7 +19,7 @@ from ser_ros.audio import vad as voice_activity
 from ser_ros.audio.vad import CHUNK
 from ser_ros.bundle import Bundle
 from ser_ros.emotions import Emotion, ExpressionMap
-from ser_ros.stream.adaptation import Adaptation, nan_mean
+from ser_ros.stream.adaptation import Adaptation
 from ser_ros.stream.torch_backend import TorchBackend
 from ser_ros.stream.types import Score, StreamConfig, Window
 from ser_ros.stream.voice import Voice
@@ -289,7 +289,7 @@ def known_scores(
         scores.append(_pool(bundle, features, device))
         for voice, clip in zip(known, clips):
             if clip:
-                own = nan_mean([frontend.clip_mean(x).numpy() for x in clip])
+                own = np.mean([frontend.clip_mean(x).numpy() for x in clip], axis=0)
                 voice.learn(own, nothing)
     return np.stack(scores, axis=1)
 

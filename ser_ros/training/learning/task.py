@@ -11,7 +11,6 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from ser_ros import SerError
 from ser_ros.features import voice_mean
-from ser_ros.models.ensemble import Ensemble
 from ser_ros.training.data.augmentation import Augment, mixup
 from ser_ros.training.data.batches import mixed_seed
 from ser_ros.training.data.copies import CopyBatch
@@ -81,11 +80,9 @@ class EmotionTask(lightning.LightningModule):
             targets = self.teacher.soften(targets, labels, samples, lengths, known)
         if alpha := self.recipe.augmentation.mixup_alpha:
             x, steps, targets, known = mixup(x, steps, targets, known, alpha)
-        losses = [
-            clip_losses(logits, targets, known, self.class_weights, self.recipe.optimization)
-            for logits in member_logits(self.model, x, steps)
-        ]
-        return torch.stack(losses).mean(dim=0)
+        return clip_losses(
+            self.model(x, steps), targets, known, self.class_weights, self.recipe.optimization
+        )
 
     def _features(self, samples: Tensor, lengths: Tensor) -> Tensor:
         """(batch, samples), true lengths (batch,) → (batch, n_features, steps)."""
@@ -161,13 +158,6 @@ class EmotionTask(lightning.LightningModule):
             'optimizer': optimizer,
             'lr_scheduler': {'scheduler': schedule, 'interval': 'step'},
         }
-
-
-def member_logits(model: nn.Module, x: Tensor, lengths: Tensor) -> Tensor:
-    """(batch, n_features, steps), true lengths (batch,) → (members, batch, n_classes)."""
-    if isinstance(model, Ensemble):
-        return model.member_logits(x, lengths)
-    return model(x, lengths)[None]
 
 
 def soft_targets(labels: Tensor, n_classes: int) -> Tensor:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ser_ros import SerError
 from ser_ros.audio import SAMPLE_RATE
 from ser_ros.features import build_frontend
-from ser_ros.frontend_config import LogMelPitchConfig
+from ser_ros.frontend_config import LogMelConfig
 from ser_ros.models.blocks import frame_mask
 from ser_ros.training.data.augmentation import Augment, mixup, spectrum_by_length
 from ser_ros.training.recipe import AugmentationConfig
@@ -397,7 +397,7 @@ def test_a_filter_does_not_move_the_end_of_a_clip_to_its_start():
 
 
 def test_the_spectrum_of_a_clip_does_not_depend_on_the_clips_beside_it():
-    frontend = build_frontend(LogMelPitchConfig())
+    frontend = build_frontend(LogMelConfig())
     samples, lengths = noise(4, 32_000), torch.tensor([32_000, 24_000, 20_000, 16_000])
     spectrum = spectrum_by_length(frontend, samples, lengths)
     assert spectrum.shape[-1] == frontend.n_frames(32_000)

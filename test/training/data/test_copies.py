@@ -8,7 +8,7 @@ import torch
 from ser_ros.audio import SAMPLE_RATE
 from ser_ros.audio.vad import Segment
 from ser_ros.features import build_frontend
-from ser_ros.frontend_config import LogMelPitchConfig, SpeechEncoderConfig
+from ser_ros.frontend_config import LogMelConfig, SpeechEncoderConfig
 from ser_ros.training.data.augmentation import Augment
 from ser_ros.training.data.copies import compute_copies, pad_copies
 from ser_ros.training.data.dataset import NO_CLASS, TrainingWindows, Utterance
@@ -42,7 +42,7 @@ def items_of(config=CONFIG, **data):
 
 
 def make(config=CONFIG, n_copies=2, **data):
-    frontend = build_frontend(LogMelPitchConfig())
+    frontend = build_frontend(LogMelConfig())
     augment = Augment(config, SAMPLE_RATE)
     return compute_copies(
         items_of(config, **data), frontend, augment, n_copies, least=4, clean_probability=0.3
@@ -50,7 +50,7 @@ def make(config=CONFIG, n_copies=2, **data):
 
 
 def features_of(samples):
-    frontend = build_frontend(LogMelPitchConfig())
+    frontend = build_frontend(LogMelConfig())
     return frontend.features(frontend.spectrum(torch.from_numpy(samples)))
 
 
@@ -63,14 +63,15 @@ def test_the_first_copy_is_the_clip_as_it_is():
         if len(utterance.samples) <= longest:
             torch.testing.assert_close(x, features_of(utterance.samples), atol=0.06, rtol=0)
         else:
-            assert x.shape[-1] == build_frontend(LogMelPitchConfig()).n_frames(longest)
+            assert x.shape[-1] == build_frontend(LogMelConfig()).n_frames(longest)
 
 
 def test_the_others_are_augmented_and_differ():
-    copies = make()
+    plain = dataclasses.replace(CONFIG, gain_db=(0.0, 0.0))
+    copies = make(plain)
     clean, first, second = copies.features[:, 0, 3].astype(np.float32)
     assert not np.array_equal(first, second)
-    config = dataclasses.replace(CONFIG, noise_snr_db=(-20.0, -20.0), speed=(1.3, 1.3))
+    config = dataclasses.replace(plain, noise_snr_db=(-20.0, -20.0), speed=(1.3, 1.3))
     noisy = make(config).features[1, 0, 3].astype(np.float32)
     n = min(copies.steps[:, 0, 3])
     assert np.abs(first[:, :n] - clean[:, :n]).mean() < np.abs(noisy[:, :n] - clean[:, :n]).mean()
@@ -80,7 +81,7 @@ def test_crops_are_drawn_from_all_copies():
     copies = make()
     drawn = [copies[0, 0, place][0] for place in range(300)]
     sizes = np.array([x.shape[-1] for x in drawn])
-    frontend = build_frontend(LogMelPitchConfig())
+    frontend = build_frontend(LogMelConfig())
     assert sizes.min() >= frontend.n_frames(round(CROP[0] * SAMPLE_RATE))
     assert sizes.max() == copies.steps[:, 0, 0].max()
     assert 0.4 < (sizes == sizes.max()).mean() < 0.65
@@ -95,7 +96,7 @@ def test_crops_are_drawn_from_all_copies():
 def test_the_mean_of_a_voice_is_that_over_its_copies():
     copies = make()
     rows = range(3)
-    frontend = build_frontend(LogMelPitchConfig())
+    frontend = build_frontend(LogMelConfig())
     means = [
         frontend.clip_mean(
             torch.from_numpy(copies.features[c, 0, i, :, : copies.steps[c, 0, i]]).float()
@@ -103,10 +104,10 @@ def test_the_mean_of_a_voice_is_that_over_its_copies():
         for c in range(3)
         for i in rows
     ]
-    expected = torch.stack(means).nanmean(dim=0)
+    expected = torch.stack(means).mean(dim=0)
     for i in rows:
         mean = copies[0, i][3]
-        torch.testing.assert_close(mean, expected, atol=0.02, rtol=0, equal_nan=True)
+        torch.testing.assert_close(mean, expected, atol=0.02, rtol=0)
     assert not torch.equal(copies[0, 3][3], copies[0, 0][3])
 
 
@@ -118,9 +119,7 @@ def test_sounds_without_a_voice_have_no_class_and_count_for_no_voice():
     labels = {copies[0, 1, place][1] for place in range(60)}
     assert labels == {NO_CLASS, utterances()[1].label}
     nothing = make(n_copies=3, nonspeech=1.0)
-    torch.testing.assert_close(
-        nothing[0, 0][3], make(n_copies=0)[0, 0][3], equal_nan=True, atol=1e-5, rtol=0
-    )
+    torch.testing.assert_close(nothing[0, 0][3], make(n_copies=0)[0, 0][3], atol=1e-5, rtol=0)
 
 
 def test_the_same_seed_is_the_same_training_and_leaves_the_generator_alone():
@@ -137,8 +136,8 @@ def test_a_batch_is_padded_with_zeros():
     copies = make()
     items = [copies[0, i] for i in range(5)]
     features, frames, labels, corpora, means = pad_copies(items)
-    assert features.shape == (5, 66, frames.max())
-    assert means.shape == (5, 66, 1)
+    assert features.shape == (5, 64, frames.max())
+    assert means.shape == (5, 64, 1)
     assert labels.tolist() == [item[1] for item in items]
     assert corpora.tolist() == [0, 0, 0, 1, 1]
     for row, (x, *_), n in zip(features, items, frames):

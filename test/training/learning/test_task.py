@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from ser_ros.features import build_frontend
-from ser_ros.frontend_config import LogMelPitchConfig
 from ser_ros.models import build_model
 from ser_ros.models.blocks import frame_mask
 from ser_ros.training.data.dataset import NO_CLASS
@@ -252,29 +251,27 @@ def test_frozen_weights_are_left_to_themselves(optimizer, kind):
     assert optimizer == 'adamw' or made.param_groups[0]['momentum'] == 0.8
 
 
-# --- Features by voice, and ensembles
+# --- Features by voice
 
 
 def voice_task(**voice):
     torch.manual_seed(1)
     recipe = Recipe(
-        architecture='ensemble',
-        frontend=LogMelPitchConfig(),
+        architecture='perceptron',
         augmentation=PLAIN,
         voice=VoiceConfig(**{'copies': 1, 'unknown_probability': 0.0, **voice}),
     )
     frontend = build_frontend(recipe.frontend)
-    model = build_model('ensemble', frontend.n_features, len(NAMES))
+    model = build_model('perceptron', frontend.n_features, len(NAMES))
     return EmotionTask(recipe, frontend, model, len(NAMES))
 
 
 def test_a_voice_is_known_from_some_utterances_or_from_none():
-    means = torch.randn(200, 66, 1)
-    means[0, -2] = torch.nan  # no voiced frame
+    means = torch.randn(200, 64, 1)
+    means[0] = torch.nan  # no clip with speech
     known = voice_task(memory=10.0, history=(10, 10))._known(means)
     torch.testing.assert_close(known[1:], means[1:] / 2)
-    torch.testing.assert_close(known[0, :-2], means[0, :-2] / 2)
-    assert known[0, -2] == 0.0
+    assert not known[0].any()
     unknown = voice_task(memory=10.0, unknown_probability=1.0)._known(means)
     assert not unknown.any()
     some = voice_task(memory=10.0, history=(1, 60), unknown_probability=0.5)._known(means)
@@ -284,25 +281,22 @@ def test_a_voice_is_known_from_some_utterances_or_from_none():
     assert len(weights.round(decimals=4).unique()) > 30
 
 
-def test_each_member_of_an_ensemble_has_its_own_loss():
+def test_the_loss_is_that_of_features_by_the_known_mean():
     task = voice_task(memory=10.0, history=(10, 10)).eval()
     x, frames, means = (
-        torch.randn(4, 66, 40),
+        torch.randn(4, 64, 40),
         torch.tensor([40, 30, 20, 10]),
-        torch.randn(4, 66, 1),
+        torch.randn(4, 64, 1),
     )
     labels, corpora = torch.tensor([0, 1, 2, 3]), torch.zeros(4, dtype=torch.long)
     losses = task.losses((x, frames, labels, corpora, means))
     x = task.frontend.standardise(x, means / 2) * frame_mask(frames, 40)[:, None]
-    expected = [
-        clip_losses(
-            member(x, frames),
-            soft_targets(labels, len(NAMES)),
-            torch.ones(4, len(NAMES), dtype=torch.bool),
-            torch.ones(len(NAMES)),
-            task.recipe.optimization,
-        )
-        for member in task.model.members
-    ]
+    expected = clip_losses(
+        task.model(x, frames),
+        soft_targets(labels, len(NAMES)),
+        torch.ones(4, len(NAMES), dtype=torch.bool),
+        torch.ones(len(NAMES)),
+        task.recipe.optimization,
+    )
     assert losses.shape == (4,)
-    torch.testing.assert_close(losses, sum(expected) / 2)
+    torch.testing.assert_close(losses, expected)
