@@ -44,7 +44,7 @@ def export_bundle(
     """Write `out`.onnx and `out`.pt2; return how far each is from the model (log-probabilities).
 
     Their input is float32 (batch, samples) at the front-end's rate, with at least
-    `Bundle.min_samples` samples; their output (batch, n_classes). Nothing is written unless all
+    `min_samples` samples; their output (batch, n_classes). Nothing is written unless all
     formats agree with the model within TOLERANCE for several lengths of sound. SerError if they do
     not, or if the files cannot be written.
     """
@@ -62,6 +62,12 @@ def export_bundle(
             )
     _write(dict(zip(differences, made.values())))
     return differences
+
+
+def min_samples(bundle: Bundle) -> int:
+    """The least that a program takes: two frames, if the bundle takes one. torch has no size from 1 on."""
+    frontend = bundle.frontend
+    return max(bundle.min_samples, frontend.frame_length + frontend.hop_length)
 
 
 @contextlib.contextmanager
@@ -180,9 +186,9 @@ class _Program(nn.Module):
 
 
 def _export(bundle: Bundle) -> ExportedProgram:
-    shape = {0: Dim('batch', min=1), 1: Dim('samples', min=bundle.min_samples)}
+    shape = {0: Dim('batch', min=1), 1: Dim('samples', min=min_samples(bundle))}
     # Length and batch size differ from all other dimensions, so that none is confused with them.
-    example = torch.zeros(3, bundle.min_samples + 3 * bundle.frontend.sample_rate + 77)
+    example = torch.zeros(3, min_samples(bundle) + 3 * bundle.frontend.sample_rate + 77)
     return _exported(_Program(bundle), (example,), (shape,))
 
 
@@ -217,7 +223,7 @@ def _metadata(bundle: Bundle) -> dict[str, Any]:
         'class_names': info.class_names,
         **({'classes': {n: asdict(e) for n, e in info.classes.items()}} if info.classes else {}),
         'sample_rate': bundle.frontend.sample_rate,
-        'min_samples': bundle.min_samples,
+        'min_samples': min_samples(bundle),
         'window': info.window,
         'threshold': info.threshold,
         'architecture': info.architecture,
@@ -273,21 +279,21 @@ def _difference(bundle: Bundle, program: Callable[[Tensor], Tensor]) -> float:
     """The largest difference of a log-probability from the bundle's own."""
     differences = [
         (program(waveform) - bundle.log_probabilities(bundle.frontend(waveform))).abs().max()
-        for waveform in _sounds(bundle.min_samples, bundle.frontend.sample_rate)
+        for waveform in _sounds(min_samples(bundle), bundle.frontend.sample_rate)
     ]
     return torch.stack(differences).max().item()
 
 
-def _sounds(min_samples: int, rate: int) -> Iterator[Tensor]:
+def _sounds(least: int, rate: int) -> Iterator[Tensor]:
     """(batch, samples) in several lengths, in batches of one sound up to all of them."""
-    longest = min_samples + 5 * rate
+    longest = least + 5 * rate
     sounds = [_voice(longest, rate), 0.1 * _voice(longest, rate)[::-1]]
     example = shipped_file('examples/speech.flac')
     if example.is_file():
         sounds.append(np.resize(read_audio(example, rate), longest))
     batch = np.stack(sounds).astype(np.float32)
     for more in (0, 1, rate // 3, rate, 2 * rate + 123, 3 * rate, 5 * rate):
-        part = torch.from_numpy(batch[:, -(min_samples + more) :])
+        part = torch.from_numpy(batch[:, -(least + more) :])
         yield from (part[:size] for size in range(1, len(part) + 1))
 
 

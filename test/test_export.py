@@ -13,17 +13,17 @@ import torch
 from ser_ros import SerError, export
 from ser_ros.__main__ import main
 from ser_ros.bundle import load_bundle
-from ser_ros.export import METADATA, TOLERANCE, export_bundle
+from ser_ros.export import METADATA, TOLERANCE, export_bundle, min_samples
 from ser_ros.frontend_config import MfccConfig
 
 
 @pytest.fixture(scope='module')
-def recurrent(write_bundle, tmp_path_factory):
-    """An untrained bundle with deltas and an LSTM, and its exported programs."""
-    folder = tmp_path_factory.mktemp('recurrent')
+def small(write_bundle, tmp_path_factory):
+    """An untrained bundle with deltas, and its exported programs."""
+    folder = tmp_path_factory.mktemp('small')
     path = write_bundle(
-        folder / 'recurrent.safetensors',
-        architecture='cnn_lstm',
+        folder / 'small.safetensors',
+        architecture='perceptron',
         hyperparameters={},
         frontend=MfccConfig(n_mels=40, n_mfcc=16, deltas=1),
     )
@@ -54,7 +54,7 @@ def load_torch(path):
 def assert_same(bundle, out, speech):
     """For three lengths and one or two clips, louder and quieter than those that export checks."""
     programs = [load_onnx(with_suffix(out, '.onnx')), load_torch(with_suffix(out, '.pt2'))]
-    for n in (bundle.min_samples, 31_111, len(speech)):
+    for n in (min_samples(bundle), 31_111, len(speech)):
         waveform = torch.from_numpy(np.stack((3 * speech[-n:], 0.01 * speech[-n:])))
         for batch in (waveform, waveform[:1]):
             expected = bundle.log_probabilities(bundle.frontend(batch)).exp()
@@ -64,8 +64,8 @@ def assert_same(bundle, out, speech):
                 torch.testing.assert_close(found, expected, atol=TOLERANCE, rtol=0)
 
 
-def test_a_recurrent_bundle(recurrent, speech):
-    bundle, out, differences = recurrent
+def test_a_bundle_with_deltas(small, speech):
+    bundle, out, differences = small
     assert set(differences) == {with_suffix(out, '.onnx'), with_suffix(out, '.pt2')}
     assert all(difference <= TOLERANCE for difference in differences.values())
     assert {path.name for path in out.parent.iterdir()} == {'v1.2.onnx', 'v1.2.pt2'}
@@ -78,18 +78,18 @@ def test_the_shipped_bundle(shipped, speech):
     assert_same(bundle, out, speech)
 
 
-def test_a_program_has_metadata(recurrent):
-    bundle, out, _ = recurrent
+def test_a_program_has_metadata(small):
+    bundle, out, _ = small
     extra = {METADATA: ''}
     torch.export.load(with_suffix(out, '.pt2'), extra_files=extra)
     metadata = json.loads(extra[METADATA])
     assert metadata == {
         'class_names': list(bundle.info.class_names),
         'sample_rate': 16_000,
-        'min_samples': bundle.min_samples,
+        'min_samples': min_samples(bundle),
         'window': 3.0,
         'threshold': 0.25,
-        'architecture': 'cnn_lstm',
+        'architecture': 'perceptron',
         'corpora': ['RAVDESS'],
         'license': 'CC-BY-NC-SA-4.0',
     }
@@ -102,11 +102,11 @@ def test_a_program_has_metadata(recurrent):
     assert json.loads(properties['threshold']) == 0.25
 
 
-def test_no_program_names_a_source_file(recurrent, shipped, root):
+def test_no_program_names_a_source_file(small, shipped, root):
     """The exporters note where each operation stands, in files of whoever exports."""
     bundles = sorted(root.glob('bundles/*.safetensors'))
     assert bundles
-    for path in (*recurrent[1].parent.iterdir(), *shipped[1].parent.iterdir(), *bundles):
+    for path in (*small[1].parent.iterdir(), *shipped[1].parent.iterdir(), *bundles):
         content = path.read_bytes()
         if path.suffix == '.pt2':
             with zipfile.ZipFile(path) as archive:
@@ -115,10 +115,10 @@ def test_no_program_names_a_source_file(recurrent, shipped, root):
         assert b'site-packages' not in content
 
 
-def test_a_clip_shorter_than_the_least_is_refused(recurrent):
-    bundle, out, _ = recurrent
+def test_a_clip_shorter_than_the_least_is_refused(small):
+    bundle, out, _ = small
     with pytest.raises(AssertionError, match='waveform'):
-        load_torch(with_suffix(out, '.pt2'))(torch.zeros(1, bundle.min_samples - 1))
+        load_torch(with_suffix(out, '.pt2'))(torch.zeros(1, min_samples(bundle) - 1))
 
 
 @pytest.mark.parametrize('value', [0.0, math.nan])
