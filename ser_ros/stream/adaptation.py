@@ -66,7 +66,8 @@ class Adaptation:
         """
         self.n_utterances += 1
         self._weight += 1
-        self._features = self._features + clip_mean
+        # A float32 would take in ever less of the latest: a room has thousands of utterances a day.
+        self._features = self._features + clip_mean.astype(np.float64)
         centred = score - score.mean()
         self._scores = self._scores + centred
         self._squares += float(centred @ centred)

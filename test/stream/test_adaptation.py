@@ -53,6 +53,14 @@ def test_means_have_the_weight_of_their_number():
     np.testing.assert_allclose(adaptation.shift(4, memory=6.0), -centred * 3 / 9)
 
 
+def test_late_utterances_count_as_early_ones():
+    adaptation = Adaptation()
+    for n in range(40_000):
+        adaptation.learn(clip_mean(-50.0 if n < 20_000 else -50.001), np.zeros(4))
+    mean = adaptation.features_mean(MEAN, memory=0.0)
+    np.testing.assert_allclose(mean, -50.0005, atol=1e-5)
+
+
 @given(arrays(np.float64, 4, elements=st.floats(-20, 0)), st.integers(1, 200), st.floats(0.1, 100))
 def test_answers_that_do_not_vary_are_kept(scores, n, memory):
     """The adverse case: a voice of one emotion alone."""

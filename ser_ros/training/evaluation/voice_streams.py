@@ -197,7 +197,7 @@ class _Recorder(TorchBackend):
         super().__init__(bundle, 'cpu')
         n_classes = len(self.info.class_names)
         unknown = np.log(np.full(n_classes, 1 / n_classes))
-        self._unknown = Score(unknown, np.full((self.geometry.n_features, 1), np.nan))
+        self._unknown = Score(unknown, np.zeros((self.geometry.n_features, 1), np.float32))
         self.utterances: list[list[tuple[int, torch.Tensor]]] = [[]]
         """Length in samples and features of each window."""
 
