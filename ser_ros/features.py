@@ -1,6 +1,7 @@
 """Front-ends: waveform → spectrum, of rows and frames → standardised features."""
 
 import itertools
+import math
 from collections.abc import Iterable
 from typing import ClassVar, Optional, Union
 
@@ -386,7 +387,8 @@ class SpeechEncoder(Frontend):
         if lengths is None:
             lengths = frames.new_full(clips, n_frames)
         real = frames < lengths[..., None]
-        power = (10 ** (spectrum / 10)).mean(dim=-2)
+        # Not as a power of 10, which onnxruntime computes ten times as slowly.
+        power = (spectrum * (math.log(10) / 10)).exp().mean(dim=-2)
         level = (power * real).sum(dim=-1) / lengths.clamp(min=1)
         level = 10 * level.clamp(min=1e-10).log10()[..., None, None]
         x = _limit_range(spectrum, real[..., None, :], self.config.range_db)

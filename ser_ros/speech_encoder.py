@@ -50,7 +50,8 @@ class SpeechConvolutions(nn.Module):
         real = real[..., ::2]
         count = real.sum(dim=-1).clamp(min=1.0)
         mean = (x * real).sum(dim=-1) / count
-        variance = ((x - mean[..., None]).square() * real).sum(dim=-1) / count
+        centred = (x - mean[..., None]) * real
+        variance = (centred * centred).sum(dim=-1) / count
         return torch.cat((mean, (variance + 1e-4).sqrt()), dim=-1)
 
     def _convolve(self, name: str, x: Tensor, stride: int = 1) -> Tensor:
