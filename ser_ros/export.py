@@ -65,7 +65,7 @@ def export_bundle(
 
 
 def min_samples(bundle: Bundle) -> int:
-    """The least that a program takes: two frames, if the bundle takes one. torch has no size from 1 on."""
+    """The least that a program takes: two frames at least, since torch.export takes a size of 1 as fixed."""
     frontend = bundle.frontend
     return max(bundle.min_samples, frontend.frame_length + frontend.hop_length)
 

@@ -5,7 +5,7 @@ import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 from scipy.special import logsumexp, softmax
@@ -15,6 +15,7 @@ from ser_ros.emotions import Emotion, ExpressionMap, emotion_of
 from ser_ros.stream.adaptation import prior_shift
 from ser_ros.training.data.corpora import Clip
 from ser_ros.training.evaluation.calibration import calibration_metrics
+from ser_ros.training.evaluation.clip_result import ClipResult
 from ser_ros.training.evaluation.metrics import KEPT, compute_metrics
 from ser_ros.training.evaluation.voice_streams import (
     BASIC,
@@ -260,7 +261,19 @@ def _metrics(
         **{name: metrics[name] for name in KEPT},
         'calibration_error': calibration['calibration_error'],
         'neutral_error': _share_wrong(metrics),
+        'emotion_accuracy_when_decided': _emotions_right(results),
     }
+
+
+def _emotions_right(results: Sequence[ClipResult]) -> Optional[float]:
+    """The share of right ones among the decided expressions other than neutral; None without any."""
+    is_right = [
+        decision == result.clip.expression
+        for result in results
+        for decision in result.decisions
+        if decision not in (None, NEUTRAL)
+    ]
+    return sum(is_right) / len(is_right) if is_right else None
 
 
 def _share_wrong(metrics: Mapping[str, Any]) -> float:

@@ -122,7 +122,7 @@ def read_summaries(folder: Path) -> list[LeftOutSummary]:
 HEADER = (
     'corpus left out', 'speakers', 'expressions', 'UA [95 %], unknown voice',
     'UA [95 %], known voice', 'mostly neutral: accuracy', 'mostly neutral: neutral taken for an emotion',
-    'expressions decided', 'right when decided', 'ECE', 'one emotion only',
+    'expressions decided', 'right when decided', 'emotions among them right', 'ECE', 'one emotion only',
 )  # fmt: skip
 
 
@@ -155,7 +155,11 @@ def _cells(seeds: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
         _both(found, 'mostly neutral', 'neutral_error'),
         *(
             ' · '.join(_text(found, 'adapted', kind, name) for kind in SEVERAL)
-            for name in ('coverage', 'expression_accuracy_when_decided')
+            for name in (
+                'coverage',
+                'expression_accuracy_when_decided',
+                'emotion_accuracy_when_decided',
+            )
         ),
         f'{_text(found, "adapted", "balanced", "calibration_error", decimal)} '
         f'({_text(found, "unadapted", "balanced", "calibration_error", decimal)})',

@@ -124,6 +124,23 @@ def test_accuracy_is_among_the_expressions_that_the_corpus_has():
     assert metrics['cold']['expression_accuracy_when_decided'] == 0.0
 
 
+def test_right_emotions_are_those_other_than_neutral():
+    one = corpus(right=3.0)
+    scores = np.zeros_like(one.cold)
+    scores[:, CLASSES.index('neutral')] = 5.0
+    is_sad = np.array([clip.emotion == 'sad' for clip in one.clips])
+    scores[is_sad, CLASSES.index('sad')] = 9.0
+    scores[np.flatnonzero(is_sad)[:3], CLASSES.index('angry')] = 15.0
+    cold = evaluate_left_out(dataclasses.replace(one, cold=scores), Choices(1.0, 0.5, 0.2))['cold']
+    n_sad = int(is_sad.sum())
+    assert cold['emotion_accuracy_when_decided'] == pytest.approx((n_sad - 3) / n_sad)
+    neutral = evaluate_left_out(
+        dataclasses.replace(one, cold=np.where(scores == 5.0, 20.0, scores)),
+        Choices(1.0, 0.5, 0.2),
+    )
+    assert neutral['cold']['emotion_accuracy_when_decided'] is None
+
+
 def test_a_clip_without_speech_counts_as_wrong():
     one = corpus(right=5.0)
     cold, known = one.cold.copy(), one.known.copy()

@@ -31,6 +31,7 @@ def values(accuracy, interval=None):
         'calibration_error': 0.123456,
         'coverage': 0.5,
         'expression_accuracy_when_decided': None,
+        'emotion_accuracy_when_decided': 0.75,
         'neutral_error': 1 - accuracy,
     }
 
@@ -76,8 +77,9 @@ def test_rows_are_means_over_seeds_and_then_over_corpora():
     assert one[0][:5] == ('A', '3', '3', '50.0% [45.0, 55.0]', '50.0% (40.0%)')
     assert one[0][7] == '50.0% · 50.0%'
     assert one[0][8] == '– · –'
-    assert one[0][9] == '0.123 (0.123)'
-    assert one[0][10] == '50.0% (40.0%)'
+    assert one[0][9] == '75.0% · 75.0%'
+    assert one[0][10] == '0.123 (0.123)'
+    assert one[0][11] == '50.0% (40.0%)'
     assert one[2][:5] == ('**mean**', '', '', '55.0%', '55.0% (45.0%)')
     two = rows([summary(1, A=0.5, B=0.6).results, summary(2, A=0.7, B=0.6).results])
     assert two[0][3:5] == ('60.0% ± 14.1', '60.0% ± 14.1 (50.0% ± 14.1)')
