@@ -6,8 +6,8 @@ import os
 import signal
 from pathlib import Path
 
-# Before torch is loaded here, and in the processes that tests start: as many tests run as there are
-# processors, and the threads of one operation would wait for each other.
+# Before torch is loaded here, and in the processes that tests start: more tests run than there are
+# processors, so that the threads of one operation would wait for each other.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import numpy as np

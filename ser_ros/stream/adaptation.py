@@ -80,8 +80,8 @@ class Adaptation:
         if not self._weight:
             return None
         own = self._features / self._weight
-        trust = self._weight / (self._weight + memory)
-        return (mean + trust * (own - mean)).astype(np.float32)
+        share = self._weight / (self._weight + memory)
+        return (mean + share * (own - mean)).astype(np.float32)
 
     def shift(self, n_classes: int, memory: float) -> np.ndarray:
         """(n_classes,) to add to log-probabilities: less their mean, as far as it is trusted.

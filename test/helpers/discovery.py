@@ -10,7 +10,7 @@ def have_matched(nodes):
     """Whether every publisher and every subscription of these nodes know each other, where they fit.
 
     One side knows before the other, on a busy machine by tenths of a second. What is published in
-    between is lost, or all of it, if that is a short sound.
+    between is lost: of a short sound all.
     """
     receivers = [getattr(node, '_receiver', None) for node in nodes]
     nodes = [*nodes, *(receiver.node for receiver in receivers if receiver is not None)]
@@ -28,9 +28,7 @@ def have_matched(nodes):
 
 
 def _fit(publisher, subscription):
+    if publisher.topic_name != subscription.topic_name:
+        return False
     compatibility, _ = qos_check_compatible(publisher.qos_profile, subscription.qos_profile)
-    return (
-        publisher.topic_name == subscription.topic_name
-        and publisher.msg_type is subscription.msg_type
-        and compatibility != QoSCompatibility.ERROR
-    )
+    return publisher.msg_type is subscription.msg_type and compatibility != QoSCompatibility.ERROR

@@ -95,12 +95,10 @@ class Graph:
             assert time.monotonic() < deadline, what
             time.sleep(0.02)
 
-    def wait_for_subscriber(self, publisher, timeout=20.0):
+    def wait_for_subscriber(self, publisher):
         """Wait until it has one, and all nodes of this graph have found each other."""
         self.wait(
-            lambda: publisher.get_subscription_count() and have_matched(self._nodes),
-            'discovery',
-            timeout,
+            lambda: publisher.get_subscription_count() and have_matched(self._nodes), 'discovery'
         )
 
     def close(self):
