@@ -94,11 +94,13 @@ def main() -> int:
 
 def _show_adaptation(samples: np.ndarray, backend: Backend) -> None:
     """Print the decision of each utterance by itself, and compared with those before it."""
+    expected = backend.info.adaptation
+    shares = {'neutral_share': expected.neutral_share, 'rare_ratio': expected.rare_ratio}
     by_itself, adapted = (
-        [_decision(e) for e in _estimates(samples, backend, adaptation) if e.is_final]
-        for adaptation in ('off', 'room')
+        [_decision(e) for e in _estimates(samples, backend, config) if e.is_final]
+        for config in (StreamConfig(adaptation='off', **shares), StreamConfig())
     )
-    if backend.info.adaptation.adapts and len(adapted) > 1:
+    if expected.adapts and len(adapted) > 1:
         print(
             '\nA voice becomes known while it speaks; utterances are compared with earlier ones:'
         )
@@ -108,8 +110,8 @@ def _show_adaptation(samples: np.ndarray, backend: Backend) -> None:
         print()
 
 
-def _estimates(samples: np.ndarray, backend: Backend, adaptation: str) -> list[Estimate]:
-    recognizer = Recognizer(backend, config=StreamConfig(adaptation=adaptation))
+def _estimates(samples: np.ndarray, backend: Backend, config: StreamConfig) -> list[Estimate]:
+    recognizer = Recognizer(backend, config=config)
     return recognizer.push(samples, 0) + recognizer.flush()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ser_ros.commands.arguments import path_of, reading, sound_arguments
+from ser_ros.training.data.naming import NAMINGS
 
 
 def configure(commands: argparse._SubParsersAction) -> None:
@@ -23,9 +24,8 @@ def configure(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         '--kind',
         default='auto',
-        help='needed if the file names do not identify it: RAVDESS, SAVEE, CREMA-D, TESS, EmoDB, '
-        'BanglaSER, csv (columns path, emotion, speaker) or folders (EMOTION/SPEAKER_*.wav or '
-        'SPEAKER/EMOTION/*.wav)',
+        help=f'needed if the file names do not identify it: {", ".join(NAMINGS)}, csv (columns path, '
+        'emotion, speaker) or folders (EMOTION/SPEAKER_*.wav or SPEAKER/EMOTION/*.wav)',
     )
     parser.add_argument(
         '--labels',

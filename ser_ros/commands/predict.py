@@ -66,14 +66,15 @@ def configure(commands: argparse._SubParsersAction) -> None:
         '--neutral-share',
         type=float,
         metavar='SHARE',
-        help="expected share of neutral utterances, with adaptation (default: the bundle's)",
+        help="expected share of neutral utterances (default: the bundle's, without adaptation that of "
+        'the training)',
     )
     parser.add_argument(
         '--rare-ratio',
         type=float,
         metavar='RATIO',
         help='expected disgusted, scared or surprised utterances, each, for a happy, sad or angry one, '
-        "with adaptation (default: the bundle's)",
+        "(default: the bundle's, without adaptation 1)",
     )
     parser.set_defaults(run=run)
 

@@ -89,7 +89,7 @@ class Adaptation:
         A voice that always expresses the same has a mean far from zero, too, and answers that
         hardly vary. So what was learned counts by their variance relative to the squared mean, 1 at
         most. On five corpora left out in turn this raises the accuracy of voices with one emotion
-        alone from 16 to 24 % (45 % without adaptation), and costs 1.0 points where emotions are
+        alone of a former model from 16 to 24 % (45 % without adaptation), and costs 1.0 points where emotions are
         balanced and 1.5 where seven of ten utterances are neutral.
         """
         learned = self._trust() * self._scores + self._baseline_scores

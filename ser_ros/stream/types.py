@@ -74,14 +74,15 @@ class StreamConfig:
     )
     neutral_share: Optional[float] = _setting(
         None,
-        "Expected share of neutral utterances, with adaptation; by default the bundle's.",
+        "Expected share of neutral utterances; by default the bundle's, and without adaptation "
+        'that of the training.',
         0.01,
         0.99,
     )
     rare_ratio: Optional[float] = _setting(
         None,
-        'Expected disgusted, scared or surprised utterances, each, for a happy, sad or angry one, '
-        "with adaptation; by default the bundle's.",
+        'Expected disgusted, scared or surprised utterances, each, for a happy, sad or angry one; '
+        "by default the bundle's, and without adaptation 1.",
         0.01,
         100.0,
     )

@@ -110,20 +110,28 @@ class Voice:
             due = utterance.segment.start + self._first_estimate
             self._utterance = self._open(utterance.segment, max(due, utterance.next_end))
 
+    def _expected_shares(self) -> np.ndarray:
+        """(n_classes,) to add to log-probabilities; without adaptation only for shares that are set."""
+        info, config = self._backend.info, self.config
+        neutral_share, rare_ratio = config.neutral_share, config.rare_ratio
+        if not self.adapts and neutral_share is None and rare_ratio is None:
+            return np.zeros(len(info.class_names))
+        return prior_shift(
+            info.class_names,
+            info.adaptation.neutral_share if neutral_share is None else neutral_share,
+            info.adaptation.rare_ratio if rare_ratio is None else rare_ratio,
+            info.classes,
+        )
+
     def _update_limits(self) -> None:
         """Compute what follows from bundle and settings together."""
         info, config = self._backend.info, self.config
         self.expressions = ExpressionMap(info.class_names, info.classes)
         self._threshold = info.threshold if config.threshold is None else config.threshold
         self._memory = info.adaptation.memory
-        self._neutral_share = info.adaptation.neutral_share
-        self._rare_ratio = info.adaptation.rare_ratio
         if config.adaptation_memory is not None:
             self._memory = config.adaptation_memory
-        if config.neutral_share is not None:
-            self._neutral_share = config.neutral_share
-        if config.rare_ratio is not None:
-            self._rare_ratio = config.rare_ratio
+        self._shares_shift = self._expected_shares()
         self._window, least = _samples(info.window), self._backend.geometry.min_window
         self._min_utterance = max(_samples(config.min_utterance), least)
         self._first_estimate = max(_samples(config.first_estimate), least)
@@ -258,12 +266,10 @@ class Voice:
         """An utterance, with what is known of the voice as it begins."""
         info, known = self._backend.info, self.adaptation
         if not self.adapts:
-            return _Utterance(segment, next_end, 0, None, np.zeros(len(info.class_names)))
+            return _Utterance(segment, next_end, 0, None, self._shares_shift)
         by_voice = info.adaptation.by_voice
         mean = known.features_mean(self._backend.mean, self._memory) if by_voice else None
-        shift = known.shift(len(info.class_names), self._memory) + prior_shift(
-            info.class_names, self._neutral_share, self._rare_ratio, info.classes
-        )
+        shift = known.shift(len(info.class_names), self._memory) + self._shares_shift
         return _Utterance(segment, next_end, known.n_utterances, mean, shift)
 
     def _close(self) -> Requests:

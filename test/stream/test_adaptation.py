@@ -241,6 +241,18 @@ def test_switched_off_it_gives_the_models_own_answer(by_voice, utterance, once):
     assert recognizer.voice.adaptation.n_utterances == 0
 
 
+@pytest.mark.parametrize('settings', [{'neutral_share': 0.3}, {'rare_ratio': 1.0}])
+def test_switched_off_it_expects_the_shares_that_are_set(by_voice, utterance, once, settings):
+    """A share that is not set beside it is the bundle's."""
+    recognizer = Recognizer(by_voice, 'cpu', StreamConfig(adaptation='off', **settings))
+    for estimate in finals_of(recognizer, utterance, times=2):
+        assert equal(estimate, once)
+        np.testing.assert_allclose(estimate.unadapted, once.unadapted, rtol=1e-6)
+    recognizer.configure(StreamConfig(adaptation='off'))
+    (estimate,) = finals_of(recognizer, utterance)
+    np.testing.assert_allclose(estimate.probabilities, once.unadapted, rtol=1e-6)
+
+
 def test_switched_on_after_the_last_window_it_learns_the_utterance(by_voice, utterance):
     # So short a hop that a window ends where the speech does.
     config = StreamConfig(adaptation='off', hop=0.032, first_estimate=0.512)

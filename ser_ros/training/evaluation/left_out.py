@@ -89,9 +89,12 @@ class CorpusScores:
 
     def adapted(self, choices: 'Choices') -> Scores:
         """The scores of the streams after adaptation."""
-        shift = prior_shift(self.class_names, choices.neutral_share, choices.rare_ratio, self.own)
         # Temperature divides scores and their means alike.
-        return self._adapted / choices.temperature + shift
+        return self._adapted / choices.temperature + self.shares_shift(choices)
+
+    def shares_shift(self, choices: 'Choices') -> Scores:
+        """(n_classes,) to add to scores for the expected shares of classes."""
+        return prior_shift(self.class_names, choices.neutral_share, choices.rare_ratio, self.own)
 
     def rows(self, kind: str) -> list[int]:
         """Indices of the streams of a kind."""
@@ -200,8 +203,9 @@ def evaluate_left_out(corpus: CorpusScores, choices: Choices) -> dict[str, Any]:
     `cold`: all clips with basic expressions, each of a voice of which nothing is known. For each
     kind of stream the utterances from the eleventh on. Accuracies are those among the basic
     expressions of the corpus; calibration error, coverage and "right when decided" are those of
-    the decisions among all classes, as a robot makes them. `curves`: accuracies after each number
-    of utterances in `POSITIONS`.
+    the decisions among all classes, as a robot makes them. They are `unadapted`, with the
+    `expected_shares` of classes alone, and `adapted` with both. `curves`: metrics after each number of
+    utterances in `POSITIONS`.
     """
     adapted = corpus.adapted(choices)
     basic = [i for i, clip in enumerate(corpus.clips) if expression_of(clip) in BASIC]
@@ -221,6 +225,9 @@ def evaluate_left_out(corpus: CorpusScores, choices: Choices) -> dict[str, Any]:
         metrics['streams'][kind] = {
             'speakers': len({corpus.streams[row].voice for row in rows}),
             'unadapted': _metrics(corpus, later, cold / choices.temperature, choices),
+            'expected_shares': _metrics(
+                corpus, later, cold / choices.temperature + corpus.shares_shift(choices), choices
+            ),
             'adapted': _metrics(corpus, later, scores, choices),
         }
         if kind in SEVERAL:
@@ -230,7 +237,13 @@ def evaluate_left_out(corpus: CorpusScores, choices: Choices) -> dict[str, Any]:
             curve = [_metrics(corpus, *span, choices) for span in spans]
             metrics['curves'][kind] = {
                 name: [values[name] for values in curve]
-                for name in ('accuracy', 'unweighted_accuracy', 'neutral_error')
+                for name in (
+                    'accuracy',
+                    'unweighted_accuracy',
+                    'neutral_error',
+                    'coverage',
+                    'expression_accuracy_when_decided',
+                )
             }
     return metrics
 

@@ -92,9 +92,15 @@ def _stream(bundle: Bundle, samples: np.ndarray, watched: _Weights) -> Inspectio
     attention = _attention(watched, extents, len(samples) / SAMPLE_RATE)
     timelines = {'': _timeline(bundle, estimates)}
     if bundle.info.adaptation.adapts:
-        off = _estimates(bundle, samples, dataclasses.replace(config, adaptation='off'))
+        shares = bundle.info.adaptation
+        off = dataclasses.replace(
+            config,
+            adaptation='off',
+            neutral_share=shares.neutral_share,
+            rare_ratio=shares.rare_ratio,
+        )
         timelines = {
-            'without adaptation': _timeline(bundle, off),
+            'without adaptation': _timeline(bundle, _estimates(bundle, samples, off)),
             'with adaptation to the earlier utterances': timelines[''],
         }
     return Inspection(attention, spans, timelines, bundle.info.class_names)

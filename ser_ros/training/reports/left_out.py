@@ -153,17 +153,11 @@ def _cells(seeds: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
         f'{after} ({before})',
         _both(found, 'mostly neutral', 'accuracy'),
         _both(found, 'mostly neutral', 'neutral_error'),
-        *(
-            ' · '.join(_text(found, 'adapted', kind, name) for kind in SEVERAL)
-            for name in (
-                'coverage',
-                'expression_accuracy_when_decided',
-                'emotion_accuracy_when_decided',
-            )
-        ),
-        f'{_text(found, "adapted", "balanced", "calibration_error", decimal)} '
-        f'({_text(found, "unadapted", "balanced", "calibration_error", decimal)})',
-        _alone(found),
+        _several(found, 'coverage'),
+        _several(found, 'expression_accuracy_when_decided'),
+        _several(found, 'emotion_accuracy_when_decided'),
+        _several(found, 'calibration_error', write=decimal),
+        f'{_alone(found, "adapted")} ({_alone(found, "unadapted")})',
     ]
 
 
@@ -186,22 +180,25 @@ def _both(found: Sequence[Mapping[str, Any]], kind: str, name: str) -> str:
     return f'{after} ({before})'
 
 
+def _several(
+    found: Sequence[Mapping[str, Any]], name: str, when: str = 'adapted', write: Any = percent
+) -> str:
+    """The means of balanced and of mostly neutral streams."""
+    return ' · '.join(_text(found, when, kind, name, write) for kind in SEVERAL)
+
+
 def _text(
     found: Sequence[Mapping[str, Any]], when: str, kind: str, name: str, write: Any = percent
 ) -> str:
     return write(_mean(m['streams'][kind][when][name] for m in found))
 
 
-def _alone(found: Sequence[Mapping[str, Any]]) -> str:
+def _alone(found: Sequence[Mapping[str, Any]], when: str) -> str:
     """The mean accuracy for voices that have one emotion only, which is not neutral."""
     kinds = [k for k in found[0]['streams'] if k.startswith('only') and k != 'only neutral']
-
-    def mean(when: str) -> Optional[float]:
-        return _mean(
-            m['streams'][k][when]['accuracy'] for m in found for k in kinds if k in m['streams']
-        )
-
-    return f'{percent(mean("adapted"))} ({percent(mean("unadapted"))})'
+    return percent(
+        _mean(m['streams'][k][when]['accuracy'] for m in found for k in kinds if k in m['streams'])
+    )
 
 
 def _mean(values: Any) -> Optional[float]:
@@ -209,11 +206,44 @@ def _mean(values: Any) -> Optional[float]:
     return statistics.mean(known) if known else None
 
 
+EFFECT_HEADER = (
+    'with', 'balanced: UA', 'mostly neutral: accuracy', 'neutral taken for an emotion', 'expressions decided',
+    'right when decided', 'emotions among them right', 'ECE', 'one emotion only',
+)  # fmt: skip
+
+EFFECTS = {
+    'neither': 'unadapted',
+    'the expected shares alone': 'expected_shares',
+    'the expected shares and adaptation': 'adapted',
+}
+
+
+def effect_rows(summaries: Sequence[LeftOutSummary]) -> list[tuple[str, ...]]:
+    """What adaptation and the expected shares do from the eleventh utterance on: means over corpora."""
+    found = [result.metrics for summary in summaries for result in summary.results]
+    return [
+        (
+            label,
+            _text(found, when, 'balanced', 'unweighted_accuracy'),
+            _text(found, when, 'mostly neutral', 'accuracy'),
+            _text(found, when, 'mostly neutral', 'neutral_error'),
+            _several(found, 'coverage', when),
+            _several(found, 'expression_accuracy_when_decided', when),
+            _several(found, 'emotion_accuracy_when_decided', when),
+            _several(found, 'calibration_error', when, decimal),
+            _alone(found, when),
+        )
+        for label, when in EFFECTS.items()
+    ]
+
+
 CURVE_HEADER = (
     'earlier utterances',
     'balanced: UA',
     'mostly neutral: accuracy',
     'neutral taken for an emotion',
+    'expressions decided',
+    'right when decided',
 )
 
 
@@ -228,9 +258,59 @@ def curve_rows(summaries: Sequence[LeftOutSummary]) -> list[tuple[str, ...]]:
             percent(_mean(c['balanced']['unweighted_accuracy'][i] for c in found)),
             percent(_mean(c['mostly neutral']['accuracy'][i] for c in found)),
             percent(_mean(c['mostly neutral']['neutral_error'][i] for c in found)),
+            *(
+                ' · '.join(percent(_mean(c[kind][name][i] for c in found)) for kind in SEVERAL)
+                for name in ('coverage', 'expression_accuracy_when_decided')
+            ),
         )
         for i, (start, end) in enumerate(zip(starts, ends))
     ]
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """What was required of the shipped model before it was trained: a mean over corpora."""
+
+    what: str
+    kind: str
+    """Of streams; '' for unknown voices."""
+    name: str
+    limit: float
+    is_most: bool = False
+    """Whether the limit is the most that is allowed, not the least."""
+
+
+REQUIREMENTS = (
+    Requirement('UA, unknown voice', '', 'unweighted_accuracy', 0.50),
+    Requirement('UA, known voice, balanced', 'balanced', 'unweighted_accuracy', 0.60),
+    Requirement('accuracy, mostly neutral', 'mostly neutral', 'accuracy', 0.65),
+    Requirement('neutral taken for an emotion, mostly neutral', 'mostly neutral', 'neutral_error', 0.25, True),
+    Requirement('expressions decided, balanced', 'balanced', 'coverage', 0.35),
+    Requirement('expressions decided, mostly neutral', 'mostly neutral', 'coverage', 0.35),
+    Requirement('right when decided, balanced', 'balanced', 'expression_accuracy_when_decided', 0.65),
+    Requirement('right when decided, mostly neutral', 'mostly neutral', 'expression_accuracy_when_decided', 0.65),
+    Requirement('calibration error, balanced', 'balanced', 'calibration_error', 0.10, True),
+    Requirement('calibration error, mostly neutral', 'mostly neutral', 'calibration_error', 0.10, True),
+)  # fmt: skip
+
+REQUIREMENT_HEADER = ('what', 'required', 'measured', 'result')
+
+
+def requirement_rows(summaries: Sequence[LeftOutSummary]) -> list[tuple[str, ...]]:
+    """Each requirement, the mean over corpora and seeds, and whether it is met."""
+    found = [result.metrics for summary in summaries for result in summary.results]
+    lines = []
+    for required in REQUIREMENTS:
+        measured = statistics.mean(
+            (m['streams'][required.kind]['adapted'] if required.kind else m['cold'])[required.name]
+            for m in found
+        )
+        is_met = measured <= required.limit if required.is_most else measured >= required.limit
+        write = decimal if required.name == 'calibration_error' else percent
+        bound = 'at most' if required.is_most else 'at least'
+        verdict = 'met' if is_met else '**missed**'
+        lines.append((required.what, f'{bound} {write(required.limit)}', write(measured), verdict))
+    return lines
 
 
 TRIAL_HEADER = ('trial', 'what', 'runs', *TRIAL_CONDITIONS.values())

@@ -13,13 +13,14 @@ from jinja2 import Environment, StrictUndefined
 
 from ser_ros import SerError
 from ser_ros.bundle import Bundle
+from ser_ros.bundle_info import DEFAULT_BUNDLE
 from ser_ros.models import MODELS
 from ser_ros.models.transfer import TransferModel
 from ser_ros.settings import from_dict
 from ser_ros.shipped import shipped_recipes
 from ser_ros.training.data.splits import FOLDS
 from ser_ros.training.evaluation.known_voices import accuracies_by_answers
-from ser_ros.training.evaluation.voice_streams import N_UTTERANCES
+from ser_ros.training.evaluation.voice_streams import N_SPEAKERS, N_UTTERANCES
 from ser_ros.training.recipe import (
     Recipe,
     SplitConfig,
@@ -112,6 +113,7 @@ def render(folder: Path, shipped: Sequence[Bundle]) -> str:
         genders=_genders(independent, read_genders(folder)),
         left_out=_left_out(read_summaries(folder)),
         n_utterances=N_UTTERANCES,
+        n_speakers=N_SPEAKERS,
         left_out_trials=_left_out_trials(read_trials(folder)),
         learning_curves=[_learning_curve(curve) for curve in read_curves(folder)],
         default_name=DEFAULT,
@@ -306,7 +308,13 @@ def _left_out(summaries: Sequence[LeftOutSummary]) -> list[dict[str, str]]:
                 'choices for each corpus on '
                 f'{" or ".join(map(str, sorted(n_others)))} others',
                 'table': _table(left_out.HEADER, left_out.rows([s.results for s in found])),
+                'effects': _table(left_out.EFFECT_HEADER, left_out.effect_rows(found)),
                 'curve': _table(left_out.CURVE_HEADER, left_out.curve_rows(found)),
+                'requirements': _table(
+                    left_out.REQUIREMENT_HEADER, left_out.requirement_rows(found)
+                )
+                if name == DEFAULT_BUNDLE
+                else '',
             }
         )
     return sections

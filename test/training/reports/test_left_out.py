@@ -9,14 +9,18 @@ from ser_ros.training.evaluation.left_out import Choices
 from ser_ros.training.recipe import Recipe, plain_recipe
 from ser_ros.training.reports.left_out import (
     CURVE_HEADER,
+    EFFECT_HEADER,
     HEADER,
+    REQUIREMENT_HEADER,
     TRIAL_CONDITIONS,
     LeftOutResult,
     LeftOutSummary,
     curve_rows,
+    effect_rows,
     read_summaries,
     read_summary,
     read_trials,
+    requirement_rows,
     rows,
     trial_rows,
     write_summary,
@@ -37,10 +41,15 @@ def values(accuracy, interval=None):
 
 
 def metrics(accuracy):
-    both = {'speakers': 2, 'unadapted': values(accuracy - 0.1), 'adapted': values(accuracy)}
-    curve = {
-        name: [0.25, accuracy] for name in ('accuracy', 'unweighted_accuracy', 'neutral_error')
+    both = {
+        'speakers': 2,
+        'unadapted': values(accuracy - 0.1),
+        'expected_shares': values(accuracy - 0.05),
+        'adapted': values(accuracy),
     }
+    names = ('accuracy', 'unweighted_accuracy', 'neutral_error', 'coverage')
+    curve = {name: [0.25, accuracy] for name in names}
+    curve['expression_accuracy_when_decided'] = [None, 0.9]
     return {
         'expressions': ['neutral', 'happy', 'sad'],
         'speakers': 3,
@@ -78,7 +87,7 @@ def test_rows_are_means_over_seeds_and_then_over_corpora():
     assert one[0][7] == '50.0% · 50.0%'
     assert one[0][8] == '– · –'
     assert one[0][9] == '75.0% · 75.0%'
-    assert one[0][10] == '0.123 (0.123)'
+    assert one[0][10] == '0.123 · 0.123'
     assert one[0][11] == '50.0% (40.0%)'
     assert one[2][:5] == ('**mean**', '', '', '55.0%', '55.0% (45.0%)')
     two = rows([summary(1, A=0.5, B=0.6).results, summary(2, A=0.7, B=0.6).results])
@@ -88,10 +97,35 @@ def test_rows_are_means_over_seeds_and_then_over_corpora():
 
 def test_the_curve_names_how_many_utterances_there_were():
     assert curve_rows([summary(1, A=0.5, B=0.7)]) == [
-        ('0', '25.0%', '25.0%', '25.0%'),
-        ('1 and more', '60.0%', '60.0%', '60.0%'),
+        ('0', '25.0%', '25.0%', '25.0%', '25.0% · 25.0%', '– · –'),
+        ('1 and more', '60.0%', '60.0%', '60.0%', '60.0% · 60.0%', '90.0% · 90.0%'),
     ]
-    assert len(CURVE_HEADER) == 4
+    assert len(CURVE_HEADER) == 6
+
+
+def test_the_expected_shares_are_shown_apart_from_adaptation():
+    lines = effect_rows([summary(1, A=0.5, B=0.7)])
+    assert [line[:2] for line in lines] == [
+        ('neither', '50.0%'),
+        ('the expected shares alone', '55.0%'),
+        ('the expected shares and adaptation', '60.0%'),
+    ]
+    assert [line[-1] for line in lines] == ['50.0%', '55.0%', '60.0%']
+    assert {len(line) for line in lines} == {len(EFFECT_HEADER)}
+
+
+def test_each_requirement_is_met_or_missed():
+    found = summary(1, A=0.5, B=0.75)
+    for result in found.results:
+        for adapted in (s['adapted'] for s in result.metrics['streams'].values()):
+            adapted['expression_accuracy_when_decided'] = 0.65
+    lines = {line[0]: line[1:] for line in requirement_rows([found])}
+    assert lines['UA, unknown voice'] == ('at least 50.0%', '62.5%', 'met')
+    assert lines['right when decided, balanced'] == ('at least 65.0%', '65.0%', 'met')
+    assert lines['accuracy, mostly neutral'] == ('at least 65.0%', '62.5%', '**missed**')
+    assert lines['calibration error, balanced'] == ('at most 0.100', '0.123', '**missed**')
+    assert lines['neutral taken for an emotion, mostly neutral'][1:] == ('37.5%', '**missed**')
+    assert {len(line) for line in lines.values()} == {len(REQUIREMENT_HEADER) - 1}
 
 
 def test_trials_are_means_with_the_deviation_between_seeds(tmp_path):
