@@ -1,5 +1,11 @@
 """Speech emotion recognition for companion robots: a ROS 2 graph, and plain Python without it."""
 
+import os
+
+# onnxruntime keeps an identifier and what it ran in the user's cache, and sends it to its maker. It reads
+# this when it is imported; a function of its own comes too late for the files.
+os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')
+
 __version__ = '0.1.0'
 
 

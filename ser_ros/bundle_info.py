@@ -2,7 +2,7 @@
 
 import json
 import textwrap
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -204,7 +204,13 @@ def read_info(metadata: dict[str, str]) -> BundleInfo:
         raise BundleError(_describe_version(version))
     others = ('format', 'format_version', PROGRAMS)
     values = {key: value for key, value in metadata.items() if key not in others}
-    return from_dict(BundleInfo, {key: json.loads(value) for key, value in values.items()})
+    info = {key: json.loads(value) for key, value in values.items()}
+    # With the defaults in place of missing values the model would silently adapt otherwise, or not at all.
+    if isinstance(found := info.get('adaptation'), dict):
+        missing = [key.name for key in fields(AdaptationInfo) if key.name not in found]
+        if missing:
+            raise BundleError(f'adaptation.{missing[0]} is missing')
+    return from_dict(BundleInfo, info)
 
 
 def _describe_version(version: Optional[str]) -> str:

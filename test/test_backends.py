@@ -300,6 +300,15 @@ def test_programs_of_another_size_are_refused(shipped, tmp_path):
         load_backend(path, 'onnx')
 
 
+def test_values_that_are_not_finite_are_refused(shipped, tmp_path):
+    """So small a temperature is 0 in 32 bits."""
+    info = dataclasses.replace(shipped.info, temperature=1e-320)
+    path = tmp_path / 'b.safetensors'
+    save_bundle(path, info, shipped.frontend, shipped.model, shipped.programs)
+    with np.errstate(all='ignore'), pytest.raises(BundleError, match='not finite; it is damaged'):
+        load_backend(path, 'onnx')
+
+
 def test_calibrated_bundles_keep_their_programs(shipped, tmp_path, speech):
     path = tmp_path / 'warmer.safetensors'
     info = dataclasses.replace(shipped.info, temperature=2 * shipped.info.temperature)
@@ -309,3 +318,11 @@ def test_calibrated_bundles_keep_their_programs(shipped, tmp_path, speech):
         recognize(load_backend(path, 'onnx'), sound),
         recognize(load_backend(path, 'torch', 'cpu'), sound),
     )
+
+
+def test_onnxruntime_keeps_and_sends_nothing(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k != 'ORT_DISABLE_TELEMETRY'}
+    environment |= {'HOME': str(tmp_path), 'XDG_CACHE_HOME': str(tmp_path / 'cache')}
+    code = 'from ser_ros.backends import load_backend; load_backend(backend="onnx")'
+    subprocess.run([sys.executable, '-c', code], env=environment, check=True, timeout=60)
+    assert not any('onnxruntime' in str(path) for path in tmp_path.rglob('*'))

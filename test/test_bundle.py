@@ -16,7 +16,7 @@ from safetensors.torch import save
 
 from ser_ros import SerError
 from ser_ros.bundle import load_bundle, save_bundle
-from ser_ros.bundle_info import FORMAT_VERSION, BundleError, BundleInfo, find_bundle
+from ser_ros.bundle_info import FORMAT_VERSION, BundleError, BundleInfo, find_bundle, read_info
 from ser_ros.emotions import OTHERS, Emotion
 from ser_ros.frontend_config import LogMelConfig, MfccConfig, ResearchConfig, VggishConfig
 
@@ -508,3 +508,17 @@ def test_the_shipped_bundle(monkeypatch, tmp_path):
 def test_a_file_that_cannot_be_read_is_named():
     """Like a file without read permission, which root can always read."""
     assert 'cannot be read' in refusal(Path('/proc/self/mem'))
+
+
+@pytest.mark.parametrize(
+    'name', ['by_voice', 'by_answers', 'memory', 'neutral_share', 'rare_ratio']
+)
+def test_missing_values_of_the_adaptation_are_refused(name):
+    """By the defaults a model would adapt otherwise than it was calibrated, or not at all."""
+    with safe_open(load_bundle().path, 'pt') as file:
+        metadata = file.metadata()
+    adaptation = json.loads(metadata['adaptation'])
+    assert read_info(metadata).adaptation.adapts
+    del adaptation[name]
+    with pytest.raises(BundleError, match=f'adaptation.{name} is missing'):
+        read_info({**metadata, 'adaptation': json.dumps(adaptation)})

@@ -1,8 +1,10 @@
 """A thread for subscriptions with many messages, apart from the services of a node."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 
+from rclpy.exceptions import InvalidHandle
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -42,7 +44,10 @@ class SubscriptionThread:
     def _run(self) -> None:
         try:
             while not self._is_stopping:
-                self._executor.spin_once()
+                # A subscription that is destroyed while the executor collects what it waits for is gone
+                # the next time.
+                with contextlib.suppress(InvalidHandle):
+                    self._executor.spin_once()
         except ExternalShutdownException:
             pass
         except Exception as error:

@@ -59,6 +59,10 @@ class Enrolment:
         return Baseline(clip_mean, np.array(self.log_probabilities))
 
 
+MAX_NATS = 1e3
+"""A mean log-probability beyond it is damaged: the least probability that is kept is far above."""
+
+
 def enrol(backend: Backend, phrases: Sequence[Phrase]) -> Enrolment:
     """The baseline of a voice: means over the classes of the means over each class's phrases.
 
@@ -162,7 +166,7 @@ def load_enrolment(path: Path, backend: Backend) -> Enrolment:
         enrolment = from_dict(Enrolment, json.loads(path.read_text()))
     except OSError as error:
         raise SerError(f'enrolment {path}: {error.strerror}') from error
-    except ValueError as error:
+    except (ValueError, RecursionError, OverflowError) as error:
         raise SerError(f'enrolment {path}: damaged, or not JSON ({error})') from error
     except SerError as error:
         raise SerError(f'enrolment {path}: {error}') from error
@@ -177,4 +181,10 @@ def load_enrolment(path: Path, backend: Backend) -> Enrolment:
     lengths = len(enrolment.features), len(enrolment.log_probabilities)
     if (enrolment.class_names, *lengths) != expected:
         raise SerError(f'enrolment {path}: damaged: its numbers do not fit to the bundle')
+    with np.errstate(over='ignore'):
+        is_finite = np.isfinite(enrolment.baseline.clip_mean).all()
+    if not is_finite or np.abs(enrolment.log_probabilities).max() > MAX_NATS:
+        raise SerError(f'enrolment {path}: damaged: some of its numbers are far too large')
+    if min(enrolment.phrases.values(), default=0) < 1:
+        raise SerError(f'enrolment {path}: damaged: a class has no phrases')
     return enrolment

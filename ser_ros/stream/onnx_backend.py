@@ -76,6 +76,12 @@ class OnnxBackend(Backend):
                 f'bundle {self.path}: its ONNX programs have the shapes {found} and '
                 f'{self.mean.shape}, not {expected}; export them again'
             )
+        for what in (self.mean, score.log_probabilities, score.clip_mean):
+            if not np.isfinite(what).all():
+                raise BundleError(
+                    f'bundle {self.path}: its statistics, its temperature or its ONNX programs give '
+                    'values that are not finite; it is damaged'
+                )
 
     def to(self, device: str) -> None:
         """See `Backend`."""

@@ -133,7 +133,8 @@ class Voice:
             self._memory = config.adaptation_memory
         self._shares_shift = self._expected_shares()
         self._window, least = _samples(info.window), self._backend.geometry.min_window
-        self._min_utterance = max(_samples(config.min_utterance), least)
+        # Voice is detected in whole chunks: rounded up, a call of 0.3 s would never be long enough.
+        self._min_utterance = max(_samples(config.min_utterance) // CHUNK * CHUNK, least)
         self._first_estimate = max(_samples(config.first_estimate), least)
         silence = _samples(config.end_silence)
         if self._utterance is not None:  # a pause in it may be longer than a new end_silence

@@ -29,7 +29,7 @@ from ser_ros.settings import from_dict
 from ser_ros.stream.torch_backend import check_can_stream, select_device
 from ser_ros.training.adjustment import adjust_corpora
 from ser_ros.training.attempts import Attempts
-from ser_ros.training.data.corpora import Clip, Corpus, CorpusPath
+from ser_ros.training.data.corpora import SHARED, Clip, Corpus, CorpusPath
 from ser_ros.training.data.splits import Split, split_corpora
 from ser_ros.training.evaluation.left_out import (
     Choices,
@@ -54,7 +54,7 @@ from ser_ros.training.reports.left_out import (
     write_summary,
 )
 from ser_ros.training.reports.run_report import machine, milliseconds_per_window, versions
-from ser_ros.training.run import bundle_path, load_corpora, train_split
+from ser_ros.training.run import bundle_path, check_run, load_corpora, train_split
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ def leave_out_corpora(
     left_out_seedN.json to `results` (default: `out`). `explicit`: settings that stay as they are,
     see `adjustment`; None: all. A finished run is not repeated, an interrupted one continues, one
     that another process works on is skipped, and one that fails does not stop the others. SerError
-    for fewer than three names, an unknown one, one without streams to choose by, no neighbours, a
+    for fewer than three names, an unknown one, a recording in two corpora, a run of another recipe or
+    on other clips in `out`, one without streams to choose by, no neighbours, a
     recipe that starts from other weights or has a teacher, and one whose model does not run on a
     stream.
     """
@@ -106,6 +107,11 @@ def leave_out_corpora(
     if neighbours is not None and neighbours < 1:
         raise SerError(f'neighbours is {neighbours}, not 1 or more: choices are made on others')
     loaded = load_corpora(corpora, recipe.data.labels)
+    if shared := [p for corpus in loaded for p in corpus.problems if p.reason == SHARED]:
+        raise SerError(
+            f'{len(shared)} recordings are in two corpora, such as {shared[0].path} ({shared[0].detail}): '
+            'a corpus that is left out would be known; remove them from one of the two'
+        )
     if explicit is not None:
         recipe = adjust_corpora(recipe, loaded, explicit)
     singles = [(name,) for name in names]
@@ -117,10 +123,17 @@ def leave_out_corpora(
     for folder in (out, results):
         make_folder(folder)
     attempts, summaries = Attempts(), []
+    runs = {
+        (left, seed): dataclasses.replace(_without(recipe, left), seed=seed)
+        for seed in seeds
+        for left in lefts
+    }
+    for (left, seed), run_recipe in runs.items():
+        # A finished run, too, must be one of this recipe on these clips.
+        check_run(out / _name(left, seed), run_recipe, splits[left])
     for seed in seeds:
         for left in lefts:
-            name = _name(left, seed)
-            run_recipe = dataclasses.replace(_without(recipe, left), seed=seed)
+            name, run_recipe = _name(left, seed), runs[left, seed]
             run = functools.partial(_run_once, name, run_recipe, splits[left], out, compute)
             attempts.attempt(name, run)
         if summary := _summarise(recipe, seed, names, splits, out, compute):

@@ -276,6 +276,11 @@ def _claim(out: Path, recipe: Recipe, digest: str) -> None:
     write_atomically(out / SPLIT_FILE, digest)
 
 
+def check_run(out: Path, recipe: Recipe, split: Split) -> None:
+    """SerError if the folder holds a run of another recipe, on other clips or from other weights."""
+    _check_claim(out, recipe, run_digest(split, load_sources(recipe)))
+
+
 def _check_claim(out: Path, recipe: Recipe, digest: str) -> None:
     """SerError if the folder holds another run: a bundle must name what it was trained with."""
     _check_recipe(out, recipe)

@@ -304,3 +304,37 @@ def test_a_corpus_without_a_whole_speaker_is_named(
         'ser_ros: few: nothing can be chosen on it: no speaker has eight clips'
     )
     assert path.read_bytes() == trained_on_c.read_bytes()
+
+
+def test_finished_runs_of_another_recipe_or_on_other_clips_are_refused(
+    validate, result, three_corpora, capsys
+):
+    before = result.read_bytes()
+    assert validate('--set', 'voice.memory=5') == 1
+    assert 'without_A_seed1 holds a run of another recipe (voice.memory=' in only_line(capsys)
+    table = three_corpora / 'A.csv'
+    text = table.read_text()
+    try:
+        table.write_text(''.join(text.splitlines(keepends=True)[:-1]))
+        assert validate() == 1
+    finally:
+        table.write_text(text)
+    assert 'without_A_seed1 holds a run on other clips' in only_line(capsys)
+    assert result.read_bytes() == before
+
+
+def test_a_recording_in_two_corpora_is_refused(validate, three_corpora, folder, capsys):
+    table = three_corpora / 'A.csv'
+    copied = three_corpora / 'copied.csv'
+    copied.write_text(''.join(table.read_text().splitlines(keepends=True)[:5]))
+    try:
+        assert validate('--corpus', str(copied), '--set', 'data.corpora=[A,B,C,copied]') == 1
+    finally:
+        copied.unlink()
+    assert '4 recordings are in two corpora, such as' in only_line(capsys)
+
+
+def only_line(capsys):
+    """The error; before it are the files that are left out."""
+    *_, line = capsys.readouterr().err.splitlines()
+    return line

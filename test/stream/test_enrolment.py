@@ -200,6 +200,9 @@ def test_another_bundles_is_refused(path, by_voice, bundle, write_bundle, tmp_pa
         ({'features': ['x'] * 66}, "features is 'x'"),
         ({'log_probabilities': [float('nan')] * 8}, 'log_probabilities is nan'),
         ({'log_probabilities': [None] * 8}, 'log_probabilities is None'),
+        ({'log_probabilities': [1e300, -1e300] * 4}, 'damaged: some of its numbers are far too'),
+        ({'phrases': {'happy': 1, 'sad': -3}}, 'damaged: a class has no phrases'),
+        ({'phrases': {}}, 'damaged: a class has no phrases'),
         ({'colour': 'red'}, "unknown key 'colour'"),
     ],
 )
@@ -210,9 +213,21 @@ def test_changed_files_are_refused(path, by_voice, change, expected):
     assert expected in message
 
 
+def test_features_beyond_32_bits_are_refused(path, by_voice):
+    values = json.loads(path.read_text())
+    values['features'][0] = 1e39
+    path.write_text(json.dumps(values))
+    assert 'numbers are far too large' in refusal(load_enrolment, path, by_voice)
+
+
 def test_damaged_and_missing_files_are_refused(path, by_voice, tmp_path):
     whole = path.read_bytes()
-    for content in (whole[: len(whole) // 2], b'', b'\xff\xfe\x00', b'[]'):
+    large = whole.replace(
+        b'"log_probabilities": [', b'"log_probabilities": [1' + 400 * b'0' + b', '
+    )
+    assert large != whole
+    deep = 100_000 * b'['
+    for content in (whole[: len(whole) // 2], b'', b'\xff\xfe\x00', b'[]', large, deep):
         path.write_bytes(content)
         assert refusal(load_enrolment, path, by_voice).startswith(f'enrolment {path}: ')
     missing = tmp_path / 'none.json'

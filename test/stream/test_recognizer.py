@@ -353,6 +353,16 @@ def test_a_very_short_utterance_is_not_classified(recognizer, short_speech):
     assert recognizer.counters.utterances == recognizer.counters.windows == 0
 
 
+def test_a_call_of_the_least_length_is_decided(bundle, short_speech):
+    """Lengths are whole chunks: nine of them are 0.288 s, the nearest to 0.3 s that is not longer."""
+    samples = short_speech(0.3, 0.5)
+    (segment,) = segments_of(samples, StreamConfig())
+    for more, n_finals in ((0.03, 1), (0.04, 0)):
+        least = (segment.end - segment.start) / SAMPLE_RATE + more
+        recognizer = Recognizer(bundle, 'cpu', StreamConfig(min_utterance=least))
+        assert len(finals(process(recognizer, samples))) == n_finals
+
+
 def test_a_short_utterance_gets_only_its_final_estimate(recognizer, short_speech):
     samples = short_speech(0.5, 1.0)
     (estimate,) = process(recognizer, samples)

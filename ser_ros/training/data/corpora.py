@@ -248,7 +248,9 @@ def read_corpora(
             raise SerError(f'corpus {path}: there are two corpora {corpus.name}; leave one out')
         fresh = [clip for clip in corpus.clips if clip.digest not in owners]
         known = [
-            _identical(clip, owners[clip.digest]) for clip in corpus.clips if clip.digest in owners
+            _identical(clip, owners[clip.digest], SHARED)
+            for clip in corpus.clips
+            if clip.digest in owners
         ]
         owners.update((clip.digest, clip) for clip in fresh)
         problems = corpus.problems + known
@@ -311,6 +313,9 @@ def _known_kind(kind: str) -> str:
 
 
 NOT_READ = 'format that is not read'
+
+SHARED = 'recording of an earlier corpus'
+"""Reason of a file whose sound is that of one in another corpus."""
 
 
 def _list_sounds(root: Path) -> tuple[list[Path], list[Problem]]:
@@ -684,8 +689,8 @@ def _once_each(clips: Iterable[Clip]) -> tuple[list[Clip], list[Problem]]:
     return kept, problems
 
 
-def _identical(clip: Clip, other: Clip) -> Problem:
-    return Problem(clip.path, 'identical recording', f'its sound is that of {other.path}')
+def _identical(clip: Clip, other: Clip, reason: str = 'identical recording') -> Problem:
+    return Problem(clip.path, reason, f'its sound is that of {other.path}')
 
 
 def _claim(clip: Clip) -> str:

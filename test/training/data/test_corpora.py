@@ -772,7 +772,7 @@ def test_recordings_of_an_earlier_corpus_are_left_out_of_a_later(tmp_path):
     first, second = read_corpora([tmp_path / 'one', tmp_path / 'two'])
     assert first == read_corpus(tmp_path / 'one')
     assert [clip.name for clip in second.clips] == ['happy/ann_2.wav']
-    assert reasons(second) == {'identical recording': 1}
+    assert reasons(second) == {'recording of an earlier corpus': 1}
 
 
 def test_two_corpora_of_one_name(tmp_path):
