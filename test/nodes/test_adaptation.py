@@ -164,7 +164,7 @@ def test_diagnostics_report_what_the_adaptation_does(
     graph.wait(lambda: known(node) == '1', 'an utterance to be known')
     # Nothing but neutral is expected of an unknown voice.
     with_prior = reported(node)['last decision shift nats']
-    set_parameter(graph, node, adaptation='off')
+    set_parameter(graph, node, adaptation='off', neutral_share=-1.0)
     assert known(node) == '0'
     publisher.play(encode_s16le(utterance))
     graph.wait(lambda: reported(node)['samples'] == 2 * len(utterance), 'the utterance again')

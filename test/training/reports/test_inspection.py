@@ -56,7 +56,9 @@ def test_the_timeline_is_the_streams(bundle, speech):
 def test_a_bundle_that_adapts_has_a_timeline_before_and_after(by_voice, speech, segments):
     speech = speech[: segments[1].end]
     found = inspect(by_voice, speech)
-    configs = (StreamConfig(adaptation='off'), StreamConfig())
+    # Both expect the bundle's shares of classes, so that the difference is the adaptation alone.
+    share = by_voice.info.adaptation.neutral_share
+    configs = (StreamConfig(adaptation='off', neutral_share=share), StreamConfig())
     assert len(found.timelines) == len(configs)
     assert 'without' in next(iter(found.timelines))
     for (probabilities, decisions), config in zip(found.timelines.values(), configs):
