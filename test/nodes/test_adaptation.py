@@ -58,8 +58,8 @@ def trigger(graph, name):
 
 def set_parameter(graph, node, **values):
     parameters = [Parameter(name, value=value) for name, value in values.items()]
-    (result,) = graph.run(lambda: node.set_parameters(parameters))
-    assert result.successful
+    results = graph.run(lambda: node.set_parameters(parameters))
+    assert all(result.successful for result in results)
 
 
 # --- One microphone
