@@ -73,7 +73,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
         '--rare-ratio',
         type=float,
         metavar='RATIO',
-        help='expected disgusted, scared or surprised utterances, each, for a happy, sad or angry one, '
+        help='expected disgusted, scared or surprised utterances, each, for a happy, sad or angry one '
         "(default: the bundle's, without adaptation 1)",
     )
     parser.set_defaults(run=run)
