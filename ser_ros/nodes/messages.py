@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from audio_common_msgs.msg import AudioInfo
@@ -28,6 +28,9 @@ TRANSIENT_LOCAL = QoSProfile(
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
 
+SUBSCRIPTION_DEPTH = 10
+"""Messages that wait for a node that is busy."""
+
 
 def subscribe_transient_local(
     node: Node, message_type: type, topic: str, callback: Callable[[Any], None]
@@ -35,22 +38,58 @@ def subscribe_transient_local(
     """Subscribe with both durabilities, to publishers of any reliability.
 
     A transient local subscription receives nothing from a volatile publisher, of which the
-    middleware warns; a volatile one misses what was published before it. A message that both
-    receive is passed on once.
+    middleware warns; a volatile one misses what was published before it. The last message that is
+    passed on is the last published, see `FirstArrivals`.
     """
-    seen: deque[int] = deque(maxlen=50)
-
-    def on_message(message: Any, info: dict[str, Any]) -> None:
-        if info['source_timestamp'] not in seen:
-            seen.append(info['source_timestamp'])
-            callback(message)
-
+    arrivals = FirstArrivals(callback)
     silent = SubscriptionEventCallbacks(use_default_callbacks=False)
-    volatile = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+    # As deep as the other: it would skip messages that the other still delivers, after it.
+    transient_local = QoSProfile(
+        depth=SUBSCRIPTION_DEPTH,
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL,
+    )
+    volatile = QoSProfile(depth=SUBSCRIPTION_DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT)
     return [
         node.create_subscription(message_type, topic, on_message, profile, event_callbacks=silent)
-        for profile in (TRANSIENT_LOCAL, volatile)
+        for on_message, profile in (
+            (arrivals.on_reliable, transient_local),
+            (arrivals.on_best_effort, volatile),
+        )
     ]
+
+
+class FirstArrivals:
+    """Passes on messages that two subscriptions receive, each at its first arrival.
+
+    Each subscription keeps the order in which a publisher published. But where the network loses a
+    message, the reliable one receives it late, after its successor came by the other: the
+    successor is then passed on again, so that it has the last word.
+    """
+
+    def __init__(self, callback: Callable[[Any], None]):
+        self._callback = callback
+        self._seen: deque[int] = deque(maxlen=5 * SUBSCRIPTION_DEPTH)
+        """Times at which messages were published, which tell them apart."""
+        self._is_reliable = False
+        """Whether the last message passed on came by the reliable subscription first."""
+
+    def on_reliable(self, message: Any, info: Mapping[str, Any]) -> None:
+        """A message of the reliable subscription."""
+        time = info['source_timestamp']
+        if time not in self._seen or (self._is_reliable and time != self._seen[-1]):
+            self._pass_on(message, time, is_reliable=True)
+
+    def on_best_effort(self, message: Any, info: Mapping[str, Any]) -> None:
+        """A message of the other subscription."""
+        time = info['source_timestamp']
+        if time not in self._seen:
+            self._pass_on(message, time, is_reliable=False)
+
+    def _pass_on(self, message: Any, time: int, is_reliable: bool) -> None:
+        self._seen.append(time)
+        self._is_reliable = is_reliable
+        self._callback(message)
 
 
 def type_name(message_type: type) -> str:
