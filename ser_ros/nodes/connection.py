@@ -43,6 +43,12 @@ class Connection:
         return self.is_plain and self.namespace.is_own
 
     @property
+    def is_enrolled(self) -> bool:
+        """Whether its adaptation starts from an enrolment."""
+        voice = self.stream.voice
+        return voice.adapts and voice.adaptation.has_baseline
+
+    @property
     def known_as(self) -> str:
         """See the function."""
         return known_as(self.voice_id, self.is_plain)

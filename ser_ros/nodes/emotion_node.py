@@ -448,14 +448,11 @@ class EmotionNode(ManagedNode):
     def _use(self, backend: Backend, baseline: Optional[Baseline]) -> None:
         """Continue with a bundle, and know of the one voice what its enrolment says."""
         self._backend = backend
-        if self._listener is not None:
-            self._listener.replace_backend(backend)
-        self._absent.forget()
         self._baseline = baseline
-        for connection in self._connections.values():
-            if connection.is_own:
-                start_from = connection.stream.adaptation.start_from
-                self._listener.call_between_windows(functools.partial(start_from, baseline))
+        self._absent.forget()
+        own = [c.stream for c in self._connections.values() if c.is_own]
+        if self._listener is not None:
+            self._listener.replace_backend(backend, own[0] if own else None, baseline)
 
     def _try_bundle(self, device: str, result: Future) -> None:
         """Load a bundle and an enrolment, and run the bundle once, in a thread."""
@@ -510,6 +507,7 @@ class EmotionNode(ManagedNode):
             'device': backend.device,
             'bundle': backend.path.name,
             'bundle sha256': backend.digest[:12],
+            'enrolment': self._enrolment_state(),
         }
         if (n_bytes := backend.device_bytes) is not None:
             values['GPU memory MB'] = round(n_bytes / 2**20, 1)
@@ -530,6 +528,12 @@ class EmotionNode(ManagedNode):
             )
         (status,) = statuses.values()
         return self._emotion_diagnostics.report(replace(status, values=values))
+
+    def _enrolment_state(self) -> str:
+        if self._baseline is None:
+            return 'none'
+        is_used = any(c.is_enrolled for c in list(self._connections.values()))
+        return 'in use' if is_used else 'not in use'
 
     def _status(self, namespace: Namespace, common: dict[str, Any]) -> NodeStatus:
         connections = list(self._connections.values())

@@ -50,6 +50,11 @@ class Adaptation:
         self._baseline = baseline
         self.forget()
 
+    @property
+    def has_baseline(self) -> bool:
+        """Whether the voice is known before it speaks."""
+        return self._baseline is not None
+
     def forget(self) -> None:
         """Know nothing of the voice but its baseline."""
         self.n_utterances = self._weight = 0

@@ -13,7 +13,7 @@ from ser_ros import HangError
 from ser_ros.audio import SAMPLE_RATE, SECOND
 from ser_ros.audio.block_queue import BlockQueue, Part
 from ser_ros.audio.level import LevelMeter
-from ser_ros.stream.adaptation import Adaptation
+from ser_ros.stream.adaptation import Adaptation, Baseline
 from ser_ros.stream.backend import Backend
 from ser_ros.stream.types import Estimate, StreamConfig
 from ser_ros.stream.voice import Voice
@@ -261,10 +261,16 @@ class Listener:
             stream.has_left.wait(min(2 * DRAIN, PATIENCE))
         self.call_between_windows(remove)
 
-    def replace_backend(self, backend: Backend) -> None:
+    def replace_backend(
+        self,
+        backend: Backend,
+        enrolled: Optional[VoiceStream] = None,
+        baseline: Optional[Baseline] = None,
+    ) -> None:
         """Continue with another bundle or backend.
 
-        What is known of the voices is forgotten, with their baselines: see `Voice.replace_backend`.
+        What is known of the voices is forgotten, see `Voice.replace_backend`; `enrolled` starts from
+        `baseline`, which is of this bundle, all others from nothing.
         """
 
         def replace() -> None:
@@ -272,7 +278,7 @@ class Listener:
             self._room.forget()
             for stream in self._streams:
                 stream.room.forget()
-                stream.adaptation.start_from(None)
+                stream.adaptation.start_from(baseline if stream is enrolled else None)
                 stream.voice.replace_backend(backend)
 
         self.call_between_windows(replace)

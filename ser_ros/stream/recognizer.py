@@ -92,6 +92,10 @@ class Recognizer:
         self.voice.configure(config)
 
     def replace_bundle(self, bundle: Union[Backend, 'Bundle']) -> None:
-        """Continue with another bundle, see `Voice.replace_backend`."""
+        """Continue with another bundle, see `Voice.replace_backend`.
+
+        What is known of the voice is forgotten, with its baseline.
+        """
         self.backend = self._prepare(bundle)
+        self.voice.adaptation.start_from(None)
         self.voice.replace_backend(self.backend)

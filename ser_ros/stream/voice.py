@@ -100,11 +100,10 @@ class Voice:
         """Continue with another bundle or backend; the open utterance is kept, its estimates are forgotten.
 
         If the windows are longer now, the utterance counts from the oldest sound that is kept.
-        So is what is known of the voice, with its baseline: another model has other features and
+        What is known of the voice must be forgotten before: another model has other features and
         errors.
         """
         self._backend = backend
-        self.adaptation.start_from(None)
         self._update_limits()
         if (utterance := self._utterance) is not None:
             due = utterance.segment.start + self._first_estimate

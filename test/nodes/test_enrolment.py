@@ -102,10 +102,12 @@ def test_a_reload_reads_another_enrolment_or_keeps_the_old(
         assert message in answer.message
         assert node._backend.path.name == 'by_voice.safetensors'
         np.testing.assert_array_equal(shift(adaptation), old)
+    assert node.diagnose().values['enrolment'] == 'in use'
     node.set_parameters([Parameter('enrolment', value='')])
     node.set_parameters([Parameter('bundle', value=parameters['bundle'])])
     assert reload(graph).success
     assert (shift(adaptation) == 0).all()
+    assert node.diagnose().values['enrolment'] == 'none'
     node.set_parameters([Parameter('enrolment', value=parameters['enrolment'])])
     assert reload(graph).success
     np.testing.assert_array_equal(shift(adaptation), old)
@@ -118,6 +120,7 @@ def test_only_the_anonymous_voice_is_the_enrolled_one(graph, parameters):
     tracker = graph.node.create_publisher(IdsList, '/humans/voices/tracked', TRANSIENT_LOCAL)
     tracker.publish(IdsList(ids=['anna']))
     graph.wait(lambda: list(node._connections) == ['anna'], 'a tracked voice')
+    assert node.diagnose().values['enrolment'] == 'not in use'
     assert not shift(node._connections['anna'].stream.adaptation).any()
 
 
@@ -128,6 +131,9 @@ def test_of_several_namespaces_the_own_voice_is_the_enrolled_one(graph, paramete
         return {key: shift(c.stream.adaptation).any() for key, c in node._connections.items()}
 
     assert is_known() == {'/robot': False, '/': True}
+    for adaptation, state in (('room', 'not in use'), ('off', 'not in use'), ('voice', 'in use')):
+        node.set_parameters([Parameter('adaptation', value=adaptation)])
+        assert node.diagnose().values['enrolment'] == state
     assert reload(graph).success
     assert is_known() == {'/robot': False, '/': True}
 

@@ -303,6 +303,38 @@ def test_another_bundle_forgets_the_voice_and_its_baseline(by_voice, utterance, 
     assert (stream.adaptation.shift(8, 1.0) == 0).all()
 
 
+def test_the_open_utterance_of_an_enrolled_voice_keeps_its_baseline(by_voice, utterance):
+    baseline = Baseline(np.zeros((by_voice.frontend.n_features, 1)), np.arange(8.0) - 3.5)
+    backend = TorchBackend(by_voice, 'cpu')
+
+    def decide(replaces):
+        listener = Listener(backend, StreamConfig())
+        enrolled = listener.add(None, None, None, Adaptation(baseline))
+        other = listener.add(None, None, None)
+        half = len(utterance) // 2
+        finals = []
+        for stream in (enrolled, other):
+            backend.run([stream.voice.push(utterance[:half], START)])
+            assert stream.voice.has_open_utterance
+        if replaces:
+            listener.replace_backend(backend, enrolled, baseline)
+        for stream in (enrolled, other):
+            rest = stream.voice.push(utterance[half:], START + half * SECOND // SAMPLE_RATE)
+            (estimates,) = backend.run([rest])
+            finals += [e for e in estimates if e.is_final and not e.is_window]
+        return finals
+
+    kept, replaced = decide(replaces=False), decide(replaces=True)
+    assert len(kept) == len(replaced) == 2
+    for before, after in zip(kept, replaced):
+        # Windows before the replacement are forgotten, so that the decision comes from fewer.
+        np.testing.assert_allclose(
+            np.log(before.probabilities / before.unadapted) @ (np.eye(8) - 1 / 8),
+            np.log(after.probabilities / after.unadapted) @ (np.eye(8) - 1 / 8),
+            atol=1e-4,
+        )
+
+
 def test_an_utterance_too_short_to_be_classified_teaches_nothing(by_voice, utterance):
     recognizer = Recognizer(by_voice, 'cpu', StreamConfig(min_utterance=0.99, first_estimate=1.0))
     short = np.concatenate((utterance[: SAMPLE_RATE // 2 + 8_000], np.zeros(16_000, np.float32)))
