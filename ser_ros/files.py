@@ -46,16 +46,18 @@ def walk_files(root: Path) -> Iterator[Path]:
         yield from (path for name in files if (path := Path(folder, name)).is_file())
 
 
-def write_atomically(path: Path, data: bytes | str) -> None:
+def write_atomically(path: Path, data: bytes | str, mode: int = 0o666) -> None:
     """Write bytes, or text as UTF-8 (see `printable`), completely or not at all.
 
-    A symbolic link stays one: its target is written (`colcon build --symlink-install`). SerError
-    if the file cannot be written.
+    `mode`: who may read and write the file, less what the process's umask forbids. A symbolic link
+    stays one: its target is written (`colcon build --symlink-install`). SerError if the file cannot
+    be written.
     """
     target = Path(os.path.realpath(path))
     # Processes of one training may write the same file at the same time.
     part = target.with_name(f'{target.name}.{uuid.uuid4().hex}.part')
     try:
+        part.touch(mode)
         part.write_bytes(data.encode(errors='backslashreplace') if isinstance(data, str) else data)
         part.replace(target)
     except OSError as error:

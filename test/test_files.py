@@ -1,5 +1,6 @@
 """Files are complete or absent; an error of a write is one line."""
 
+import os
 import resource
 from pathlib import Path
 
@@ -24,6 +25,17 @@ def test_text_and_bytes_replace_the_file(tmp_path):
     write_atomically(path, b'\x00\xff')
     assert path.read_bytes() == b'\x00\xff'
     assert [file.name for file in tmp_path.iterdir()] == ['kept.txt']
+
+
+def test_others_may_read_what_the_umask_allows(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_atomically(tmp_path / 'kept.txt', 'new')
+        write_atomically(tmp_path / 'private.txt', 'new', mode=0o600)
+    finally:
+        os.umask(before)
+    assert (tmp_path / 'kept.txt').stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / 'private.txt').stat().st_mode & 0o777 == 0o600
 
 
 def test_the_target_of_a_link_is_written_and_the_link_stays(tmp_path):

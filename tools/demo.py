@@ -94,13 +94,12 @@ def main() -> int:
 
 def _show_adaptation(samples: np.ndarray, backend: Backend) -> None:
     """Print the decision of each utterance by itself, and compared with those before it."""
-    expected = backend.info.adaptation
-    shares = {'neutral_share': expected.neutral_share, 'rare_ratio': expected.rare_ratio}
+    adaptation = backend.info.adaptation
     by_itself, adapted = (
         [_decision(e) for e in _estimates(samples, backend, config) if e.is_final]
-        for config in (StreamConfig(adaptation='off', **shares), StreamConfig())
+        for config in (StreamConfig.by_itself(adaptation), StreamConfig())
     )
-    if expected.adapts and len(adapted) > 1:
+    if adaptation.adapts and len(adapted) > 1:
         print(
             '\nA voice becomes known while it speaks; utterances are compared with earlier ones:'
         )

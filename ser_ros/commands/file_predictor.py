@@ -118,6 +118,7 @@ class LoadedPredictor:
         """Predict one file. Whatever is wrong with it is in the result."""
         self._notes = []
         name = printable(file)
+        n_short = self._n_short
         try:
             lines = self._stream(file) if self._recognizer else self._classify(file)
         except SerError as error:
@@ -128,9 +129,20 @@ class LoadedPredictor:
             note = f'{name}: {" ".join(str(error).split())}'
             return FilePrediction([], [*self._notes, ('', note)], failed=True)
         if not lines:
-            self._notes.append(('', f'{name}: no speech was detected'))
+            self._notes.append(('', f'{name}: {self._silence(n_short)}'))
         shown = lines[-1:] if self._settings.is_whole else lines
         return FilePrediction([json.dumps({'file': name, **line}) for line in shown], self._notes)
+
+    @property
+    def _n_short(self) -> int:
+        """Utterances so far that were too short."""
+        return self._recognizer.counters.short_utterances if self._recognizer else 0
+
+    def _silence(self, n_short: int) -> str:
+        """Why a file has no decision; `n_short`: `_n_short` before it."""
+        if self._n_short == n_short:
+            return 'no speech was detected'
+        return f'no speech of at least {self._recognizer.config.min_utterance} s was detected'
 
     def _stream(self, file: str) -> list[dict[str, Any]]:
         """The lines of one streamed file; none without detected speech."""

@@ -68,8 +68,8 @@ def enrol(backend: Backend, phrases: Sequence[Phrase]) -> Enrolment:
 
     So it does not depend on how many phrases of a class there are, as what is learned later depends
     on what is said. The mean log-probabilities are those under the mean features. SerError for
-    phrases of fewer than two expressions, of a class that the bundle lacks, or without speech, and
-    for a bundle that does not adapt.
+    phrases of fewer than two expressions, of a class that the bundle lacks, or without speech, for
+    one sound as two classes, and for a bundle that does not adapt.
     """
     info = backend.info
     _check_adapts(backend)
@@ -80,6 +80,7 @@ def enrol(backend: Backend, phrases: Sequence[Phrase]) -> Enrolment:
             'an enrolment needs phrases of at least two expressions, '
             f'these are {" and ".join(expressions) or "none"}'
         )
+    _check_distinct(phrases, classes)
     recognizer = Recognizer(backend)
     lessons = [_listen(recognizer, phrase, None) for phrase in phrases]
     clip_mean = _balanced_mean(classes, [clip_mean for clip_mean, _ in lessons])
@@ -114,6 +115,16 @@ def _class_of(info: BundleInfo, phrase: Phrase) -> str:
             f'{phrase.name}: the bundle has no class {phrase.emotion}, only {", ".join(names)}'
         )
     return phrase.emotion if phrase.emotion in names else alike[0]
+
+
+def _check_distinct(phrases: Sequence[Phrase], classes: Sequence[str]) -> None:
+    known: dict[bytes, tuple[Phrase, str]] = {}
+    for phrase, name in zip(phrases, classes):
+        other, other_name = known.setdefault(phrase.samples.tobytes(), (phrase, name))
+        if name != other_name:
+            raise SerError(
+                f'{phrase.name}: its sound is that of {other.name}, which is {other_name}, not {name}'
+            )
 
 
 class _Recorder(Adaptation):
@@ -151,8 +162,12 @@ def _balanced_mean(classes: Sequence[str], values: Sequence[np.ndarray]) -> np.n
 
 
 def save_enrolment(path: Path, enrolment: Enrolment) -> None:
-    """Write JSON to `path`, completely or not at all; SerError if it cannot be written."""
-    write_atomically(path, json.dumps(dataclasses.asdict(enrolment), indent=1) + '\n')
+    """Write JSON to `path`, completely or not at all, for its owner alone: it is of a person.
+
+    SerError if it cannot be written.
+    """
+    text = json.dumps(dataclasses.asdict(enrolment), indent=1) + '\n'
+    write_atomically(path, text, mode=0o600)
 
 
 def load_enrolment(path: Path, backend: Backend) -> Enrolment:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ser_ros import SerError
 from ser_ros.audio.vad import SileroVad
+from ser_ros.bundle_info import AdaptationInfo
 
 MIN_PROBABILITY = 1e-300
 """A smaller probability is replaced by this one before its logarithm is taken."""
@@ -86,6 +87,18 @@ class StreamConfig:
         0.01,
         100.0,
     )
+
+    @classmethod
+    def by_itself(cls, adaptation: AdaptationInfo) -> 'StreamConfig':
+        """Without adaptation, but with the bundle's expected shares.
+
+        Compared with the default settings it shows what the adaptation alone does.
+        """
+        return cls(
+            adaptation='off',
+            neutral_share=adaptation.neutral_share,
+            rare_ratio=adaptation.rare_ratio,
+        )
 
     def __post_init__(self):
         for setting in fields(self):

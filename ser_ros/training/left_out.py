@@ -300,7 +300,7 @@ def calibrate_on_strangers(
     own = [corpus.name for corpus in corpora if _is_trained_on(bundle, corpus.name)]
     if own:
         raise SerError(
-            f'the bundle was trained on {", ".join(own)}: name corpora that are new to it'
+            f'bundle {bundle.path}: it was trained on {", ".join(own)}: name corpora that are new to it'
         )
     # Scores of temperature 1, whatever it was before.
     bundle = dataclasses.replace(bundle, info=dataclasses.replace(bundle.info, temperature=1.0))

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -59,6 +60,7 @@ class DataConfig:
 
     def __post_init__(self):
         LabelMap(self.labels)
+        _distinct(self, 'corpora')
         _at_least(0, self, 'noisy_copies', 'epoch_clips')
         _within_one(self, 'nonspeech')
         for name, weight in self.corpus_weights.items():
@@ -131,6 +133,7 @@ class SplitConfig:
             'random',
         )
         _one_of('protocol', self.protocol, known)
+        _distinct(self, 'left_out', 'validation_speakers')
         if (self.protocol == 'corpora') != bool(self.left_out):
             raise SerError(
                 f'the protocol is {self.protocol} and left_out {list(self.left_out)}: set '
@@ -341,6 +344,13 @@ def _at_least(least: int, config: Any, *names: str) -> None:
     for name in names:
         if getattr(config, name) < least:
             raise SerError(f'{name} is {getattr(config, name)}, not {least} or more')
+
+
+def _distinct(config: Any, *names: str) -> None:
+    for name in names:
+        repeated = [value for value, n in Counter(getattr(config, name)).items() if n > 1]
+        if repeated:
+            raise SerError(f'{name} has {", ".join(repeated)} more than once')
 
 
 def _within_one(config: Any, *names: str, is_open: bool = False) -> None:

@@ -234,6 +234,17 @@ def test_it_says_where_nobody_speaks(predict, silence):
     assert 'silence.wav: no speech' in line
 
 
+def test_it_says_where_all_speech_is_too_short(predict, speech, segments, tmp_path):
+    call = np.zeros(16_000, np.float32)
+    start = segments[0].start
+    call[8_000:11_000] = speech[start : start + 3_000]
+    path = tmp_path / 'call.wav'
+    soundfile.write(path, call, 16_000)
+    status, out, (line,) = predict(path)
+    assert (status, out) == (0, [])
+    assert 'call.wav: no speech of at least 0.3 s was detected' in line
+
+
 def test_it_goes_on_after_a_file_that_is_not_there(predict, wav, tmp_path):
     missing = tmp_path / 'missing.wav'
     status, out, err = predict(missing, wav)

@@ -141,6 +141,14 @@ def test_one_expression_is_refused(by_voice, phrases):
     assert 'these are none' in refusal(enrol, by_voice, [])
 
 
+def test_one_sound_as_two_classes_is_refused(by_voice, phrases):
+    again = dataclasses.replace(phrases[0], name='d/again.wav', emotion='sad')
+    message = refusal(enrol, by_voice, [*phrases, again])
+    assert message == (
+        f'd/again.wav: its sound is that of {phrases[0].name}, which is neutral, not sad'
+    )
+
+
 @pytest.mark.parametrize('kind', ['silence', 'white noise', 'mains hum', 'melody'])
 def test_a_phrase_without_speech_is_refused(by_voice, phrases, not_speech, kind):
     phrase = Phrase('d/quiet.wav', 'sad', not_speech[kind])
@@ -169,6 +177,7 @@ def test_it_is_read_back(path, by_voice, enrolment):
     assert values['format'] == 'ser_ros enrolment'
     assert values['phrases'] == {'angry': 2, 'neutral': 1}
     assert path.stat().st_size < 4_000
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_an_interrupted_save_leaves_the_old_file(path, enrolment, tmp_path):

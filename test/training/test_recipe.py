@@ -129,6 +129,12 @@ def test_a_recipe_of_fewer_corpora_keeps_the_weights(write):
         ('data: {epoch_clips: 64}', 'epoch_clips is for clips drawn with replacement'),
         ('split: {protocol: corpora}', 'set left_out with the protocol corpora'),
         ('split: {left_out: [A]}', 'set left_out with the protocol corpora'),
+        ('split: {protocol: corpora, left_out: [A, B, A]}', 'left_out has A more than once'),
+        (
+            'split: {validation_speakers: ["03", "03"]}',
+            'validation_speakers has 03 more than once',
+        ),
+        ('data: {corpora: [A, B, A, B]}', 'corpora has A, B more than once'),
     ],
 )
 def test_settings_that_do_not_fit_together(write, text, said):

@@ -424,6 +424,21 @@ def _no_speaker(path: Path, remedy: str) -> Problem:
     return Problem(path, 'no speaker', remedy)
 
 
+def _check_speakers(
+    root: Path, entries: Sequence[_Entry], nameless: Mapping[str, Problem]
+) -> None:
+    """SerError for a class of which no clip has a speaker: nobody would notice that it is missing.
+
+    `nameless`: class → one of its files without a speaker.
+    """
+    for emotion in nameless.keys() - {entry.clip.emotion for entry in entries}:
+        problem = nameless[emotion]
+        raise SerError(
+            f'corpus {root}: no clip of {emotion} has a speaker, such as {problem.path}: '
+            f'{problem.detail}'
+        )
+
+
 def _n_labelled(root: Path, paths: Sequence[Path], level: int, labels: LabelMap) -> int:
     """How many files have a label of an emotion as their first (0) or second (1) folder."""
     corpus = printable(root.resolve().name)
@@ -435,7 +450,7 @@ def _n_labelled(root: Path, paths: Sequence[Path], level: int, labels: LabelMap)
 def _read_folders(
     root: Path, paths: Sequence[Path], labels: LabelMap
 ) -> tuple[list[_Entry], list[Problem]]:
-    entries, problems = [], []
+    entries, problems, nameless = [], [], {}
     corpus = printable(root.resolve().name)
     n_first, n_second = (_n_labelled(root, paths, level, labels) for level in (0, 1))
     for path in paths:
@@ -451,10 +466,12 @@ def _read_folders(
         elif not speaker:
             remedy = f'name it {label}/SPEAKER/{path.name} or {label}/SPEAKER_{path.name}'
             problems.append(_no_speaker(path, remedy))
+            nameless[emotion] = problems[-1]
         else:
             own, name = labels.own.get(emotion), _below(root, path)
             clip = Clip(path, emotion, speaker, corpus, name=name, own=own)
             entries.append(_Entry(clip, label, path.parts))
+    _check_speakers(root, entries, nameless)
     return entries, problems
 
 
@@ -474,7 +491,7 @@ def _read_table(
             f'corpus {path}: the columns {", ".join(missing)} are missing; '
             f'its first line is {printable(",".join(columns))[:200]!r}'
         )
-    entries, problems = [], []
+    entries, problems, nameless = [], [], {}
     for number, row in enumerate(rows, 2):
         row = {name: (row[name] or '').strip() for name in columns}
         file = path.parent / row['path']
@@ -484,6 +501,7 @@ def _read_table(
             problems.append(_without_class(file, row['emotion'], emotion))
         elif not row['speaker']:
             problems.append(_no_speaker(file, f'the column is empty in row {number}'))
+            nameless[emotion] = problems[-1]
         elif (part := _part(row)) is None:
             detail = f'row {number}: {row.get("start")!r} to {row.get("end")!r} are not seconds'
             problems.append(Problem(file, 'invalid start or end', detail))
@@ -512,6 +530,7 @@ def _read_table(
                 reading=_with_channel(reading, row.get('channel', ''), f'{path}: row {number}'),
             )
             entries.append(_Entry(clip, row['emotion'], (str(number),)))
+    _check_speakers(path, entries, nameless)
     return entries, problems
 
 

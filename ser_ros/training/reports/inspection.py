@@ -1,7 +1,6 @@
 """Predictions of a bundle for one recording over time, with voice activity and attention."""
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Optional
@@ -92,13 +91,7 @@ def _stream(bundle: Bundle, samples: np.ndarray, watched: _Weights) -> Inspectio
     attention = _attention(watched, extents, len(samples) / SAMPLE_RATE)
     timelines = {'': _timeline(bundle, estimates)}
     if bundle.info.adaptation.adapts:
-        shares = bundle.info.adaptation
-        off = dataclasses.replace(
-            config,
-            adaptation='off',
-            neutral_share=shares.neutral_share,
-            rare_ratio=shares.rare_ratio,
-        )
+        off = StreamConfig.by_itself(bundle.info.adaptation)
         timelines = {
             'without adaptation': _timeline(bundle, _estimates(bundle, samples, off)),
             'with adaptation to the earlier utterances': timelines[''],

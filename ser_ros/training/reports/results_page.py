@@ -64,7 +64,7 @@ from ser_ros.training.reports.results import (
     summarise,
 )
 
-DEFAULT = 'parallel_fusion'
+DEFAULT_RECIPE = 'parallel_fusion'
 """The recipe that the page shows in detail."""
 
 TEMPLATE = Path(__file__).with_name('templates') / 'results.md.jinja'
@@ -99,7 +99,7 @@ def render(folder: Path, shipped: Sequence[Bundle]) -> str:
         if _is_comparable(from_dict(Recipe, summary.runs[0].recipe))
     ]
     independent = [s for s in summaries if s.is_speaker_independent]
-    default = next(iter(_settings_of(DEFAULT, independent)), None)
+    default = next(iter(_settings_of(DEFAULT_RECIPE, independent)), None)
     trials = [_read_trial(path) for path in sorted((folder / 'search').glob('*.json'))]
     machines = sorted({_machine(run) for summary in independent for run in summary.runs})
     letters = dict(zip(machines, string.ascii_uppercase))
@@ -116,7 +116,7 @@ def render(folder: Path, shipped: Sequence[Bundle]) -> str:
         n_speakers=N_SPEAKERS,
         left_out_trials=_left_out_trials(read_trials(folder)),
         learning_curves=[_learning_curve(curve) for curve in read_curves(folder)],
-        default_name=DEFAULT,
+        default_name=DEFAULT_RECIPE,
         default=_default(default) if default else None,
         shipped=[_shipped(bundle, default) for bundle in shipped],
         search=_search(trials),
@@ -455,7 +455,9 @@ def _nonspeech(name: str, metrics: Mapping[str, Any], default: Optional[Summary]
     evaluated = {name: [sounds]}
     if default:
         tests = [run.test for run in default.runs]
-        evaluated[DEFAULT] = [test['nonspeech']['rows'] for test in tests if 'nonspeech' in test]
+        evaluated[DEFAULT_RECIPE] = [
+            test['nonspeech']['rows'] for test in tests if 'nonspeech' in test
+        ]
 
     def share(models: Sequence[Mapping[str, Any]], sound: str, key: str) -> str:
         values = [model[sound][key] for model in models if sound in model]
@@ -477,7 +479,7 @@ def _search(trials: Sequence[Trial]) -> str:
     rows = [
         [
             trial.name,
-            trial.settings.get('architecture', DEFAULT),
+            trial.settings.get('architecture', DEFAULT_RECIPE),
             '; '.join(
                 _setting(*item) for item in trial.settings.items() if item[0] != 'architecture'
             ),

@@ -559,6 +559,21 @@ def test_a_table_that_cannot_be_read(tmp_path, text, message):
     assert message in one_line(error)
 
 
+def test_a_class_of_which_no_clip_has_a_speaker_is_refused(tmp_path):
+    for i in range(3):
+        write(tmp_path / f'{i}.wav')
+    path = table(tmp_path, 'path,emotion,speaker\n0.wav,sad,ann\n1.wav,happy,\n2.wav,happy,\n')
+    with pytest.raises(SerError) as error:
+        read_corpus(path)
+    assert 'mine.csv: no clip of happy has a speaker, such as' in one_line(error)
+    write(tmp_path / 'folders' / 'sad' / 'ann_1.wav')
+    write(tmp_path / 'folders' / 'angry' / '1.wav')
+    with pytest.raises(SerError) as error:
+        read_corpus(tmp_path / 'folders')
+    assert 'no clip of angry has a speaker' in one_line(error)
+    assert 'name it angry/SPEAKER/1.wav' in one_line(error)
+
+
 def test_a_file_that_is_no_table(tmp_path, corpus):
     path = next(corpus.rglob('*.wav'))
     with pytest.raises(SerError) as error:
