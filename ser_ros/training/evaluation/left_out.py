@@ -26,6 +26,7 @@ from ser_ros.training.evaluation.voice_streams import (
     adapt,
     decide_clips,
     expression_of,
+    repeated_share,
 )
 
 NEUTRAL = 'neutral'
@@ -224,6 +225,7 @@ def evaluate_left_out(corpus: CorpusScores, choices: Choices) -> dict[str, Any]:
         cold = corpus.cold[[corpus.streams[row].clips[N_KNOWN:] for row in rows]]
         metrics['streams'][kind] = {
             'speakers': len({corpus.streams[row].voice for row in rows}),
+            'repeated': repeated_share([corpus.streams[row] for row in rows]),
             'unadapted': _metrics(corpus, later, cold / choices.temperature, choices),
             'expected_shares': _metrics(
                 corpus, later, cold / choices.temperature + corpus.shares_shift(choices), choices

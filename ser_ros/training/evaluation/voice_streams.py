@@ -126,6 +126,17 @@ def draw_streams_of_all_classes(clips: Sequence[Clip]) -> list[VoiceStream]:
     return streams
 
 
+def repeated_share(streams: Sequence[VoiceStream]) -> float:
+    """The share of the utterances after the first `N_KNOWN` whose clip came before in the stream."""
+    is_repeated = [
+        index in stream.clips[:position]
+        for stream in streams
+        for position, index in enumerate(stream.clips)
+        if position >= N_KNOWN
+    ]
+    return sum(is_repeated) / len(is_repeated)
+
+
 def _expressions(kind: str, present: Sequence[str], rng: np.random.Generator) -> list[str]:
     """The expression of each utterance of a stream."""
     if kind.startswith('only'):

@@ -237,6 +237,15 @@ def effect_rows(summaries: Sequence[LeftOutSummary]) -> list[tuple[str, ...]]:
     ]
 
 
+def repeated(summaries: Sequence[LeftOutSummary]) -> str:
+    """How many counted utterances of each corpus are repeated: balanced · mostly neutral."""
+    found = {r.corpus: r.metrics['streams'] for s in summaries for r in s.results}
+    return ', '.join(
+        f'{name} {" · ".join(percent(streams[kind]["repeated"]) for kind in SEVERAL)}'
+        for name, streams in found.items()
+    )
+
+
 CURVE_HEADER = (
     'earlier utterances',
     'balanced: UA',

@@ -308,6 +308,7 @@ def _left_out(summaries: Sequence[LeftOutSummary]) -> list[dict[str, str]]:
                 'choices for each corpus on '
                 f'{" or ".join(map(str, sorted(n_others)))} others',
                 'table': _table(left_out.HEADER, left_out.rows([s.results for s in found])),
+                'repeated': left_out.repeated(found),
                 'effects': _table(left_out.EFFECT_HEADER, left_out.effect_rows(found)),
                 'curve': _table(left_out.CURVE_HEADER, left_out.curve_rows(found)),
                 'requirements': _table(

@@ -17,6 +17,7 @@ from ser_ros.training.data.corpora import Clip
 from ser_ros.training.evaluation.prediction import predict_clips, stream_sound
 from ser_ros.training.evaluation.voice_streams import (
     BASIC,
+    N_KNOWN,
     N_SPEAKERS,
     N_UTTERANCES,
     VoiceStream,
@@ -27,6 +28,7 @@ from ser_ros.training.evaluation.voice_streams import (
     expression_of,
     find_utterances,
     known_scores,
+    repeated_share,
 )
 
 CPU = torch.device('cpu')
@@ -69,6 +71,14 @@ def test_a_clip_is_repeated_only_after_all_others_of_its_expression():
             drawn = [i for i in stream.clips if expression_of(clips[i]) == name]
             for start in range(0, len(drawn) - 4, 5):
                 assert len(set(drawn[start : start + 5])) == 5
+
+
+def test_repeated_utterances_are_counted_after_the_first_ones():
+    distinct = tuple(range(N_UTTERANCES))
+    # Two of thirty: what came among the first ten, and one that came after them.
+    some = (*distinct[:-2], 0, 20)
+    share = repeated_share([VoiceStream('balanced', 'a', clips) for clips in (distinct, some)])
+    assert share == 2 / (2 * (N_UTTERANCES - N_KNOWN))
 
 
 def test_streams_are_the_same_every_time_and_not_all_alike():

@@ -20,6 +20,7 @@ from ser_ros.training.reports.left_out import (
     read_summaries,
     read_summary,
     read_trials,
+    repeated,
     requirement_rows,
     rows,
     trial_rows,
@@ -43,6 +44,7 @@ def values(accuracy, interval=None):
 def metrics(accuracy):
     both = {
         'speakers': 2,
+        'repeated': 0.25,
         'unadapted': values(accuracy - 0.1),
         'expected_shares': values(accuracy - 0.05),
         'adapted': values(accuracy),
@@ -93,6 +95,11 @@ def test_rows_are_means_over_seeds_and_then_over_corpora():
     two = rows([summary(1, A=0.5, B=0.6).results, summary(2, A=0.7, B=0.6).results])
     assert two[0][3:5] == ('60.0% ± 14.1', '60.0% ± 14.1 (50.0% ± 14.1)')
     assert two[2][3:5] == ('60.0% ± 7.1', '60.0% ± 7.1 (50.0% ± 7.1)')
+
+
+def test_repeated_utterances_are_named_for_each_corpus_once():
+    found = repeated([summary(1, A=0.5, B=0.6), summary(2, A=0.7, B=0.6)])
+    assert found == 'A 25.0% · 25.0%, B 25.0% · 25.0%'
 
 
 def test_the_curve_names_how_many_utterances_there_were():
