@@ -17,7 +17,7 @@ def rows(capsys):
         out, err = capsys.readouterr()
         assert err == ''
         header, *lines = out.splitlines()
-        assert header.split() == ['architecture', '128', 'mels', '64', 'mels', 'published']
+        assert header.split() == ['architecture', 'research', 'modern', 'published']
         return {line.split()[0]: line.split()[1:] for line in lines}
 
     return list_models
@@ -32,6 +32,7 @@ def test_all_architectures_are_listed_with_their_parameters(rows):
     assert listed['stacked_cnn_lstm'][0] == '147,816'
     assert listed['stacked_cnn_attention_lstm'][0] == '582,761'
     assert listed['vgg'][:3] == ['19,042,888', '19,042,888', '14,714,688']
+    assert listed['perceptron'][:3] == ['-', '99,592', '-']
     assert listed['vggish'][2] == '72,141,184'
     for name, words in listed.items():
         assert ' '.join(words[3:]) == MODELS[name].__doc__.splitlines()[0]
