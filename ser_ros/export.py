@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import onnxruntime
@@ -109,7 +109,7 @@ def make_programs(bundle: Bundle) -> Programs:
             _to_onnx(
                 score,
                 ['spectrum', 'lengths', 'mean', 'temperature'],
-                ['log_probabilities', 'clip_mean'],
+                ['log_probabilities', 'unadapted', 'clip_mean'],
                 {},
             ),
             geometry,
@@ -139,10 +139,12 @@ def _largest_difference(one: Backend, other: Backend, longest: int, mean: np.nda
     spectrum = one.spectrum(frames)
     pairs, differences = [(spectrum, other.spectrum(frames))], []
     lengths = (longest, longest // 2, longest - 1, geometry.min_frames)
-    windows = [Window(spectrum[:, :n], 0, own) for n in lengths for own in (None, mean)]
+    means = (None, mean) if one.info.adaptation.by_voice else (None,)
+    windows = [Window(spectrum[:, :n], 0, own) for n in lengths for own in means]
     for batch in (windows, *([window] for window in windows)):
         for mine, others in zip(one.score(batch), other.score(batch)):
-            differences.append(np.abs(mine.log_probabilities - others.log_probabilities).max())
+            for name in ('log_probabilities', 'unadapted'):
+                differences.append(np.abs(getattr(mine, name) - getattr(others, name)).max())
             pairs.append((mine.clip_mean, others.clip_mean))
     is_alike = all(np.allclose(*pair, rtol=1e-4, atol=1e-3) for pair in pairs)
     return float(max(differences)) if is_alike else float('inf')
@@ -162,15 +164,22 @@ class _Score(nn.Module):
         super().__init__()
         self.frontend = bundle.frontend
         self.model = bundle.model
+        self.is_by_voice = bundle.info.adaptation.by_voice
 
     def forward(
         self, spectrum: Tensor, lengths: Tensor, mean: Tensor, temperature: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         features = self.frontend.features(spectrum, lengths)
         steps = self.frontend.n_steps(lengths)
-        logits = self.model(self.frontend.standardise(features, mean), steps)
-        scores = (logits / temperature).log_softmax(dim=-1)
-        return scores, self.frontend.clip_mean(features, steps)
+
+        def classify(mean: Optional[Tensor]) -> Tensor:
+            logits = self.model(self.frontend.standardise(features, mean), steps)
+            return (logits / temperature).log_softmax(dim=-1)
+
+        scores = classify(mean)
+        # A stream gives no mean to a model that is not by voice.
+        unadapted = classify(None) if self.is_by_voice else scores.clone()
+        return scores, unadapted, self.frontend.clip_mean(features, steps)
 
 
 class _Program(nn.Module):

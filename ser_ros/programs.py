@@ -27,7 +27,8 @@ class Programs:
     """power (n, n_fft // 2 + 1) of n frames → spectrum (n_rows, n)."""
     score: bytes
     """spectrum (n, n_rows, frames), lengths (n,) in frames, mean (n, n_features, 1) to standardise by,
-    temperature () → log_probabilities (n, n_classes), clip_mean (n, n_features, 1)."""
+    temperature () → log_probabilities (n, n_classes), unadapted (n, n_classes), clip_mean
+    (n, n_features, 1), see `stream.types.Score`."""
     geometry: Geometry
     weights: str
     """SHA-256 of the weights that they were made from, see `hash_weights`."""

@@ -14,7 +14,7 @@ from ser_ros.__main__ import main
 from ser_ros.audio import SAMPLE_RATE
 from ser_ros.backends import load_backend
 from ser_ros.bundle import load_bundle, save_bundle
-from ser_ros.bundle_info import BundleError
+from ser_ros.bundle_info import AdaptationInfo, BundleError
 from ser_ros.export import TOLERANCE
 from ser_ros.frontend_config import LogMelConfig, MfccConfig, SpeechEncoderConfig
 from ser_ros.programs import Programs
@@ -38,6 +38,7 @@ SMALL = {
         'architecture': 'perceptron',
         'hyperparameters': {},
         'frontend': LogMelConfig(n_mels=16),
+        'adaptation': AdaptationInfo(by_voice=True, memory=2.0),
     },
     'speech encoder': {
         'architecture': 'perceptron',
@@ -73,6 +74,7 @@ def assert_alike(found, expected):
     for one, other in zip(found, expected):
         assert (one.stamp_ns, one.is_final) == (other.stamp_ns, other.is_final)
         np.testing.assert_allclose(one.probabilities, other.probabilities, atol=TOLERANCE)
+        np.testing.assert_allclose(one.unadapted, other.unadapted, atol=TOLERANCE)
         assert one.confidence == pytest.approx(other.confidence, abs=TOLERANCE)
 
 
@@ -109,6 +111,7 @@ def test_windows_of_several_lengths_and_voices_are_one_batch(torch_backend, onnx
             np.testing.assert_allclose(
                 score.log_probabilities, one.log_probabilities, atol=TOLERANCE
             )
+            np.testing.assert_allclose(score.unadapted, one.unadapted, atol=TOLERANCE)
             np.testing.assert_allclose(score.clip_mean, one.clip_mean, atol=1e-3)
 
 

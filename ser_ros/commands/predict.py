@@ -39,7 +39,7 @@ def configure(commands: argparse._SubParsersAction) -> None:
         'only the last. "probabilities" are of the window alone; "expression", "confidence", '
         '"valence" and "arousal" come from "smoothed", which continues the windows before it in '
         'the utterance. With a bundle that adapts, utterances are compared with '
-        'the earlier ones of the voice; "unadapted" has the probabilities before that.',
+        'the earlier ones of the voice; "unadapted" is what an unknown voice would have.',
     )
     parser.add_argument('files', nargs='+', metavar='FILE', help='WAV, FLAC, ...')
     parser.add_argument('--bundle', default='', help='default: the shipped one')

@@ -242,9 +242,9 @@ class EmotionDiagnostics:
 
 
 def _shift(estimate: Estimate) -> float:
-    """By how much what was added to log-probabilities changed that of the most probable class.
+    """By how much the adaptation changed the log-probability of the most probable class.
 
-    The features by voice are in both: without them the model would have to run twice. Not the largest change of any class: that is often one of a class that nobody expected before
+    Not the largest change of any class: that is often one of a class that nobody expected before
     or after it.
     """
     leader = estimate.probabilities.argmax()

@@ -69,14 +69,15 @@ class OnnxBackend(Backend):
         n = geometry.min_frames
         spectrum = self.spectrum(np.zeros((n, geometry.frame_length), np.float32))
         score = self.score([Window(spectrum, 0, None)])[0]
-        found = (spectrum.shape, score.log_probabilities.shape, score.clip_mean.shape)
-        expected = ((geometry.n_rows, n), (n_classes,), (geometry.n_features, 1))
+        scores = score.log_probabilities, score.unadapted
+        found = (spectrum.shape, *(values.shape for values in (*scores, score.clip_mean)))
+        expected = ((geometry.n_rows, n), (n_classes,), (n_classes,), (geometry.n_features, 1))
         if found != expected or self.mean.shape != expected[-1]:
             raise BundleError(
                 f'bundle {self.path}: its ONNX programs have the shapes {found} and '
                 f'{self.mean.shape}, not {expected}; export them again'
             )
-        for what in (self.mean, score.log_probabilities, score.clip_mean):
+        for what in (self.mean, *scores, score.clip_mean):
             if not np.isfinite(what).all():
                 raise BundleError(
                     f'bundle {self.path}: its statistics, its temperature or its ONNX programs give '
@@ -107,8 +108,8 @@ class OnnxBackend(Backend):
             'mean': means,
             'temperature': self._temperature,
         }
-        scores, clip_means = self._score.run(None, inputs)
-        return [Score(*pair) for pair in zip(scores.astype(float), clip_means)]
+        scores, unadapted, clip_means = self._score.run(None, inputs)
+        return list(map(Score, scores.astype(float), unadapted.astype(float), clip_means))
 
 
 def _window(geometry: Geometry) -> np.ndarray:

@@ -133,15 +133,20 @@ class TorchBackend(Backend):
         frontend = self.bundle.frontend
         features = frontend.features(spectra, lengths)
         steps = frontend.n_steps(lengths)
-        x = frontend.standardise(features, means).to(self._device)
+        chosen_steps = steps.to(self._device) if len(windows) > 1 else None
+
+        def classify(means: Optional[torch.Tensor]) -> np.ndarray:
+            x = frontend.standardise(features, means).to(self._device)
+            return self.bundle.log_probabilities(x, chosen_steps).double().numpy()
+
         try:
-            scores = self.bundle.log_probabilities(
-                x, steps.to(self._device) if len(windows) > 1 else None
-            )
+            unadapted = scores = classify(means)
+            if any(window.mean is not None for window in windows):
+                unadapted = classify(None)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             if len(windows) > 1:
                 return [score for window in windows for score in self.score([window])]
             return [None]
         clip_means = frontend.clip_mean(features, steps).numpy()
-        return [Score(*pair) for pair in zip(scores.double().numpy(), clip_means)]
+        return list(map(Score, scores, unadapted, clip_means))

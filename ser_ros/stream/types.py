@@ -138,8 +138,7 @@ class Estimate:
     n_samples: int
     """Length of the window at 16 kHz; in a final estimate, of the utterance's longest."""
     unadapted: np.ndarray
-    """(n_classes,) `probabilities` before the voice's mean log-probabilities were taken out, and
-    without the expected share of neutral utterances."""
+    """(n_classes,) what `probabilities` would be of an unknown voice, all classes equally frequent."""
     n_utterances: int
     """Earlier utterances that the adaptation comes from; 0 without adaptation."""
     silence_ns: int = 0
@@ -189,6 +188,8 @@ class Score:
 
     log_probabilities: np.ndarray
     """(n_classes,), calibrated."""
+    unadapted: np.ndarray
+    """(n_classes,) the same with features standardised by the training set, not by the voice."""
     clip_mean: np.ndarray
     """(n_features, 1): the mean of each feature, see `Frontend.clip_mean`."""
 

@@ -40,6 +40,8 @@ class _Utterance:
     """(n_classes,) to add to log-probabilities."""
     scores: list[np.ndarray] = field(default_factory=list)
     """(n_classes,) log-probabilities of each window, before the shift."""
+    unadapted: list[np.ndarray] = field(default_factory=list)
+    """(n_classes,) those of an unknown voice."""
     clip_means: list[np.ndarray] = field(default_factory=list)
     """(n_features, 1) mean features of each window."""
     lengths: list[int] = field(default_factory=list)
@@ -303,8 +305,7 @@ class Voice:
         last_end = utterance.last_end
         if not (yield from self._classify(end)):
             return []
-        unadapted = utterance.scores[-1]
-        score = unadapted + utterance.shift
+        score = utterance.scores[-1] + utterance.shift
         if last_end is None:
             utterance.smoothed = score
         else:
@@ -322,7 +323,7 @@ class Voice:
             self._estimate(
                 end=end,
                 probabilities=softmax(score),
-                unadapted=np.exp(unadapted),
+                unadapted=np.exp(utterance.unadapted[-1]),
                 smoothed=probabilities,
                 leader=utterance.leader,
                 n_samples=utterance.lengths[-1],
@@ -344,7 +345,7 @@ class Voice:
             self._estimate(
                 end=utterance.segment.end,
                 probabilities=probabilities,
-                unadapted=softmax(score),
+                unadapted=softmax(pool_windows(utterance.unadapted, utterance.lengths)),
                 smoothed=probabilities,
                 leader=int(self.expressions.sum_classes(probabilities).argmax()),
                 n_samples=max(utterance.lengths),
@@ -402,6 +403,7 @@ class Voice:
         self.counters.windows += 1
         utterance.last_end = end
         utterance.scores.append(score.log_probabilities)
+        utterance.unadapted.append(score.unadapted)
         if self._backend.info.adaptation.adapts:  # also while switched off: it may be switched on
             utterance.clip_means.append(score.clip_mean)
         utterance.lengths.append(end - start)

@@ -5,13 +5,14 @@ import json
 
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 
 from ser_ros import SerError
 from ser_ros.audio import SAMPLE_RATE
 from ser_ros.bundle import load_bundle
 from ser_ros.bundle_info import AdaptationInfo
 from ser_ros.frontend_config import LogMelConfig
-from ser_ros.stream.adaptation import Adaptation, Baseline
+from ser_ros.stream.adaptation import Adaptation, Baseline, prior_shift
 from ser_ros.stream.enrolment import Phrase, enrol, load_enrolment, save_enrolment
 from ser_ros.stream.recognizer import Recognizer
 from ser_ros.stream.torch_backend import TorchBackend
@@ -70,7 +71,9 @@ def test_log_probabilities_are_the_mean_over_the_classes_under_these_features(
     by_voice, sounds, enrolment
 ):
     flat = Baseline(enrolment.baseline.clip_mean, np.zeros(8))
-    scores = [np.log(listen(by_voice, s, flat)[1].unadapted) for s in sounds]
+    shares = prior_shift(by_voice.info.class_names, 0.3, 1.0)
+    answers = [np.log(listen(by_voice, s, flat)[1].probabilities) for s in sounds]
+    scores = [log_softmax(answer - shares) for answer in answers]
     expected = (scores[0] + (scores[1] + scores[2]) / 2) / 2
     found = enrolment.baseline.score
     np.testing.assert_allclose(found, expected - expected.mean(), atol=1e-3)

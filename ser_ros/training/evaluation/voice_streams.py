@@ -208,7 +208,8 @@ class _Recorder(TorchBackend):
         super().__init__(bundle, 'cpu')
         n_classes = len(self.info.class_names)
         unknown = np.log(np.full(n_classes, 1 / n_classes))
-        self._unknown = Score(unknown, np.zeros((self.geometry.n_features, 1), np.float32))
+        features = np.zeros((self.geometry.n_features, 1), np.float32)
+        self._unknown = Score(unknown, unknown, features)
         self.utterances: list[list[tuple[int, torch.Tensor]]] = [[]]
         """Length in samples and features of each window."""
 
