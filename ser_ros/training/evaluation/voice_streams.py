@@ -44,6 +44,9 @@ N_SPEAKERS = 24
 N_DRAWS = 2
 """Streams of each kind and speaker with several emotions."""
 
+VERSION = 5
+"""Raise it when `stream.voice` cuts or classifies utterances otherwise: stored ones depend on it."""
+
 BATCH_SIZE = 256
 """Windows that are classified at a time."""
 
@@ -181,7 +184,7 @@ def find_utterances(
     store = cache and Cache(cache / 'utterances')
     config = StreamConfig(adaptation='off')
     settings = {
-        'version': 4,
+        'version': VERSION,
         'frontend': repr(bundle.frontend.config),
         'least': bundle.min_samples,
         'window': bundle.info.window,
