@@ -176,6 +176,11 @@ class BlockQueue:
         """The current format; None while it is unknown or refused."""
         return self._format
 
+    def seconds(self, data: bytes) -> float:
+        """How long a block is that comes now; 0 while no format is known."""
+        pcm_format = self._format
+        return _duration_ns(data, pcm_format) / SECOND if pcm_format is not None else 0.0
+
     @property
     def seconds_without_block(self) -> float:
         """Since the last block came, or since the queue was created, by the monotonic clock."""

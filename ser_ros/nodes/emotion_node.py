@@ -43,8 +43,14 @@ from ser_ros.stream.types import Estimate, StreamConfig
 
 GPU_ERROR = re.compile(r'CUDA (driver )?error|CUBLAS_STATUS|CUDNN_STATUS')
 
+MIN_JUMP = 0.1
+"""Seconds by which simulated time must jump back to begin anew: two messages may be exchanged."""
+
 LOADING_PATIENCE = 120.0
 """Seconds that a bundle may take to load while the node runs: a disk or a GPU may hang."""
+
+ENDING_PATIENCE = 3.0
+"""Seconds that it may take to load once the node ends."""
 
 
 class EmotionNode(ManagedNode):
@@ -65,6 +71,7 @@ class EmotionNode(ManagedNode):
         """By voice with ROS4HRI, else by namespace."""
         self._absent = AbsentVoices()
         self._loading: Optional[Future] = None
+        self._loader: Optional[threading.Thread] = None
         self._loading_lock = threading.Lock()
         self._jumps = 0
         self.create_service(SetBool, '~/enable', self._enable)
@@ -78,7 +85,9 @@ class EmotionNode(ManagedNode):
         )
         self._jump_handle = self.get_clock().create_jump_callback(
             JumpThreshold(
-                min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False
+                min_forward=None,
+                min_backward=Duration(seconds=-MIN_JUMP),
+                on_clock_change=False,
             ),
             post_callback=self._on_time_jump,
         )
@@ -147,7 +156,8 @@ class EmotionNode(ManagedNode):
         )
 
     def _class_names(self) -> Sequence[str]:
-        return self._backend.info.class_names
+        """Of the worker's bundle, which it replaces later than this node does."""
+        return self._listener.backend.info.class_names
 
     def _stream_config(self, changed: dict[str, Any]) -> StreamConfig:
         """Of the parameters, some of them changed; SerError where they do not fit together."""
@@ -225,6 +235,12 @@ class EmotionNode(ManagedNode):
         """See `ManagedNode`."""
         self._backend = None
         self._namespaces = []
+
+    def destroy_node(self) -> None:
+        """See `ManagedNode`."""
+        if self._loader is not None:  # a process that ends within its libraries is aborted
+            self._loader.join(ENDING_PATIENCE)
+        super().destroy_node()
 
     def needs_new_process(self, error: Exception) -> bool:
         """See `ManagedNode`; after an error of its own a GPU does nothing more for a process."""
@@ -329,13 +345,14 @@ class EmotionNode(ManagedNode):
             if connection.is_own:
                 connection.stream.queue.announce_end()
 
-    def _is_open(self, namespace: Namespace) -> bool:
-        """Whether sound that comes now is processed."""
-        return self._is_enabled and not self._is_muted(namespace)
+    def _is_open(self, namespace: Namespace, seconds: float) -> bool:
+        """Whether a block of so many seconds that arrives now is processed."""
+        return self._is_enabled and not self._is_muted(namespace, seconds)
 
-    def _is_muted(self, namespace: Namespace) -> bool:
+    def _is_muted(self, namespace: Namespace, seconds: float = 0.0) -> bool:
+        """Whether the robot speaks, or did in the last `seconds` or the tail before them."""
         tail = self.value('robot_speaking_tail')
-        return namespace.gate.is_muted(time.monotonic_ns(), tail)
+        return namespace.gate.is_muted(time.monotonic_ns(), seconds + tail)
 
     def _reset_streams(self, voices: bool = False, namespace: Optional[Namespace] = None) -> bool:
         """Forget open utterances, in one namespace or all; False if that failed.
@@ -424,8 +441,10 @@ class EmotionNode(ManagedNode):
         self._loading = Future()
         late = SerError(f'it was not loaded within {LOADING_PATIENCE:g} s')
         deadline = threading.Timer(LOADING_PATIENCE, self._end_loading, (self._loading, late))
-        loading = threading.Thread(target=self._try_bundle, args=(before.device, self._loading))
-        for thread in (deadline, loading):
+        self._loader = threading.Thread(
+            target=self._try_bundle, args=(before.device, self._loading)
+        )
+        for thread in (deadline, self._loader):
             thread.daemon = True
             thread.start()
         try:

@@ -77,7 +77,7 @@ class FirstArrivals:
     def on_reliable(self, message: Any, info: Mapping[str, Any]) -> None:
         """A message of the reliable subscription."""
         time = info['source_timestamp']
-        if time not in self._seen or (self._is_reliable and time != self._seen[-1]):
+        if time not in self._seen or (self._is_reliable and time > self._seen[-1]):
             self._pass_on(message, time, is_reliable=True)
 
     def on_best_effort(self, message: Any, info: Mapping[str, Any]) -> None:
@@ -139,6 +139,6 @@ def to_classification(
         header=header,
         results=[
             ObjectHypothesis(class_id=name, score=float(probability))
-            for name, probability in zip(class_names, estimate.probabilities)
+            for name, probability in zip(class_names, estimate.probabilities, strict=True)
         ],
     )

@@ -35,7 +35,7 @@ class Namespace:
         self.publishers: Optional[EmotionPublishers] = None
         """Of the voice on the plain topics; they exist while the node is inactive, too."""
         self.robot_topic = ''
-        """Where the robot says that it speaks; empty for nowhere."""
+        """Full name of the topic on which the robot says that it speaks; empty for none."""
         self._robot: list[Subscription] = []
 
     def topic(self, name: str) -> str:
@@ -62,9 +62,9 @@ class Namespace:
 
         self.gate.forget_robot()
         if topic:
-            self.robot_topic = self.topic(topic)
+            self.robot_topic = self.resolve(topic)
             self._robot = messages.subscribe_transient_local(
-                self._node, Bool, self.robot_topic, on_message
+                self._node, Bool, self.topic(topic), on_message
             )
 
     def check_robot(self) -> None:

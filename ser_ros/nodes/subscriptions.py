@@ -60,7 +60,7 @@ class AudioSubscription:
         queue: BlockQueue,
         topic: str,
         *,
-        is_open: Callable[[], bool],
+        is_open: Callable[[float], bool],
         is_stamped: bool = False,
         info_topic: Optional[str] = None,
         depth: int = 500,
@@ -68,7 +68,7 @@ class AudioSubscription:
     ):
         """`receiver`: of `node`'s `SubscriptionThread`, in which the messages arrive.
 
-        `is_open`: whether a block that arrives now is to be processed.
+        `is_open`: whether a block of so many seconds that arrives now is to be processed.
         """
         self.queue = queue
         self.counters = SubscriptionCounters()
@@ -147,7 +147,7 @@ class AudioSubscription:
         """Queue a block, or skip it while sound is ignored."""
         self.lost_since_block = 0
         arrival_ns = self._now_ns()
-        if self._is_open():
+        if self._is_open(self.queue.seconds(data)):
             self.queue.put(data, stamp_ns, arrival_ns, frame_id)
         else:
             self.queue.skip(data, stamp_ns, arrival_ns)

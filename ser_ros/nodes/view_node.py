@@ -183,7 +183,8 @@ class ViewNode(ManagedNode):
     def _source_of(self, name: str, is_only: bool) -> SoundSource:
         """Where the sound of a voice is: one that nobody else tracks has no topic of its own."""
         topic = topic_of(name, 'audio')
-        if name == OWN or (is_only and not self.count_publishers(topic)):
+        # rclpy counts those of the very name, without remapping it.
+        if name == OWN or (is_only and not self.count_publishers(self.resolve_topic_name(topic))):
             return SoundSource(
                 topic=self.value('audio_topic'),
                 is_stamped=self.value('stamped'),

@@ -106,7 +106,7 @@ class ViewedVoice:
             receiver,
             queue,
             source.topic,
-            is_open=lambda: True,
+            is_open=lambda seconds: True,
             is_stamped=source.is_stamped,
             info_topic=source.info_topic,
             depth=self._node.value('queue_depth'),

@@ -21,6 +21,7 @@ from std_srvs.srv import SetBool, Trigger  # noqa: E402
 
 from ser_ros import HangError  # noqa: E402
 from ser_ros.audio.formats import encode_s16le  # noqa: E402
+from ser_ros.backends import load_backend  # noqa: E402
 from ser_ros.nodes import emotion_node, managed_node  # noqa: E402
 from ser_ros.nodes.emotion_node import EmotionNode  # noqa: E402
 from ser_ros.nodes.messages import TRANSIENT_LOCAL  # noqa: E402
@@ -152,6 +153,46 @@ def test_a_bundle_that_does_not_load_is_not_waited_for(graph, monkeypatch):
     assert call(graph, *reload_request()).success
     hang.is_over.set()
     assert not node.failed
+
+
+def test_a_node_that_ends_waits_for_a_bundle_that_is_being_loaded(graph, monkeypatch):
+    """Its thread would be within a library when the process ends, which aborts it."""
+    hang, load = Hang(), emotion_node.load_backend
+    node = EmotionNode(context=graph.context)
+    node.autostart()
+    monkeypatch.setattr(
+        emotion_node, 'load_backend', lambda *arguments: (hang(), load(*arguments))[1]
+    )
+    request = node._reload_bundle(Trigger.Request(), Trigger.Response())
+    request.send(None)  # as an executor does, up to where it waits for the bundle
+    assert hang.has_begun.wait(20)
+    threading.Timer(0.2, hang.is_over.set).start()
+    node.destroy_node()
+    assert not node._loader.is_alive()
+    request.close()
+
+
+def test_classes_are_those_of_the_bundle_that_classified(
+    graph, bundle_path, write_bundle, tmp_path
+):
+    """Also while the worker still has a window of the bundle that is being replaced."""
+    few = write_bundle(tmp_path / 'few.safetensors', class_names=('happy', 'sad'))
+    node = graph.make(EmotionNode, device='cpu', bundle=str(bundle_path))
+    old, new = node._class_names(), load_backend(few, device='cpu')
+    hang = Hang()
+    threads = [
+        threading.Thread(target=node._listener.call_between_windows, args=(hang,)),
+        threading.Thread(target=node._use, args=(new, None)),
+    ]
+    threads[0].start()
+    graph.wait(hang.has_begun.is_set, 'the worker to be busy')
+    threads[1].start()
+    graph.wait(lambda: node._backend is new, 'the new bundle')
+    assert node._class_names() == old
+    hang.is_over.set()
+    for thread in threads:
+        thread.join(20)
+    assert node._class_names() == ('happy', 'sad')
 
 
 def reload_request():

@@ -135,9 +135,42 @@ def test_sound_is_skipped_while_the_robot_speaks(
     graph.wait(lambda: reported(node)['skipped blocks'] >= 50, 'skipped blocks')
     assert reported(node)['samples'] == n_processed
     robot.publish(Bool(data=False))
-    graph.wait(lambda: 'muted' not in node.diagnose().message, 'the end of the mute tail')
+    (namespace,) = node._namespaces
+    graph.wait(lambda: node._is_open(namespace, 0.02), 'the end of the mute tail')
     publisher.publish_block(bytes(640), START + 10 * SECOND)
     graph.wait(lambda: reported(node)['samples'] == n_processed + 320, 'sound again')
+
+
+def test_a_remapped_publisher_of_robot_speaking_keeps_the_mute(graph):
+    arguments = ['--ros-args', '-r', 'robot_speaking:=/speech/is_speaking', '-p', 'device:=cpu']
+    node = graph.add(EmotionNode(context=graph.context, cli_args=arguments))
+    node.autostart()
+    robot = graph.node.create_publisher(Bool, '/speech/is_speaking', TRANSIENT_LOCAL)
+    robot.publish(Bool(data=True))
+    graph.wait(lambda: 'muted' in node.diagnose().message, 'the mute')
+    graph.run(node.every_second)
+    assert 'muted' in node.diagnose().message
+    graph.destroy(robot)
+    graph.wait(lambda: 'muted' not in node.diagnose().message, 'the end of the mute')
+
+
+def test_a_block_is_ignored_if_the_robot_spoke_in_any_of_it(graph, publisher):
+    """A microphone with blocks of a minute: it arrives after the robot has said that it is silent."""
+    node = graph.make(EmotionNode, **LARGE_BACKLOG, robot_speaking_tail=0.1)
+    publisher.wait_for_subscriber(node)
+    publisher.announce()
+    robot = graph.node.create_publisher(Bool, 'robot_speaking', TRANSIENT_LOCAL)
+    for is_speaking in (True, False):
+        robot.publish(Bool(data=is_speaking))
+        graph.wait(
+            lambda: ('muted' in node.diagnose().message) == is_speaking,  # noqa: B023
+            'the mute, or its end',
+        )
+    publisher.publish_block(bytes(2 * 60 * SAMPLE_RATE), START)
+    graph.wait(lambda: reported(node)['skipped blocks'] == 1, 'the block')
+    publisher.publish_block(bytes(640), START + 60 * SECOND)
+    graph.wait(lambda: reported(node)['samples'] == 320, 'a short block')
+    assert reported(node)['skipped blocks'] == 1
 
 
 def test_the_mute_ends_when_the_publisher_of_robot_speaking_dies(graph, publisher, node, capfd):
@@ -146,7 +179,7 @@ def test_the_mute_ends_when_the_publisher_of_robot_speaking_dies(graph, publishe
     graph.wait(lambda: 'muted' in node.diagnose().message, 'the mute')
     graph.destroy(robot)
     graph.wait(lambda: 'muted' not in node.diagnose().message, 'the end of the mute')
-    assert_logs_only(graph, capfd, 'the publisher of robot_speaking is gone')
+    assert_logs_only(graph, capfd, 'the publisher of /robot_speaking is gone')
 
 
 def test_a_node_that_starts_while_the_robot_speaks_is_muted(graph):

@@ -45,11 +45,26 @@ def test_without_a_clock_it_listens_after_the_robot_has_spoken(graph, outputs, p
     (namespace,) = node._namespaces
     graph.wait(lambda: namespace.gate.robot_has_spoken(10**18), 'the mute')
     robot(False)
-    graph.wait(lambda: node._is_open(namespace), 'the end of the mute')
+    graph.wait(lambda: node._is_open(namespace, 0.0), 'the end of the mute')
     publisher.play(encode_s16le(speech_then_silence()[: 6 * SAMPLE_RATE]))
     graph.wait(lambda: outputs['is_speaking'][-1].data, 'speech')
     graph.wait(lambda: outputs['probabilities'], 'windows')
     assert not [name for name in reported(node) if 'latency' in name]
+
+
+def test_two_times_that_are_exchanged_are_no_jump(graph, robot, clock):
+    node = graph.make(EmotionNode, **LARGE_BACKLOG, use_sim_time=True)
+
+    def is_at(seconds):
+        clock(seconds)
+        return node.get_clock().now().nanoseconds == round(seconds * SECOND)
+
+    graph.wait(lambda: is_at(100.01), 'the time of /clock')
+    robot(True)
+    graph.wait(lambda: node.diagnose().message == 'muted: the robot speaks', 'the mute')
+    graph.wait(lambda: is_at(100.009), 'a time just before it')
+    assert node.diagnose().message == 'muted: the robot speaks'
+    assert reported(node)['time jumps'] == 0
 
 
 def test_a_jump_back_ends_the_mute_and_no_utterance(graph, outputs, publisher, robot, clock):
