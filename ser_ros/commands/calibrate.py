@@ -59,6 +59,7 @@ def run(options: argparse.Namespace) -> None:
     from ser_ros.training.learning.fit import Compute
     from ser_ros.training.left_out import calibrate_bundle, calibrate_on_strangers
     from ser_ros.training.recipe import Recipe
+    from ser_ros.training.reports.card import write_card
     from ser_ros.training.reports.formatting import text_table
     from ser_ros.training.reports.left_out import HEADER, read_summary, rows, write_summary
     from ser_ros.training.run import load_corpora
@@ -75,6 +76,7 @@ def run(options: argparse.Namespace) -> None:
             if options.results:
                 folder = results_folder(options.results, from_dict(Recipe, summary.recipe))
                 write_summary(folder / f'left_out_seed{summary.seed}.json', summary)
+    write_card(bundle)  # first: it may refuse
     save_bundle(bundle.path, bundle.info, bundle.frontend, bundle.model, bundle.programs)
     info = bundle.info
     print(

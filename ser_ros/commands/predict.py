@@ -105,6 +105,10 @@ def run(options: argparse.Namespace) -> int:
         is_whole=options.whole,
         is_one_voice=options.one_voice,
     )
+    if options.enrolment and options.adaptation != 'voice':
+        raise SerError(
+            f'--enrolment is of a voice: with --adaptation {options.adaptation} it is not used'
+        )
     loaded = predictor()
     predictor = dataclasses.replace(
         predictor,

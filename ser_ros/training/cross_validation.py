@@ -27,6 +27,7 @@ from ser_ros.training.data.splits import QUICK, Split, count_folds, split_corpor
 from ser_ros.training.evaluation.clip_result import from_records
 from ser_ros.training.evaluation.prediction import predict_clips
 from ser_ros.training.learning.fit import Compute
+from ser_ros.training.learning.pretrained import load_sources, run_digest
 from ser_ros.training.recipe import Recipe, SplitConfig, differences, shared_recipe
 from ser_ros.training.reports.html import write_report
 from ser_ros.training.reports.results import (
@@ -142,10 +143,10 @@ def _finished(path: Path, recipe: Recipe, split: Split) -> Optional[FoldResult]:
             f'{path} is the result of another recipe ({", ".join(changed)}); choose another '
             'folder, or remove it'
         )
-    if result.split_digest not in ('', split.digest):
+    if result.split_digest not in ('', run_digest(split, load_sources(recipe))):
         raise SerError(
-            f'{path} is the result on other clips, the corpus has changed since; choose another '
-            'folder, or remove it'
+            f'{path} is the result on other clips or from other weights: the corpus has changed '
+            'since, or the bundle; choose another folder, or remove it'
         )
     return result
 
@@ -203,7 +204,7 @@ def _test(run: Run, recipe: Recipe, n_folds: int, compute: Compute) -> FoldResul
         test=subsets['test']['metrics'],
         predictions=to_columns(subsets['test']['predictions']),
         date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        split_digest=run.split.digest,
+        split_digest=run_digest(run.split, load_sources(recipe)),
     )
 
 

@@ -50,7 +50,7 @@ KEPT_DATA = (
 def finetuning_labels(info: BundleInfo, overrides: Sequence[str]) -> dict[str, Any]:
     """The labels by which corpora are read: the bundle's, and those of the overrides."""
     labels = info.recipe.get('data', {}).get('labels', {})
-    own = [override for override in overrides if override.startswith('data.labels')]
+    own = [override for override in overrides if override.startswith(('data.labels', 'data='))]
     return make_recipe(NAME, {'data': {'labels': labels}}, own).data.labels
 
 
@@ -90,6 +90,7 @@ def finetuning_recipe(
             'epochs': epochs,
         },
         'refit': True,
+        'quick': False,
     }
     values.pop('name', None)
     recipe = make_recipe(NAME, values, overrides)

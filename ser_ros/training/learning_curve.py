@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import functools
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -70,18 +71,24 @@ def compute_learning_curve(
         raise SerError(
             f'bundle {path} was trained on {own.name}: name a corpus that it does not know'
         )
+    if known := {clip.fingerprint for clip in own.clips} & set(bundle.info.recordings):
+        raise SerError(
+            f'{own.name}: bundle {path} was trained or calibrated on {len(known)} of its '
+            f'{len(own.clips)} recordings: name a corpus that it does not know'
+        )
     own = _common(own, bundle)
+    divided = {seed: divide(own.clips, n_speakers, max(counts), seed) for seed in seeds}
+    _claim(out, bundle, own, n_speakers)
     points, n_tested = [], []
-    for seed in seeds:
-        train, test = divide(own.clips, n_speakers, max(counts), seed)
+    for seed, (train, test) in divided.items():
         n_tested.append(len(test))
         point = functools.partial(
             _point, own, test=test, bundle=bundle, seed=seed, compute=compute
         )
-        make_folder(out)
         make = functools.partial(point, AS_IT_IS, (), 0, out=out)
         points.append(_stored(out / f'as_it_is_seed{seed}.json', make))
-        for n in counts:
+        longest = max(map(len, train))
+        for n in dict.fromkeys(min(n, longest) for n in counts):
             clips = [clip for members in train for clip in members[:n]]
             for method in (FINE_TUNED, SCRATCH):
                 name = f'{method.replace(" ", "_")}_{n}_seed{seed}'
@@ -144,6 +151,20 @@ def divide(
         for clip in pools.get((emotion, voice), [])[:TESTED]
     ]
     return train, test
+
+
+def _claim(out: Path, bundle: Bundle, corpus: Corpus, n_speakers: int) -> None:
+    """Write what the points in a folder are of; SerError if it holds others."""
+    clips = sorted((clip.voice, clip.emotion, clip.digest) for clip in corpus.clips)
+    text = json.dumps([bundle.digest, n_speakers, clips])
+    digest, path = hashlib.sha256(text.encode()).hexdigest(), out / 'curve.sha256'
+    make_folder(out)
+    if path.is_file() and path.read_text() != digest:
+        raise SerError(
+            f'{out} holds a learning curve of another bundle, corpus or number of speakers; choose '
+            'another --out, or remove it'
+        )
+    write_atomically(path, digest)
 
 
 def _stored(path: Path, make: Callable[[], CurvePoint]) -> CurvePoint:

@@ -13,11 +13,12 @@ from typing import Any, Optional
 from filelock import FileLock, Timeout
 
 from ser_ros import SerError, speech_encoder
-from ser_ros.bundle import Bundle, load_bundle, save_bundle
+from ser_ros.bundle import Bundle, load_bundle, save_bundle, weights_of
 from ser_ros.bundle_info import ON_VALIDATION, AdaptationInfo, BundleInfo
 from ser_ros.files import make_folder, write_atomically
 from ser_ros.frontend_config import SpeechEncoderConfig
 from ser_ros.models import default_hyperparameters
+from ser_ros.programs import hash_weights
 from ser_ros.settings import from_dict
 from ser_ros.training.adjustment import ADJUSTED, adjust_recipe
 from ser_ros.training.data.corpora import (
@@ -193,21 +194,55 @@ def _write_bundle(
     if split.validation:
         results = calibrate(bundle, split.validation, device)
         metrics = {'validation': compute_metrics(results, bundle.info.class_names)}
+        if split.known:
+            metrics['validation']['protocol'] = split.protocol
     info = dataclasses.replace(bundle.info, metrics=metrics)
     if refitted:
         task = refitted
         corpora = {
             corpus: {
-                'train': sorted(subsets['train'] + subsets['validation']),
+                'train': sorted({*subsets['train'], *subsets['validation']}),
                 'test': subsets['test'],
             }
             for corpus, subsets in info.corpora.items()
         }
         info = dataclasses.replace(info, corpora=corpora)
-    for bundle in sources:
-        info = joined(info, bundle.info)
-    save_bundle(path, info, task.frontend, task.model)
+    for source in sources:
+        info = joined(info, source.info)
+    if sources.start:
+        info = dataclasses.replace(info, adaptation=_expecting(info, sources.start.info))
+    if not _is_written(path, info, task):
+        save_bundle(path, info, task.frontend, task.model)
     return results
+
+
+def _expecting(info: BundleInfo, source: BundleInfo) -> AdaptationInfo:
+    """The adaptation of a bundle, with the shares of classes that its source expects."""
+    return dataclasses.replace(
+        info.adaptation,
+        neutral_share=source.adaptation.neutral_share,
+        rare_ratio=source.adaptation.rare_ratio,
+    )
+
+
+def _is_written(path: Path, info: BundleInfo, task: EmotionTask) -> bool:
+    """Whether the bundle of this run is there: it may have been calibrated or evaluated since."""
+    if not path.is_file():
+        return False
+    try:
+        before = load_bundle(path)
+    except SerError:
+        return False
+    weights = [
+        hash_weights(weights_of(frontend, model))
+        for frontend, model in ((before.frontend, before.model), (task.frontend, task.model))
+    ]
+    is_same = weights[0] == weights[1] and before.info.recordings == info.recordings
+    if is_same and before.info != info:
+        logger.warning(
+            f'{path} is of this run, and was changed since: it is kept; remove it to write it anew'
+        )
+    return is_same
 
 
 def _bundle_info(recipe: Recipe, split: Split) -> BundleInfo:

@@ -11,7 +11,7 @@ from ser_ros import SerError
 from ser_ros.__main__ import main
 from ser_ros.bundle import load_bundle, save_bundle
 from ser_ros.training import finetuning
-from ser_ros.training.data.corpora import Clip
+from ser_ros.training.data.corpora import Clip, read_corpus
 from ser_ros.training.learning_curve import TESTED, divide
 from ser_ros.training.reports.learning_curve import curve_table, read_curves
 from ser_ros.training.reports.results_page import _learning_curve
@@ -108,6 +108,32 @@ def test_a_corpus_that_was_left_out_may_be_tested(bundle, three_corpora, tmp_pat
     few = ['--clips', '1', '--speakers', '1', '--seeds', '1']
     assert main(['learning-curve', str(tmp_path / 'b.safetensors'), *arguments, *few]) == 0
     assert read_curves(tmp_path)[0].trained_on == ('A', 'B')
+
+
+@pytest.mark.parametrize(
+    ('knows', 'said'),
+    [
+        (True, 'was trained or calibrated on 16 of its 16 recordings'),
+        (False, 'holds a learning curve of another bundle, corpus or number of speakers'),
+    ],
+)
+def test_another_bundle_is_not_mistaken_for_it(
+    bundle, three_corpora, tmp_path, monkeypatch, capsys, knows, said
+):
+    """One that knows the recordings by another name, or whose folder has another's results."""
+    monkeypatch.setattr(finetuning, 'STEPS', 2)
+    theirs, path = load_bundle(bundle), tmp_path / 'other.safetensors'
+    clips = read_corpus(three_corpora / 'C.csv').clips if knows else ()
+    info = dataclasses.replace(theirs.info, temperature=2.0)
+    if knows:
+        info = dataclasses.replace(info, recordings=tuple(clip.fingerprint for clip in clips))
+    save_bundle(path, info, theirs.frontend, theirs.model)
+    arguments = ['--corpus', str(three_corpora / 'C.csv'), '--out', str(tmp_path / 'runs')]
+    arguments += ['--device', 'cpu', '--clips', '1', '--speakers', '1', '--seeds', '1']
+    if not knows:
+        assert main(['learning-curve', str(bundle), *arguments]) == 0
+    assert main(['learning-curve', str(path), *arguments]) == 1
+    assert said in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_bundle_that_does_not_adapt_is_refused(bundle_path, three_corpora, tmp_path, capsys):

@@ -220,6 +220,7 @@ def test_a_bundle_is_calibrated_on_corpora_that_are_new_to_it(calibrate, trained
     )
     assert 0 < after.threshold < 1
     assert after.metrics == {}
+    assert 'were chosen on A, B, which are new to it' in path.with_suffix('.md').read_text()
     # What it had been calibrated on before makes no difference.
     again, second = calibrate(path, 'A', 'B')
     assert again == 0

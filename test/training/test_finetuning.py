@@ -10,7 +10,12 @@ from ser_ros.bundle_info import BundleError
 from ser_ros.frontend_config import LogMelConfig
 from ser_ros.training.data.corpora import Clip, Corpus
 from ser_ros.training.data.splits import split_corpora
-from ser_ros.training.finetuning import OPTIMIZATION, STEPS, finetuning_recipe
+from ser_ros.training.finetuning import (
+    OPTIMIZATION,
+    STEPS,
+    finetuning_labels,
+    finetuning_recipe,
+)
 from ser_ros.training.recipe import (
     AugmentationConfig,
     DataConfig,
@@ -79,6 +84,19 @@ def test_the_recipe_is_the_bundles_own_with_another_corpus_and_schedule(source):
     schedule = {**OPTIMIZATION, 'epochs': epochs}
     assert recipe.optimization == dataclasses.replace(OWN.optimization, **schedule)
     assert (recipe.optimization.label_smoothing, recipe.refit) == (0.05, True)
+
+
+def test_a_quick_bundle_is_fine_tuned_in_full(write_bundle, tmp_path):
+    recipe = dataclasses.asdict(dataclasses.replace(OWN, quick=True, freeze=0))
+    path = write_bundle(tmp_path / 'quick.safetensors', recipe=recipe)
+    assert not finetuning_recipe(str(path), [corpus_of(speakers(3))]).quick
+
+
+def test_labels_are_those_of_the_bundle_unless_set(bundle_info):
+    info = dataclasses.replace(bundle_info, recipe={'data': {'labels': {'boredom': 'bored'}}})
+    assert finetuning_labels(info, ()) == {'boredom': 'bored'}
+    for override in ('data.labels={irritated: angry}', 'data={labels: {irritated: angry}}'):
+        assert finetuning_labels(info, [override])['irritated'] == 'angry'
 
 
 def test_overrides_come_last(source):

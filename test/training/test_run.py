@@ -41,6 +41,7 @@ from ser_ros.training.recipe import (
     VoiceConfig,
     load_recipe,
 )
+from ser_ros.training.reports.card import card
 from ser_ros.training.run import finetune, train
 
 # Sixteen clips to train on, in batches of four.
@@ -220,6 +221,21 @@ def test_a_finished_run_writes_its_bundle_again(finished, tiny_corpus, steps, cp
     after = load_bundle(again.bundle)
     assert after.info == before.info
     assert_equal_weights(before, after)
+
+
+def test_a_bundle_that_was_calibrated_since_is_kept(finished, tiny_corpus, tmp_path, cpu, caplog):
+    out = shutil.copytree(finished[0], tmp_path / 'run')
+    bundle = load_bundle(out / finished[1].bundle.name)
+    info = dataclasses.replace(bundle.info, temperature=0.5)
+    save_bundle(bundle.path, info, bundle.frontend, bundle.model)
+    train(RECIPE, [tiny_corpus], out, cpu)
+    assert load_bundle(bundle.path).info == info
+    assert 'was changed since: it is kept' in caplog.text
+    # Of other weights it is not of this run.
+    bundle.model.classifier.bias += 1
+    save_bundle(bundle.path, info, bundle.frontend, bundle.model)
+    train(RECIPE, [tiny_corpus], out, cpu)
+    assert load_bundle(bundle.path).info == load_bundle(finished[1].bundle).info
 
 
 def test_a_run_of_another_recipe_is_not_continued(finished, tiny_corpus, cpu):
@@ -539,7 +555,9 @@ def test_speakers_that_the_source_was_trained_on_are_no_strangers(
     assert (known := tested & {'02', '03', '04'})
     assert not run.split.is_speaker_independent
     assert f'was trained on {len(known)} of the {len(tested) + 1}' in run.split.protocol
-    info = load_bundle(run.bundle).info
+    bundle = load_bundle(run.bundle)
+    info = bundle.info
+    assert 'the training used a bundle that was trained on' in card(bundle)
     with pytest.raises(SerError, match='also trained on test speakers'):
         select(info, [read_corpus(tiny_corpus)], 'test')
 
@@ -562,9 +580,14 @@ def test_more_stages_than_there_are(tiny_corpus, tmp_path, freeze, cpu):
 
 
 def test_a_run_from_a_changed_bundle_is_not_continued(source, tuned, own_corpus, tmp_path, cpu):
-    path = shutil.copy(source, tmp_path / 'source.safetensors')
+    path, before = tmp_path / 'source.safetensors', load_bundle(source)
+    expected = AdaptationInfo(neutral_share=0.6, rare_ratio=0.25)
+    info = dataclasses.replace(before.info, adaptation=expected)
+    save_bundle(path, info, before.frontend, before.model)
     overrides = ('optimization.epochs=1', 'refit=false')
-    finetune(str(path), [own_corpus], overrides, tmp_path / 'run', cpu)
+    run = finetune(str(path), [own_corpus], overrides, tmp_path / 'run', cpu)
+    adaptation = load_bundle(run.bundle).info.adaptation
+    assert (adaptation.neutral_share, adaptation.rare_ratio) == (0.6, 0.25)
     other = load_bundle(path)
     other.model.classifier.bias += 1
     save_bundle(path, other.info, other.frontend, other.model)

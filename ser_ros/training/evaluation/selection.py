@@ -68,7 +68,12 @@ def _select_own(info: BundleInfo, corpora: Sequence[Corpus], subset: str) -> Sel
         clips += [clip for clip in usable if subset == 'all' or clip.voice in voices[subset]]
         notes += more
     present = {clip.voice for clip in clips}
-    names = ' and '.join(corpus.name for corpus in corpora)
+    # Of several corpora those count that have such clips.
+    names = ' and '.join(
+        corpus.name
+        for corpus in corpora
+        if not present or corpus.name in {clip.corpus for clip in clips}
+    )
     if subset != 'all' and not voices[subset]:
         raise SerError(
             f'the bundle names no {subset} speakers of {names}; --subset names other speakers'
@@ -91,6 +96,13 @@ def _select_own(info: BundleInfo, corpora: Sequence[Corpus], subset: str) -> Sel
         raise SerError(
             f'the bundle was also trained on {subset} speakers ({", ".join(sorted(trained))}): '
             'it cannot be evaluated on them; --subset names other speakers'
+        )
+    known = [clip for clip in clips if clip.fingerprint in info.recordings]
+    if subset == 'test' and known:
+        raise SerError(
+            f'the bundle, or one that it was made from, was trained or calibrated on {len(known)} of '
+            f'these {len(clips)} recordings, such as {known[0].name} of {names}, by another '
+            "speaker's name: it cannot be evaluated on them"
         )
     return Selection(subset, clips, protocol, list(info.class_names), missing, notes)
 

@@ -134,7 +134,7 @@ def mark_known(split: Split, *sources: BundleInfo) -> Split:
     if not known:
         return split
     voices = split.voices()
-    rest = split.protocol.removeprefix('NOT ').removeprefix('speaker-independent: ')
+    rest = split.protocol.removeprefix('NOT ').replace('speaker-independent: ', '')
     protocol = (
         f'NOT speaker-independent: the training used a bundle that was trained on '
         f'{len(known)} of the {len({*voices["validation"], *voices["test"]})} validation and test '

@@ -153,6 +153,10 @@ def make_model(
         copy_weights(source, model, class_names)
     elif recipe.pretrained:
         load_published(model, user_path(recipe.pretrained))
+    elif recipe.freeze:
+        logger.warning(
+            f'freeze={recipe.freeze} without pretrained: those stages keep their random weights'
+        )
     freeze(model, recipe.freeze)
     return model
 

@@ -257,6 +257,9 @@ def _own_metrics(info: BundleInfo, streamed: bool) -> list[str]:
 
 
 def _independence(info: BundleInfo) -> str:
+    for metrics in info.metrics.values():
+        if (protocol := metrics.get('protocol', '')).startswith('NOT '):
+            return f'**{_capitalised(protocol.lower())}**.'
     for corpus, subsets in info.corpora.items():
         speakers = [speaker for subset in subsets.values() for speaker in subset]
         if len(set(speakers)) < len(speakers):
@@ -277,8 +280,9 @@ def _foreign_metrics(info: BundleInfo) -> list[str]:
     return [
         '### Across corpora',
         '',
-        'Corpora that the evaluated model was not trained on; predictions are restricted to the '
-        'classes that the model and the corpus have in common.',
+        'Corpora that the evaluated model was not trained on. UA, accuracy, F1 and ECE are of '
+        'predictions restricted to the classes that the model and the corpus have in common; the '
+        'last two columns are of decisions among all classes, as a robot makes them.',
         '',
         *_table(metrics),
         '',
@@ -308,7 +312,8 @@ def _groups(info: BundleInfo) -> list[str]:
         '### By group',
         '',
         'Clips whose corpus does not state the gender or the age of the speaker are in no row of '
-        'these. A group of few speakers has a wide interval, of one speaker none.',
+        'these. The interval of fewer than about ten speakers is too narrow: it knows only how these '
+        'differ. Of one speaker there is none.',
         '',
         *markdown_table(('subset', *GROUPS_HEADER), rows),
         '',

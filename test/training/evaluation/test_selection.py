@@ -128,6 +128,24 @@ def test_its_own_recordings_in_another_corpus_are_refused(info):
         select(info, [other], 'test')
 
 
+def test_test_recordings_that_it_knows_by_another_name_are_refused(info):
+    own = corpus()
+    clips = [dataclasses.replace(c, digest=f'{i:064x}'[::-1]) for i, c in enumerate(own.clips)]
+    own = dataclasses.replace(own, clips=clips)
+    (first,) = (c for c in clips if c.speaker == '04' and c.emotion == 'sad')
+    info = dataclasses.replace(info, recordings=(first.fingerprint,))
+    with pytest.raises(
+        SerError, match='trained or calibrated on 1 of these 6 recordings, such as'
+    ):
+        select(info, [own], 'test')
+    assert select(info, [own], 'validation')
+
+
+def test_a_corpus_without_clips_of_the_subset_is_not_named(info):
+    (selection,) = select(info, [corpus(), corpus('EmoDB', ('03',))], 'test')
+    assert selection.protocol.endswith('2 of the 3 test speakers of RAVDESS')
+
+
 def test_a_corpus_with_nothing_in_common(info):
     with pytest.raises(SerError, match='SAVEE has the classes disgust, sad; the bundle knows 1'):
         select(info, [corpus('SAVEE', ('DC',), ('sad', 'disgust'))], 'test')

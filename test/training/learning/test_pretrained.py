@@ -211,6 +211,9 @@ def test_speakers_that_the_bundle_knows_are_stated(bundle_info, changes, n_known
         f'{n_known} of the 3 validation and test speakers; 3 folds'
     )
     assert split.digest == SPLIT.digest
+    quick = dataclasses.replace(SPLIT, protocol=f'QUICK TRIAL; {SPLIT.protocol}')
+    protocol = mark_known(quick, dataclasses.replace(bundle_info, **changes)).protocol
+    assert protocol.count('speaker-independent') == 1
 
 
 def test_the_same_validation_speakers_are_not_known(bundle_info):
