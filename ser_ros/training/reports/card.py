@@ -313,11 +313,35 @@ def _groups(info: BundleInfo) -> list[str]:
         '',
         'Clips whose corpus does not state the gender or the age of the speaker are in no row of '
         'these. The interval of fewer than about ten speakers is too narrow: it knows only how these '
-        'differ. Of one speaker there is none.',
+        'differ. Of one speaker there is none.' + _dominant_speakers(info),
         '',
         *markdown_table(('subset', *GROUPS_HEADER), rows),
         '',
     ]
+
+
+DOMINANT = 1 / 3
+"""Share of a corpus's clips from which on the speaker of so many is named."""
+
+
+def _dominant_speakers(info: BundleInfo) -> str:
+    """Sentences about speakers whose clips are a large part of a corpus with several."""
+    sentences = []
+    for name, metrics in _subsets(info).items():
+        groups = metrics.get('groups', {})
+        for corpus, whole in groups.get('corpus', {}).items():
+            own = {
+                voice: row['clips']
+                for voice, row in groups.get('voice', {}).items()
+                if voice.startswith(f'{corpus}:')
+            }
+            largest = max(own, key=own.get, default=None)
+            if largest and len(own) > 3 and own[largest] > DOMINANT * whole['clips']:
+                sentences.append(
+                    f' {own[largest]} of the {whole["clips"]} clips of {corpus} ({name}) are of one '
+                    f'speaker, {largest.partition(":")[2]}.'
+                )
+    return ''.join(sentences)
 
 
 def _conditions(info: BundleInfo) -> list[str]:

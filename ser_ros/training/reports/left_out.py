@@ -322,6 +322,43 @@ def requirement_rows(summaries: Sequence[LeftOutSummary]) -> list[tuple[str, ...
     return lines
 
 
+FALSE_EMOTIONS = {'spoken_orders': 20.0, 'household': 1.0}
+"""Sound in which no emotion is meant → the most decided emotions an hour that were required."""
+
+
+def false_emotion_rows(rows: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Each of these requirements, as `requirement_rows`; `rows`: see `false_expressions`."""
+    lines = []
+    for sound, limit in FALSE_EMOTIONS.items():
+        measured, verdict = 'not measured', '–'
+        if row := rows.get(sound):
+            rate, (low, high) = row['emotions_per_hour'], row['emotions_per_hour_interval']
+            measured = f'{rate:.1f} [{low:.1f}, {high:.1f}]'
+            verdict = '**missed**' if rate > limit else 'met'
+            if rate <= limit < high:
+                verdict = 'met, but too few minutes to be sure'
+        lines.append((f'emotions in an hour of {sound}', f'at most {limit:g}', measured, verdict))
+    return lines
+
+
+RAVDESS = {'unknown voice': 0.692, 'known voice': 0.74}
+"""The least unweighted accuracy on the six folds of RAVDESS that was required."""
+
+
+def ravdess_rows(accuracies: Mapping[str, Sequence[float]]) -> list[tuple[str, ...]]:
+    """These requirements, as `requirement_rows`; `accuracies`: recipe → those of each voice."""
+    return [
+        (
+            f'UA on RAVDESS, six folds, {voice}: `{name}`',
+            f'at least {percent(limit)}',
+            percent(measured),
+            'met' if round(measured, 3) >= limit else '**missed**',
+        )
+        for name, measured_ones in accuracies.items()
+        for (voice, limit), measured in zip(RAVDESS.items(), measured_ones)
+    ]
+
+
 TRIAL_HEADER = ('trial', 'what', 'runs', *TRIAL_CONDITIONS.values())
 
 

@@ -29,7 +29,7 @@ from ser_ros.training.recipe import (
     load_recipe,
 )
 from ser_ros.training.reports import left_out
-from ser_ros.training.reports.card import foreign_metrics, trust
+from ser_ros.training.reports.card import FALSE_EXPRESSIONS, foreign_metrics, trust
 from ser_ros.training.reports.formatting import (
     calibration_errors,
     decimal,
@@ -111,7 +111,7 @@ def render(folder: Path, shipped: Sequence[Bundle]) -> str:
         machines=[f'Machine {letter}: {name}.' for name, letter in letters.items()],
         random=_random(summaries),
         genders=_genders(independent, read_genders(folder)),
-        left_out=_left_out(read_summaries(folder)),
+        left_out=_left_out(read_summaries(folder), _other_requirements(independent, shipped)),
         n_utterances=N_UTTERANCES,
         n_speakers=N_SPEAKERS,
         left_out_trials=_left_out_trials(read_trials(folder)),
@@ -224,7 +224,17 @@ def _row(summary: Summary, letters: Mapping[str, str], shipped: Optional[Recipe]
 
 
 def _known_voices(summary: Summary, shipped: Optional[Recipe]) -> str:
-    """Mean ± standard deviation of the runs, and in brackets without adaptation.
+    """Mean ± standard deviation of the runs, and in brackets without adaptation."""
+    if not (known := _known_accuracies(summary, shipped)):
+        return '–'
+    adapted, unadapted = map(mean_deviation, zip(*known))
+    return f'{adapted} ({unadapted})'
+
+
+def _known_accuracies(
+    summary: Summary, shipped: Optional[Recipe]
+) -> Optional[list[tuple[float, float]]]:
+    """Of each run with and without adaptation; None where a run has none.
 
     Computed from the stored predictions where the shipped recipe adapts by answers.
     """
@@ -242,10 +252,7 @@ def _known_voices(summary: Summary, shipped: Optional[Recipe]) -> str:
             )
             for run in summary.runs
         ]
-    if not known or None in known:
-        return '–'
-    adapted, unadapted = map(mean_deviation, zip(*known))
-    return f'{adapted} ({unadapted})'
+    return known if known and None not in known else None
 
 
 def _machine(run: FoldResult) -> str:
@@ -286,8 +293,29 @@ def _notes(summary: Summary, shipped: Optional[Recipe]) -> str:
 # --- Corpora left out ------------------------------------------------------------------------
 
 
-def _left_out(summaries: Sequence[LeftOutSummary]) -> list[dict[str, str]]:
-    """Facts, table and curve of each recipe whose corpora were left out."""
+def _other_requirements(
+    summaries: Sequence[Summary], shipped: Sequence[Bundle]
+) -> list[tuple[str, ...]]:
+    """What was required of the default bundle beside the corpora that were left out."""
+    accuracies = {}
+    for name in (DEFAULT_RECIPE, DEFAULT_BUNDLE):
+        summary = next(iter(_settings_of(name, summaries)), None)
+        known = summary and _known_accuracies(summary, load_recipe(name))
+        if known:
+            unknown = summary.pooled['metrics']['unweighted_accuracy']
+            accuracies[name] = unknown, statistics.mean(adapted for adapted, _ in known)
+    sounds = next((b.info.metrics for b in shipped if b.path.stem == DEFAULT_BUNDLE), {})
+    rows = sounds.get(FALSE_EXPRESSIONS, {}).get('rows', {})
+    return [*left_out.ravdess_rows(accuracies), *left_out.false_emotion_rows(rows)]
+
+
+def _left_out(
+    summaries: Sequence[LeftOutSummary], requirements: Sequence[tuple[str, ...]] = ()
+) -> list[dict[str, str]]:
+    """Facts, table and curve of each recipe whose corpora were left out.
+
+    `requirements`: further rows of what was required of the default bundle.
+    """
     sections = []
     for name in dict.fromkeys(summary.name for summary in summaries):
         found = [summary for summary in summaries if summary.name == name]
@@ -312,7 +340,8 @@ def _left_out(summaries: Sequence[LeftOutSummary]) -> list[dict[str, str]]:
                 'effects': _table(left_out.EFFECT_HEADER, left_out.effect_rows(found)),
                 'curve': _table(left_out.CURVE_HEADER, left_out.curve_rows(found)),
                 'requirements': _table(
-                    left_out.REQUIREMENT_HEADER, left_out.requirement_rows(found)
+                    left_out.REQUIREMENT_HEADER,
+                    [*left_out.requirement_rows(found), *requirements],
                 )
                 if name == DEFAULT_BUNDLE
                 else '',

@@ -241,6 +241,19 @@ def test_it_shows_false_expressions(evaluated):
     assert rows(text)[: len(rows(card(evaluated)))] == rows(card(evaluated))
 
 
+def test_a_speaker_with_a_large_part_of_the_clips_is_named(evaluated):
+    assert 'are of one speaker' not in card(evaluated)
+    metrics = dict(evaluated.info.metrics)
+    row = {**metrics['test']['groups']['voice']['RAVDESS:0'], 'clips': 1}
+    voices = {f'RAVDESS:{number}': row for number in range(3)} | {
+        'RAVDESS:18': {**row, 'clips': 5}
+    }
+    groups = {**metrics['test']['groups'], 'voice': voices}
+    metrics['test'] = {**metrics['test'], 'groups': groups}
+    text = card(replaced(evaluated, metrics=metrics))
+    assert '5 of the 8 clips of RAVDESS (test) are of one speaker, 18.' in text
+
+
 def test_groups_of_an_earlier_version_have_no_number_of_speakers(evaluated):
     metrics = {'test': dict(evaluated.info.metrics['test'])}
     groups = {'female': 0.6, 'male': 0.5}

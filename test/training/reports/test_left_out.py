@@ -17,6 +17,8 @@ from ser_ros.training.reports.left_out import (
     LeftOutSummary,
     curve_rows,
     effect_rows,
+    false_emotion_rows,
+    ravdess_rows,
     read_summaries,
     read_summary,
     read_trials,
@@ -95,6 +97,27 @@ def test_rows_are_means_over_seeds_and_then_over_corpora():
     two = rows([summary(1, A=0.5, B=0.6).results, summary(2, A=0.7, B=0.6).results])
     assert two[0][3:5] == ('60.0% ± 14.1', '60.0% ± 14.1 (50.0% ± 14.1)')
     assert two[2][3:5] == ('60.0% ± 7.1', '60.0% ± 7.1 (50.0% ± 7.1)')
+
+
+def test_other_requirements_are_called_missed_too():
+    def sound(rate, low, high):
+        return {'emotions_per_hour': rate, 'emotions_per_hour_interval': [low, high]}
+
+    orders, household = false_emotion_rows({'spoken_orders': sound(35.1, 26.2, 46.0)})
+    assert orders == (
+        'emotions in an hour of spoken_orders',
+        'at most 20',
+        '35.1 [26.2, 46.0]',
+        '**missed**',
+    )
+    assert household[2:] == ('not measured', '–')
+    (_, household) = false_emotion_rows({'household': sound(0.0, 0.0, 37.0)})
+    assert household[3] == 'met, but too few minutes to be sure'
+    assert false_emotion_rows({'household': sound(0.0, 0.0, 0.9)})[1][3] == 'met'
+    assert [row[1:] for row in ravdess_rows({'mine': (0.657, 0.7449)})] == [
+        ('at least 69.2%', '65.7%', '**missed**'),
+        ('at least 74.0%', '74.5%', 'met'),
+    ]
 
 
 def test_repeated_utterances_are_named_for_each_corpus_once():
