@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import difflib
 import hashlib
+import logging
 import math
 import re
 from collections import Counter
@@ -33,6 +34,8 @@ from ser_ros.emotions import EMOTIONS, LABELS, Emotion, class_of
 from ser_ros.files import printable, user_path, walk_files
 from ser_ros.training.data.naming import NAMINGS, Naming
 from ser_ros.training.labels import KNOWN, UNUSED, LabelMap
+
+logger = logging.getLogger(__name__)
 
 KINDS = (*NAMINGS, 'csv', 'folders')
 
@@ -472,7 +475,19 @@ def _read_folders(
             clip = Clip(path, emotion, speaker, corpus, name=name, own=own)
             entries.append(_Entry(clip, label, path.parts))
     _check_speakers(root, entries, nameless)
+    _doubt_speakers(root, [entry.clip for entry in entries])
     return entries, problems
+
+
+def _doubt_speakers(root: Path, clips: Sequence[Clip]) -> None:
+    """Warn where nearly each file has a speaker of its own: numbers, which keep no voices apart."""
+    n_speakers = len({clip.speaker for clip in clips})
+    if len(clips) >= 6 and n_speakers > 0.8 * len(clips):
+        logger.warning(
+            f'corpus {root}: its {len(clips)} clips have {n_speakers} speakers, such as '
+            f'{clips[0].speaker!r} of {clips[0].name}, by what stands before the first _ of their '
+            'names, or their folders: if these are numbers, voices are not kept apart'
+        )
 
 
 def _read_table(

@@ -600,6 +600,17 @@ def test_a_folder_per_emotion(tmp_path):
     assert corpus.collisions() == {}
 
 
+def test_files_that_begin_with_numbers_are_doubted(tmp_path, caplog):
+    for number in range(6):
+        write(tmp_path / 'one' / 'sad' / f'{number:03}_sad.wav')
+        write(tmp_path / 'three' / 'sad' / f'{number // 2:03}_{number}.wav')
+    read_corpus(tmp_path / 'three')
+    assert not caplog.records
+    read_corpus(tmp_path / 'one')
+    (record,) = caplog.records
+    assert "its 6 clips have 6 speakers, such as '000' of sad/000_sad.wav" in record.message
+
+
 def test_folders_that_cannot_be_used(tmp_path):
     write(tmp_path / 'sad' / 'ann' / '1.wav')
     write(tmp_path / 'sadness' / 'ann' / '1.wav')
