@@ -110,6 +110,8 @@ def test_a_mute_and_a_jump_of_the_stamps_do_not_forget(
             lambda: (node.diagnose().message == 'muted: the robot speaks') is is_speaking,  # noqa: B023
             f'a mute: {is_speaking}',
         )
+    (namespace,) = node._namespaces
+    graph.wait(lambda: node._is_open(namespace, 0.02), 'blocks that began after the mute')
     publisher.publish_block(bytes(640), START + 3600 * SECOND)
     publisher.play(encode_s16le(utterance))
     assert_answers(graph, outputs['probabilities'], answers[1])
