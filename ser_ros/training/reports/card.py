@@ -259,7 +259,7 @@ def _own_metrics(info: BundleInfo, streamed: bool) -> list[str]:
 def _independence(info: BundleInfo) -> str:
     for metrics in info.metrics.values():
         if (protocol := metrics.get('protocol', '')).startswith('NOT '):
-            return f'**{_capitalised(protocol.lower())}**.'
+            return f'**Not{protocol.removeprefix("NOT")}**.'
     for corpus, subsets in info.corpora.items():
         speakers = [speaker for subset in subsets.values() for speaker in subset]
         if len(set(speakers)) < len(speakers):
