@@ -84,12 +84,14 @@ def test_each_voice_is_published_under_its_own_id(graph, tracker):
     assert voices['anna'].utterances
 
 
-def test_voices_come_and_go(graph, tracker):
+def test_voices_come_and_go(graph, tracker, endless_patience):
     tracker('anna')
     node = graph.make(EmotionNode, **LARGE_BACKLOG, ros4hri=True)
     graph.wait(lambda: reported(node)['voices'] == 'anna', 'one voice')
     anna = VoiceMessages(graph, 'anna')
-    voice_publisher(graph, 'anna').play(encode_s16le(spoken(2)))
+    # It ends in the middle of a word, so that she still speaks when this is seen.
+    sound = speech_then_silence()[: 5 * SAMPLE_RATE // 2]
+    voice_publisher(graph, 'anna').play(encode_s16le(sound))
     graph.wait(lambda: [m.data for m in anna.speaking][-1:] == [True], 'anna to speak')
     tracker('bob')
     graph.wait(lambda: reported(node)['voices'] == 'bob', 'the other voice')
