@@ -283,8 +283,8 @@ def flood_with_garbage(robot: Robot) -> str:
         if number % 50 == 0:  # what the middleware itself drops is no garbage for the node
             time.sleep(0.05)
     robot.fault_end = time.monotonic()
-    node.destroy_publisher(info)
-    node.destroy_publisher(audio)
+    robot.rig.destroy(info)
+    robot.rig.destroy(audio)
     robot.rig.wait(lambda: robot.rig.status('emotion_node', robot.fault_end), 5)
     n_received = int(robot.rig.values('emotion_node')['blocks']) - n_before
     require(n_received > robot.fuzz / 2, f'{robot.fuzz // 2} blocks received, not {n_received}')
@@ -323,7 +323,7 @@ def mute_and_disable(robot: Robot) -> str:
     seconds = robot.rig.wait(lambda: robot.has_received_since(since), 3)
     require(seconds is None, 'no emotion while muted or disabled')
     _call(robot, SetBool, enable, SetBool.Request(data=True))
-    robot.rig.node.destroy_publisher(speaking)
+    robot.rig.destroy(speaking)
     return 'robot_speaking, then ~/enable false: no emotion was published for three seconds'
 
 
@@ -354,7 +354,7 @@ def gate_the_voice(robot: Robot) -> str:
         robot.rig.wait(lambda: robot.recognized_after(end), 5)  # noqa: B023
         waited.append(robot.recognized_after(end))
         require(waited[-1] is not None, 'a decision though no silence follows')
-    robot.rig.node.destroy_publisher(audio)
+    robot.rig.destroy(audio)
     _change_state(robot, 'audio_capture_node', Transition.TRANSITION_ACTIVATE)
     return f'no sound but two utterances, each decided {max(waited):.1f} s after its last block'
 
@@ -385,7 +385,7 @@ def let_simulated_time_stand_still(robot: Robot) -> str:
         robot.rig.status('emotion_node').level == DiagnosticStatus.WARN, 'a warning all the time'
     )
     _set(robot, 'emotion_node', use_sim_time=False)
-    robot.rig.node.destroy_publisher(speaking)
+    robot.rig.destroy(speaking)
     return f'use_sim_time without /clock, a WARN after {seconds:.1f} s; the robot spoke once'
 
 

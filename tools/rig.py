@@ -16,6 +16,7 @@ from ament_index_python.packages import get_package_prefix
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.context import Context
 from rclpy.executors import Executor, SingleThreadedExecutor
+from rclpy.publisher import Publisher
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,6 +38,18 @@ class SpinThread(threading.Thread):
         """Spin; called by `start`."""
         while not self._stopping.is_set():
             self._executor.spin_once()
+
+    def call(self, function: Callable[[], Any], timeout: float = 60.0) -> Any:
+        """Call a function in this thread, as a callback is called; returns what it returns.
+
+        What another thread destroys there may be in use. TimeoutError where it does not return.
+        """
+        done = threading.Event()
+        task = self._executor.create_task(function)
+        task.add_done_callback(lambda _: done.set())
+        if not done.wait(timeout):
+            raise TimeoutError(f'{function} has not returned for {timeout:g} s')
+        return task.result()
 
     def stop(self) -> None:
         """End the thread, then shut the executor down: it would destroy what the thread waits on."""
@@ -75,6 +88,10 @@ class Rig:
                 self._received.notify_all()
 
         self.node.create_subscription(message_type, topic, receive, qos)
+
+    def destroy(self, publisher: Publisher) -> None:
+        """Destroy a publisher of the node."""
+        self._thread.call(lambda: self.node.destroy_publisher(publisher))
 
     def _store(self, message: DiagnosticArray) -> None:
         for status in message.status:

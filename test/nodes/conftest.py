@@ -17,6 +17,7 @@ from hri_msgs.msg import Expression  # noqa: E402
 from lifecycle_msgs.srv import GetState  # noqa: E402
 from rclpy.context import Context  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.node import Node  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rig import SpinThread  # noqa: E402
 from std_msgs.msg import Bool  # noqa: E402
@@ -75,15 +76,21 @@ class Graph:
         return self.add(node)
 
     def run(self, function):
-        """Call a function in the thread that spins the nodes, as a service's callback is called.
+        """Call a function in the thread that spins the nodes, as a service's callback is called."""
+        return self._thread.call(function)
 
-        What another thread destroys there may be in use.
+    def only_in_its_thread(self, destroy):
+        """A method of nodes that destroys what the thread may use, refused to other threads.
+
+        The thread ends with an InvalidHandle, once in many runs.
         """
-        done = threading.Event()
-        task = self._executor.create_task(function)
-        task.add_done_callback(lambda _: done.set())
-        assert done.wait(60), f'waited 60 s without success for: the end of {function}'
-        return task.result()
+
+        def checked(node, entity):
+            if node in self._nodes and self._thread.is_alive():
+                assert threading.current_thread() is self._thread, 'destroy it by graph.run'
+            return destroy(node, entity)
+
+        return checked
 
     def remove(self, node):
         """Destroy a node that `make` created: at once, so that another may have its name.
@@ -147,8 +154,10 @@ class Graph:
 
 
 @pytest.fixture
-def graph(domain_id, pytestconfig):
+def graph(domain_id, pytestconfig, monkeypatch):
     graph = Graph(domain_id, pytestconfig.getoption('--backend'))
+    for name in ('destroy_publisher', 'destroy_subscription'):
+        monkeypatch.setattr(Node, name, graph.only_in_its_thread(getattr(Node, name)))
     yield graph
     graph.close()
 

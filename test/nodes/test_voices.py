@@ -179,7 +179,7 @@ def test_an_id_that_is_no_topic_name_is_skipped(graph, tracker, capfd):
 def test_the_anonymous_voice_can_be_renamed(graph):
     node = graph.make(EmotionNode, device='cpu', ros4hri=True)
     graph.wait(lambda: reported(node)['voices'] == 'anonymous_speaker', 'the anonymous voice')
-    node.set_parameters([rclpy.parameter.Parameter('voice_id', value='guest')])
+    graph.run(lambda: node.set_parameters([rclpy.parameter.Parameter('voice_id', value='guest')]))
     graph.wait(lambda: reported(node)['voices'] == 'guest', 'the new id')
 
 
