@@ -18,6 +18,7 @@ from ser_ros.stream.torch_backend import check_can_stream, select_device
 from ser_ros.training.data.corpora import Clip, Corpus, CorpusPath, merge_labels
 from ser_ros.training.data.splits import Split
 from ser_ros.training.evaluation.left_out import Choices, CorpusScores, evaluate_left_out
+from ser_ros.training.evaluation.selection import check_unknown
 from ser_ros.training.evaluation.voice_streams import (
     cold_scores,
     draw_streams,
@@ -71,11 +72,7 @@ def compute_learning_curve(
         raise SerError(
             f'bundle {path} was trained on {own.name}: name a corpus that it does not know'
         )
-    if known := {clip.fingerprint for clip in own.clips} & set(bundle.info.recordings):
-        raise SerError(
-            f'{own.name}: bundle {path} was trained or calibrated on {len(known)} of its '
-            f'{len(own.clips)} recordings: name a corpus that it does not know'
-        )
+    check_unknown(bundle.info, own)
     own = _common(own, bundle)
     divided = {seed: divide(own.clips, n_speakers, max(counts), seed) for seed in seeds}
     _claim(out, bundle, own, n_speakers)

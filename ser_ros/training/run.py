@@ -233,11 +233,9 @@ def _is_written(path: Path, info: BundleInfo, task: EmotionTask) -> bool:
         before = load_bundle(path)
     except SerError:
         return False
-    weights = [
-        hash_weights(weights_of(frontend, model))
-        for frontend, model in ((before.frontend, before.model), (task.frontend, task.model))
-    ]
-    is_same = weights[0] == weights[1] and before.info.recordings == info.recordings
+    stored = hash_weights(weights_of(before.frontend, before.model))
+    trained = hash_weights(weights_of(task.frontend, task.model))
+    is_same = stored == trained and before.info.recordings == info.recordings
     if is_same and before.info != info:
         logger.warning(
             f'{path} is of this run, and was changed since: it is kept; remove it to write it anew'

@@ -107,13 +107,18 @@ def _select_own(info: BundleInfo, corpora: Sequence[Corpus], subset: str) -> Sel
     return Selection(subset, clips, protocol, list(info.class_names), missing, notes)
 
 
-def _select_other(info: BundleInfo, corpus: Corpus) -> Selection:
-    clips, notes = _usable(info, corpus)
+def check_unknown(info: BundleInfo, corpus: Corpus) -> None:
+    """SerError if recordings of a corpus that the bundle does not name are those it was made with."""
     if known := {clip.fingerprint for clip in corpus.clips} & set(info.recordings):
         raise SerError(
             f'{corpus.name}: the bundle was trained or calibrated on {len(known)} of its '
             f'{len(corpus.clips)} recordings: it cannot be evaluated on them as another corpus'
         )
+
+
+def _select_other(info: BundleInfo, corpus: Corpus) -> Selection:
+    clips, notes = _usable(info, corpus)
+    check_unknown(info, corpus)
     present = {clip.emotion for clip in clips}
     common = [name for name in info.class_names if name in present]
     if len(common) < 2:
