@@ -94,7 +94,7 @@ def test_both_nodes_come_up_and_go(domain_id, namespace):
     process = launch(*arguments, domain_id=domain_id)
     output = until(process, 'listening to', 'capturing')
     prefix = f'/{namespace}/' if namespace else '/'
-    assert f'listening to {prefix}audio_stamped on cpu' in output
+    assert f'listening to {prefix}audio_stamped with onnx on cpu' in output
     assert str(speech) in output
     assert 'process has died' not in output
     assert process.returncode == 0
@@ -140,7 +140,7 @@ def test_a_node_that_is_killed_is_started_again(domain_id):
             f'{Path.home()}/no_such_bundle: no such file; shipped: ',
         ),
         (['use_capture:=false', 'device:=cuda:99'], "device 'cuda:99' is not there"),
-        (['source:=file', 'file:=/nowhere.wav'], "'/nowhere.wav': no such file"),
+        (['source:=file', 'file:=/nowhere.wav'], 'sound file /nowhere.wav: no such file'),
         (['source:=file', f'file:={SPEECH}', 'speed:=-1'], 'speed'),
     ],
 )
