@@ -69,11 +69,8 @@ def _select_own(info: BundleInfo, corpora: Sequence[Corpus], subset: str) -> Sel
         notes += more
     present = {clip.voice for clip in clips}
     # Of several corpora those count that have such clips.
-    names = ' and '.join(
-        corpus.name
-        for corpus in corpora
-        if not present or corpus.name in {clip.corpus for clip in clips}
-    )
+    found = {clip.corpus for clip in clips} or {corpus.name for corpus in corpora}
+    names = ' and '.join(corpus.name for corpus in corpora if corpus.name in found)
     if subset != 'all' and not voices[subset]:
         raise SerError(
             f'the bundle names no {subset} speakers of {names}; --subset names other speakers'
@@ -108,7 +105,7 @@ def _select_own(info: BundleInfo, corpora: Sequence[Corpus], subset: str) -> Sel
 
 
 def check_unknown(info: BundleInfo, corpus: Corpus) -> None:
-    """SerError if recordings of a corpus that the bundle does not name are those it was made with."""
+    """SerError if the bundle was trained or calibrated on recordings of a corpus it does not name."""
     if known := {clip.fingerprint for clip in corpus.clips} & set(info.recordings):
         raise SerError(
             f'{corpus.name}: the bundle was trained or calibrated on {len(known)} of its '
